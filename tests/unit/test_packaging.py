@@ -1,0 +1,154 @@
+"""pyproject.toml, requirements.lock, environment.yml, CITATION.cff and CHANGELOG.md say the same."""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Names that differ between PyPI and conda.
+CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+#: What only conda has to be told.
+CONDA_ONLY = {"python", "pip"}
+#: Extras that the lock holds; `minilm` is installed on demand.
+LOCKED_EXTRAS = ("dev",)
+#: Packages that torch brings itself where a platform needs them.
+PLATFORM = re.compile(r"^(nvidia|cuda|triton)")
+
+
+def project() -> dict[str, Any]:
+    """The [project] table."""
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def requirements(*extras: str) -> dict[str, SpecifierSet]:
+    """Requirements of pyproject.toml by canonical name, with those of the extras."""
+    table = project()
+    lines = list(table["dependencies"])
+    for extra in extras:
+        lines += table["optional-dependencies"][extra]
+    parsed = [Requirement(line) for line in lines]
+    assert len({r.name for r in parsed}) == len(parsed), "a dependency is named twice"
+    return {canonicalize_name(r.name): r.specifier for r in parsed}
+
+
+def lock_lines() -> list[str]:
+    """Lines of the lock that are neither empty nor comments."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def lock() -> dict[str, Version]:
+    """Pinned versions by canonical name."""
+    pairs = [line.split("==") for line in lock_lines()]
+    return {canonicalize_name(name): Version(version) for name, version in pairs}
+
+
+def environment() -> dict[str, SpecifierSet]:
+    """Requirements of environment.yml by conda name."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    parsed = [entry.partition(" ") for entry in listed if isinstance(entry, str)]
+    names = [name for name, _, _ in parsed]
+    assert len(set(names)) == len(names), "a package is named twice"
+    return {name: SpecifierSet(versions) for name, _, versions in parsed}
+
+
+def test_every_lock_line_is_a_plain_pin() -> None:
+    for line in lock_lines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), f"requirements.lock: {line!r}"
+
+
+def test_lock_holds_no_host_path_or_option() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*-", text, flags=re.MULTILINE)
+    assert not re.search(r"@|--hash", text)
+
+
+def test_lock_names_each_package_once_and_no_platform_package() -> None:
+    assert len(lock()) == len(lock_lines())
+    assert not [name for name in lock() if PLATFORM.match(name)]
+
+
+@pytest.mark.parametrize("name", sorted(requirements(*LOCKED_EXTRAS)))
+def test_lock_satisfies_pyproject(name: str) -> None:
+    pins = lock()
+    assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
+    wanted, pin = requirements(*LOCKED_EXTRAS)[name], pins[name]
+    assert wanted.contains(pin, prereleases=True), f"{name}=={pin} is outside {wanted}: run `make lock`"
+
+
+def test_lock_is_closed() -> None:
+    """What a locked package needs is in the lock, in a version that it accepts."""
+    pins = lock()
+    for name, version in pins.items():
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if Version(Version(installed.version).public) != version:
+            continue  # another environment than the lock's
+        for requirement in map(Requirement, installed.requires or []):
+            needed = canonicalize_name(requirement.name)
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            if PLATFORM.match(needed):
+                continue
+            assert needed in pins, f"{name} needs {requirement}, which requirements.lock does not hold"
+            assert requirement.specifier.contains(pins[needed], prereleases=True), (
+                f"{name} needs {requirement}, requirements.lock has {pins[needed]}"
+            )
+
+
+def test_environment_repeats_pyproject() -> None:
+    wanted = {CONDA_NAMES.get(name, name): versions for name, versions in requirements().items()}
+    found = {
+        name if name in wanted else canonicalize_name(name): versions
+        for name, versions in environment().items()
+        if name not in CONDA_ONLY
+    }
+    assert found == wanted
+
+
+def test_environment_has_the_same_python() -> None:
+    assert environment()["python"] == SpecifierSet(project()["requires-python"])
+
+
+def test_environment_channels() -> None:
+    channels = yaml.safe_load((ROOT / "environment.yml").read_text())["channels"]
+    assert channels[:2] == ["conda-forge", "bioconda"]
+
+
+def test_versions_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changelog = re.search(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert changelog, "CHANGELOG.md has no heading of a version"
+    assert {project()["version"], str(citation["version"]), changelog[1]} == {project()["version"]}
+
+
+def test_installed_package_has_the_version_of_pyproject() -> None:
+    try:
+        installed = importlib.metadata.version("twin-merging")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("twin-merging is not installed")
+    assert installed == project()["version"]
+
+
+def test_licence_and_citation() -> None:
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["license"] == project()["license"] == "MIT"
+    (paper,) = citation["references"]
+    assert paper["title"] == "Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging"
+    names = [author["family-names"] for author in paper["authors"]]
+    assert names == ["Lu", "Fan", "Wei", "Qu", "Chen", "Cheng"]
