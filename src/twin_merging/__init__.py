@@ -1,0 +1,26 @@
+"""Merge fine-tuned experts of one base model, with Twin-Merging (arXiv 2406.15479) at the centre.
+
+The names below are loaded when they are first used, so that importing a light module of the package (as a
+workflow does to plan its jobs) does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from twin_merging.errors import UserError
+    from twin_merging.model.twin import TwinModel
+
+__all__ = ["TwinModel", "UserError", "__version__"]
+
+_HOMES = {"TwinModel": "twin_merging.model.twin", "UserError": "twin_merging.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

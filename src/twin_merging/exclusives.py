@@ -1,0 +1,73 @@
+"""Exclusive files: a task's decomposed exclusive knowledge, cut to the size that a method asks for.
+
+A file holds for each matrix U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut, and each
+1-D tensor whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_merging.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """U (m, r), S (r,) in descending order, V (r, n); norm2: squared norm of the matrix that was decomposed."""
+
+    U: torch.Tensor
+    S: torch.Tensor
+    V: torch.Tensor
+    norm2: float
+
+    def cut(self, rank: int) -> Decomposition:
+        return Decomposition(self.U[:, :rank], self.S[:rank], self.V[:rank], self.norm2)
+
+
+def rank_of(m: int, n: int, sizes: Mapping[str, float]) -> int:
+    """Rank of an m x n matrix that `rank` or `fraction` ask for: rank, or floor(fraction * min(m, n)) but at least 1.
+
+    An `energy` is answered by all of min(m, n), of which `rank_for_energy` then keeps what is needed.
+    """
+    least = min(m, n)
+    if "energy" in sizes:
+        return least
+    asked = [int(sizes["rank"])] if "rank" in sizes else []
+    if "fraction" in sizes:
+        asked.append(max(1, int(sizes["fraction"] * least + 1e-9)))
+    return min(least, max(asked))
+
+
+def rank_for_energy(values: torch.Tensor, norm2: float, energy: float) -> int:
+    """The least rank whose singular `values` keep `energy` of the squared norm `norm2`."""
+    kept = values.double().square().cumsum(0)
+    return min(len(values), int((kept < energy * norm2 * (1 - 1e-12)).sum()) + 1) if norm2 > 0 else 0
+
+
+class Exclusive:
+    """An exclusive file, cut to the size that one method asks for."""
+
+    def __init__(self, path: Path, sizes: Mapping[str, float]):
+        self._file = Checkpoint(path)
+        self.sizes = sizes
+        self.matrices = sorted(name.removesuffix(".norm2") for name in self._file if name.endswith(".norm2"))
+        parts = {f"{name}.{part}" for name in self.matrices for part in ("U", "S", "V", "norm2")}
+        self.vectors = [name for name in self._file if name not in parts]
+
+    def vector(self, name: str) -> torch.Tensor:
+        """A tensor that is kept whole."""
+        return self._file[name]
+
+    def matrix(self, name: str) -> Decomposition:
+        """A matrix's factors at the rank that the sizes ask for."""
+        U, S, V = (self._file[f"{name}.{part}"] for part in ("U", "S", "V"))
+        found = Decomposition(U, S, V, float(self._file[f"{name}.norm2"]))
+        if "energy" in self.sizes:
+            return found.cut(rank_for_energy(found.S, found.norm2, self.sizes["energy"]))
+        return found.cut(rank_of(found.U.shape[0], found.V.shape[1], self.sizes))

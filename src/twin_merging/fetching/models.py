@@ -1,0 +1,160 @@
+"""Fetching bases and experts.
+
+Names are matched here, once: a base's tensors get the names of `AutoModel`, an expert's those of its classifier, and
+whatever fits no parameter is listed in source.json, or is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_merging.architectures import Architecture, architecture_of, load_config
+from twin_merging.checkpoints import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
+from twin_merging.errors import UserError
+from twin_merging.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.fetching.sources import located
+from twin_merging.files import copy_file, read_json, write_json
+from twin_merging.model_directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
+from twin_merging.parameters import group_of
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+# Parts of a checkpoint that belong to its pretraining, and that no classifier has.
+PRETRAINING = ("lm_head.", "cls.", "generator_", "discriminator_predictions.", "vocab_", "mlm.", "pooler.",
+               "predictions.", "lm_predictions.", "mask_predictions.", "sop_classifier.")  # fmt: skip
+MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
+ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
+
+
+def fetch_base(source: Mapping[str, Any], output: Path) -> None:
+    """Write the base: body parameters under AutoModel's names, configuration, tokenizer."""
+    from transformers import AutoTokenizer
+
+    output = Path(output)
+    with located(source, MODEL_FILES) as (directory, record):
+        config = load_config(directory)
+        shapes = architecture_of(config)
+        found, left_out = _matched(directory, shapes)
+        body = {name: tensor for name, tensor in found.items() if name in shapes.body}
+        for name, shape in shapes.body.items():
+            if name in body:
+                _check_base(directory, name, body[name], shape)
+            elif not name.startswith("pooler."):
+                raise UserError(f"{directory}: the base lacks tensor '{name}' of its architecture; fetch it again")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None
+        save_tokenizer(tokenizer, output)
+        write_config(config, output)
+        save_tensors(output / WEIGHTS, body)
+        heads = [name for name in found if name in shapes.head]
+        write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
+
+
+def fetch_expert(source: Mapping[str, Any], labels: int, base: Path, output: Path) -> None:
+    """Write an expert under its classifier's names, checked against the base's names and shapes."""
+    output = Path(output)
+    with located(source, MODEL_FILES) as (directory, record):
+        if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
+            hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
+            raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
+        config = load_config(directory, labels)
+        found, left_out = _matched(directory, architecture_of(config))
+        write_expert(output, config, found, base, {**record, "left_out": left_out}, where=directory)
+
+
+def fetch_adapter(source: Mapping[str, Any], base: Path, output: Path, labels: int | None = None) -> None:
+    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where given, the task's labels."""
+    output = Path(output)
+    with located(source, ADAPTER_FILES) as (directory, record):
+        for name in ADAPTER_FILES:
+            if not (directory / name).is_file():
+                raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
+        _check_adapter(directory, base, labels)
+        for name in ADAPTER_FILES:
+            copy_file(directory / name, output / name)
+        write_json(output / "source.json", record)
+
+
+def _check_adapter(directory: Path, base: Path, labels: int | None) -> None:
+    expert = Expert(directory, open_directory(base))
+    architecture = architecture_of(load_config(base, labels))
+    shapes = architecture.head
+    for name, factors in expert.factors.items():
+        check_shape(directory, name, tuple(factors.product().shape), expert.base.shape(name))
+        check_finite(directory, name, factors.product())
+    for name in expert.changed:
+        check_shape(directory, name, tuple(expert.parameter(name).shape), expert.base.shape(name))
+        check_finite(directory, name, expert.parameter(name))
+    for name, tensor in expert.head.items():
+        if name not in shapes and group_of(name) != "head":
+            raise UserError(f"{directory}: tensor '{name}' fits no parameter of the base; remove it or fetch again")
+        if name in shapes and labels:
+            check_shape(directory, name, tuple(tensor.shape), shapes[name], f"labels: {labels}")
+        check_finite(directory, name, tensor)
+    for name in [*shapes, *(name for name in architecture.body if name not in expert.base)]:
+        if name not in expert.head:
+            raise UserError(f"{directory}: no tensor '{name}' of the head; train it with modules_to_save")
+
+
+def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise UserError(
+            f"{directory}: tensor '{name}' is {list(tensor.shape)}, but config.json says {list(shape)}; fetch it again"
+        )
+    check_finite(directory, name, tensor)
+
+
+def _matched(directory: Path, shapes: Architecture) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Tensors of a checkpoint by canonical name, and the names of those that no classifier has."""
+    found: dict[str, torch.Tensor] = {}
+    left_out = []
+    for name, tensor in _tensors(directory):
+        known = shapes.canonical(name)
+        if known in found:
+            raise UserError(f"{directory}: tensor '{name}' is there under another name too; remove one of them")
+        if known in shapes.body or known in shapes.head:
+            found[known] = tensor
+        elif not tensor.is_floating_point() or known.startswith(PRETRAINING) or name.startswith(PRETRAINING):
+            left_out.append(name)
+        else:
+            raise UserError(
+                f"{directory}: tensor '{name}' fits no parameter of its architecture; remove it or fetch again"
+            )
+    if left_out:
+        log.info("%s: left out, no part of a classifier: %s", directory, ", ".join(left_out))
+    return found, sorted(left_out)
+
+
+def _tensors(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    if (directory / WEIGHTS).is_file() or (directory / INDEX).is_file():
+        yield from open_directory(directory).items()
+        return
+    import pickle
+    import zipfile
+
+    import torch
+
+    shards = [directory / PICKLED]
+    if (directory / PICKLED_INDEX).is_file():
+        index = read_json(directory / PICKLED_INDEX)["weight_map"]
+        shards = [directory / name for name in sorted(set(index.values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise UserError(f"{shard}: no such file; a checkpoint is {WEIGHTS}, {PICKLED}, or shards of either")
+        try:
+            content = torch.load(shard, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(shard))
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{shard}: refused, it is not a whole file of plain tensors: {first}") from None
+        if not isinstance(content, Mapping) or not all(isinstance(part, torch.Tensor) for part in content.values()):
+            raise UserError(f"{shard}: holds more than named tensors; save the model's state_dict() alone")
+        yield from content.items()

@@ -1,0 +1,1 @@
+"""One file a family of merging methods. A method is one function marked with `merging_method`."""

@@ -1,0 +1,49 @@
+"""Twin-Merging: what a suite may say of it. Its work is done by compression, routing and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from twin_merging.merging.registry import merging_method
+
+
+@merging_method("dynamic", source="Lu et al. 2024, arXiv 2406.15479, algorithm 1")
+def twin(
+    *,
+    shared: Annotated[
+        str | None, {"description": "the static method of the suite whose model is the shared expert"}
+    ] = None,
+    rank: Annotated[int | None, {"minimum": 0, "description": "rank of every exclusive matrix"}] = None,
+    fraction: Annotated[
+        float | None, {"minimum": 0, "maximum": 1, "description": "rank as a share of min(m, n), at least 1"}
+    ] = None,
+    energy: Annotated[
+        float | None,
+        {"minimum": 0, "maximum": 1, "description": "least rank that keeps this share of the squared norm"},
+    ] = None,
+    router: Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}] = None,
+    head: Annotated[
+        Literal["oracle", "routed", None],
+        {"description": "the true task's private parameters, or the routed task's; absent: as the protocol says"},
+    ] = None,
+    top_k: Annotated[
+        int | None, {"minimum": 1, "description": "keep the k largest weights, renormalised; absent: all"}
+    ] = None,
+    temperature: Annotated[
+        float, {"exclusiveMinimum": 0, "description": "the router's logits are divided by it"}
+    ] = 1.0,
+) -> dict[str, Any]:
+    """Shared expert plus compressed exclusive vectors, weighted for each input by a router."""
+    sizes = {"rank": rank, "fraction": fraction, "energy": energy}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
+    return {
+        "shared": shared,
+        **given,
+        "router": dict(router) if router else None,
+        "head": head,
+        "top_k": top_k,
+        "temperature": temperature,
+    }

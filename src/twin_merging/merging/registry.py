@@ -1,0 +1,115 @@
+"""The registry of merging methods.
+
+A method is one function in a file of `twin_merging.merging.methods`, marked with `@merging_method`. Its options are
+its keyword-only arguments; their annotations give the suite's schema and the errors, so nothing is declared twice:
+
+    scaling: Annotated[float, {"minimum": 0, "description": "factor of the sum"}] = 1.0
+
+This module and the method files import torch only to work, never to be imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from twin_merging.merging import methods
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["static", "dynamic"]
+_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a static method sees of one parameter: `base` and each task's vector, fp32, all of one shape.
+
+    `vectors` is ordered by task name, so that the order of a suite's tasks changes no sum.
+    """
+
+    name: str
+    base: torch.Tensor
+    vectors: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method; `options` is the JSON schema of each option, with its default where it has one."""
+
+    name: str
+    kind: Kind
+    source: str
+    function: Callable[..., Any]
+    options: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the file that a model merged by this method depends on."""
+        return self.function.__module__
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def merging_method(kind: Kind, source: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function under its own name. `source` names the paper.
+
+    static: called with a Parameter and its options, once for each merged parameter; returns the merged tensor.
+    dynamic: called with its options alone, when a suite is read; returns them completed, or raises ValueError.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        _METHODS[name] = Method(name, kind, source, function, _options(function))
+        return function
+
+    return register
+
+
+@cache
+def merging_methods() -> Mapping[str, Method]:
+    """All methods by name, in alphabetical order."""
+    for module in pkgutil.iter_modules(methods.__path__, methods.__name__ + "."):
+        import_module(module.name)
+    return types.MappingProxyType(dict(sorted(_METHODS.items())))
+
+
+def _options(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    options = {}
+    for name, argument in inspect.signature(function).parameters.items():
+        if argument.kind is inspect.Parameter.KEYWORD_ONLY:
+            options[name] = _schema(eval(argument.annotation, function.__globals__))  # our own source text
+            if argument.default is not inspect.Parameter.empty:
+                options[name]["default"] = argument.default
+    return options
+
+
+def _schema(annotation: Any) -> dict[str, Any]:
+    """The JSON schema of an annotation: a plain type, Literal, Mapping, a union of them, with Annotated keywords."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return {**_schema(arguments[0]), **arguments[1]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin in (Union, types.UnionType):
+        kinds = [_schema(argument) for argument in arguments]
+        if all(set(kind) == {"type"} for kind in kinds):
+            return {"type": [kind["type"] for kind in kinds]}
+        return {"anyOf": kinds}
+    if origin is not None and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _schema(arguments[1])}
+    if annotation is Any:
+        return {}
+    return {"type": _TYPES[annotation]}

@@ -1,0 +1,50 @@
+"""The metrics of the GLUE tasks, as numbers from -1 or 0 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+METRICS = ("accuracy", "matthews_correlation", "accuracy_f1", "pearson_spearman")
+
+
+def score(metric: str, outputs: Sequence[float], references: Sequence[float]) -> float:
+    """One metric of predicted labels (or values, for a regression) against the true ones."""
+    return _FUNCTIONS[metric](np.asarray(outputs, dtype=float), np.asarray(references, dtype=float))
+
+
+def _accuracy(outputs: np.ndarray, references: np.ndarray) -> float:
+    return float((outputs == references).mean())
+
+
+def _matthews(outputs: np.ndarray, references: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(references, outputs))
+
+
+def _accuracy_f1(outputs: np.ndarray, references: np.ndarray) -> float:
+    """Mean of accuracy and the F1 score of label 1; every other label counts as not 1."""
+    from sklearn.metrics import f1_score
+
+    f1 = f1_score(references == 1, outputs == 1, zero_division=0.0)
+    return (_accuracy(outputs, references) + float(f1)) / 2
+
+
+def _pearson_spearman(outputs: np.ndarray, references: np.ndarray) -> float:
+    """Mean of the two correlations; 0 when one side is constant."""
+    from scipy.stats import pearsonr, spearmanr
+
+    if np.ptp(outputs) == 0 or np.ptp(references) == 0:
+        return 0.0
+    pearson = float(pearsonr(outputs, references).statistic)
+    return (pearson + float(spearmanr(outputs, references).statistic)) / 2
+
+
+_FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
+    "matthews_correlation": _matthews,
+    "accuracy_f1": _accuracy_f1,
+    "pearson_spearman": _pearson_spearman,
+}

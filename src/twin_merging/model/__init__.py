@@ -1,0 +1,1 @@
+"""Stage assemble: the dynamic model, its gated layers, and its form on disk."""

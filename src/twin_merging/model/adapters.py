@@ -1,0 +1,81 @@
+"""One task's exclusive vector on disk: its matrices as a PEFT LoRA on the shared body, the rest as plain tensors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from twin_merging.checkpoints import Checkpoint, save_tensors
+from twin_merging.experts import ADAPTER, ADAPTER_CONFIG
+from twin_merging.files import write_json
+from twin_merging.parameters import group_of
+
+VECTORS = "vectors.safetensors"
+_STEM = "base_model.model."
+
+
+@dataclass
+class ExclusiveVector:
+    """v_t by parameter name: `factors` (down (r, n), up (m, r)) of matrices, `vectors` of what is stored whole."""
+
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    vectors: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the vector stores."""
+        whole = sum(tensor.numel() for tensor in self.vectors.values())
+        return whole + sum(down.numel() + up.numel() for down, up in self.factors.values())
+
+
+def save_exclusive(vector: ExclusiveVector, directory: Path) -> None:
+    """Write adapter_model.safetensors and adapter_config.json (scaling 1 everywhere), and vectors.safetensors."""
+    tensors, ranks = {}, {}
+    for name, (down, up) in vector.factors.items():
+        module = name.removesuffix(".weight")
+        ranks[module] = down.shape[0]
+        if group_of(name) == "embedding":  # PEFT's change of an embedding (V, d) is (B A)^T
+            tensors[f"{_STEM}{module}.lora_embedding_A"] = up.T
+            tensors[f"{_STEM}{module}.lora_embedding_B"] = down.T
+        else:
+            tensors[f"{_STEM}{module}.lora_A.weight"] = down
+            tensors[f"{_STEM}{module}.lora_B.weight"] = up
+    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
+    others = {module: rank for module, rank in ranks.items() if rank != usual}
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "modules_to_save": None,
+    }
+    save_tensors(Path(directory) / ADAPTER, tensors)
+    write_json(Path(directory) / ADAPTER_CONFIG, config)
+    save_tensors(Path(directory) / VECTORS, vector.vectors)
+
+
+def load_exclusive(directory: Path) -> ExclusiveVector:
+    """Read what save_exclusive wrote."""
+    stored = Checkpoint(Path(directory) / ADAPTER)
+    factors = {}
+    for name in stored:
+        module = name.removeprefix(_STEM)
+        if name.endswith(".lora_A.weight"):
+            other = stored[name.replace(".lora_A.", ".lora_B.")]
+            factors[module.removesuffix(".lora_A.weight") + ".weight"] = (stored[name], other)
+        elif name.endswith(".lora_embedding_A"):
+            other = stored[name.replace("_embedding_A", "_embedding_B")]
+            factors[module.removesuffix(".lora_embedding_A") + ".weight"] = (other.T, stored[name].T)
+    return ExclusiveVector(factors, dict(Checkpoint(Path(directory) / VECTORS)))

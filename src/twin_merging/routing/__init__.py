@@ -1,0 +1,1 @@
+"""Stage route: features of the shared expert, and the router that reads them."""

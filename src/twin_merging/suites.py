@@ -1,0 +1,270 @@
+"""Suites: the YAML file that defines one table, read, checked, and brought into one normal form.
+
+The normal form has every default filled in and a fixed order of keys, so that the parts of it that a workflow's
+rules take as parameters are equal exactly when they mean the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twin_merging.errors import UserError, unknown
+from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
+from twin_merging.schemas import check, complete, read_schema, read_yaml
+
+GLUE_REPO = "nyu-mll/glue"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+TABLES = ("-absolute", "-experts", "-router")  # ends of the names of a suite's other tables
+RESERVED = ("pretrained", "experts", "expert", "features")
+DATA_SOURCES = ("hub", "path", "generate")
+BINARY_METRICS = ("matthews_correlation", "accuracy_f1")
+# What a `hub` source may hold, by what it is a source of.
+HUB_KEYS = {
+    "base": ("repo", "revision", "subfolder"),
+    "data": ("repo", "revision", "config"),
+    "expert": ("repo", "revision", "subfolder", "adapter"),
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite in normal form. `content` holds plain types only."""
+
+    name: str
+    file: Path
+    content: Mapping[str, Any]
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        return self.content["tasks"]
+
+    @property
+    def methods(self) -> Mapping[str, Any]:
+        """Entry of each method: `method`, `protocol` and every option of it."""
+        return self.content["methods"]
+
+    @property
+    def static(self) -> list[str]:
+        return [name for name in self.methods if self.kind(name) == "static"]
+
+    @property
+    def dynamic(self) -> list[str]:
+        return [name for name in self.methods if self.kind(name) == "dynamic"]
+
+    @property
+    def models(self) -> list[str]:
+        """Whatever is evaluated, in the order of the tables."""
+        return ["pretrained", *self.methods, *(f"expert-{task}" for task in self.tasks)]
+
+    def kind(self, method: str) -> str:
+        return self.method(method).kind
+
+    def method(self, name: str) -> Method:
+        return merging_methods()[self.methods[name]["method"]]
+
+    def protocol(self, method: str) -> Protocol:
+        return protocol_of(self.methods[method]["protocol"], self.content["protocols"])
+
+    def private_groups(self, method: str) -> list[str]:
+        """Groups of parameters that a task keeps for itself, under the method's protocol."""
+        return [group for group, disposition in self.protocol(method).groups.items() if disposition == "expert"]
+
+    def head(self, method: str) -> str:
+        """`oracle`: the true task's private parameters answer; `routed`: the routed task's."""
+        return "oracle" if self.kind(method) == "static" else self.methods[method]["head"]
+
+    def compression(self, shared: str) -> dict[str, float]:
+        """The largest rank, fraction and energy that any method asks of the exclusives of `shared`."""
+        entries = [self.methods[name] for name in self.dynamic if self.methods[name]["shared"] == shared]
+        sizes: dict[str, float] = {}
+        for size in ("rank", "fraction", "energy"):
+            asked = [entry[size] for entry in entries if size in entry]
+            if asked:
+                sizes[size] = max(asked)
+        return sizes
+
+    def router_name(self, method: str) -> str:
+        """Folder of a dynamic method's router: its shared expert's, or its own where it names router options."""
+        entry = self.methods[method]
+        return f"{entry['shared']}/{method}" if entry["router"] else entry["shared"]
+
+    def router_settings(self, router: str) -> dict[str, Any]:
+        """Training options of the router in folder `router`."""
+        own = self.methods[router.split("/")[1]]["router"] if "/" in router else {}
+        settings = {**self.content["router"], **own}
+        settings.pop("shared", None)
+        return settings
+
+
+def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
+    """Read `file` against the suite schema. `glue` is a local folder that stands in for the Hub's GLUE.
+
+    Raises UserError with one sentence: file, key, value, and what is allowed.
+    """
+    file = Path(file)
+    rules = read_schema(schema)
+    content = read_yaml(file)
+    try:
+        _check_name(file.stem)
+        check(content, rules)
+        _check_hub("base", content["base"], "base")
+        for name, task in content["tasks"].items():
+            _check_hub(f"tasks.{name}.data", task["data"], "data")
+            _check_hub(f"tasks.{name}.expert", task["expert"], "expert")
+        content = complete(content, rules)
+        for name, task in content["tasks"].items():
+            _check_task(f"tasks.{name}", task)
+            _use_local_glue(f"tasks.{name}", task, glue)
+        _check_methods(content, rules)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    return Suite(file.stem, file, content)
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"a suite's file name may hold lower-case letters, digits and single hyphens only, not '{name}'"
+        )
+    if name.endswith(TABLES):
+        raise ValueError(f"a suite's name must not end in {', '.join(TABLES)}, as its tables' names do")
+
+
+def _check_hub(at: str, source: Mapping[str, Any], of: str) -> None:
+    for key in source.get("hub", {}):
+        _one_of(f"{at}.hub", key, f"key of a {of}", HUB_KEYS[of])
+
+
+def _check_task(at: str, task: Mapping[str, Any]) -> None:
+    sources = [kind for kind in DATA_SOURCES if kind in task["data"]]
+    if len(sources) != 1:
+        raise ValueError(
+            f"{at}.data: give exactly one of {', '.join(DATA_SOURCES)} (here: {', '.join(sources) or 'none'})"
+        )
+    if task["metric"] == "pearson_spearman" and task["labels"] != 1:
+        raise ValueError(f"{at}: metric pearson_spearman is for a regression; set labels: 1, not {task['labels']}")
+    if task["metric"] != "pearson_spearman" and task["labels"] == 1:
+        raise ValueError(
+            f"{at}: labels: 1 is a regression, which metric {task['metric']} cannot score; use pearson_spearman"
+        )
+    if task["metric"] in BINARY_METRICS and task["labels"] != 2:
+        raise ValueError(f"{at}: metric {task['metric']} needs labels: 2, not {task['labels']}")
+    if "generate" in task["data"]:
+        _check_generated(at, task)
+
+
+def _check_generated(at: str, task: Mapping[str, Any]) -> None:
+    from twin_merging.generation.recipes import TASKS
+
+    name = task["data"]["generate"]["task"]
+    _one_of(f"{at}.data.generate.task", name, "generated task", TASKS)
+    for key, wanted in (("text", list(TASKS[name].text)), ("labels", TASKS[name].labels)):
+        if task[key] != wanted:
+            raise ValueError(f"{at}.{key}: the generated task '{name}' needs {key}: {wanted}, not {task[key]}")
+
+
+def _use_local_glue(at: str, task: dict[str, Any], glue: str | None) -> None:
+    hub = task["data"].get("hub")
+    if glue and hub and hub["repo"] == GLUE_REPO:
+        if "config" not in hub:
+            raise ValueError(f"{at}.data.hub: key 'config' is missing; it names the task of {GLUE_REPO}")
+        task["data"] = {
+            "path": str(Path(glue, hub["config"])),
+            "splits": _local_splits(task["data"]["splits"]),
+        }
+
+
+def _local_splits(splits: Mapping[str, str]) -> dict[str, str]:
+    """A local GLUE folder holds one validation file a task; MNLI's is the matched one."""
+    return {use: split.replace("validation_matched", "validation") for use, split in splits.items()}
+
+
+def _check_methods(content: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    registry = merging_methods()
+    for name in content["protocols"]:
+        if name in PROTOCOLS:
+            raise ValueError(f"protocols.{name}: the name is taken by a built-in protocol; choose another")
+    protocols = [*PROTOCOLS, *content["protocols"]]
+    _one_of("protocol", content["protocol"], "protocol", protocols)
+    methods: dict[str, Any] = {}
+    for name, entry in content["methods"].items():
+        at = f"methods.{name}"
+        if name in RESERVED or name.startswith("expert-"):
+            raise ValueError(f"{at}: the name is taken by a model that is not merged; choose another")
+        _one_of(f"{at}.method", entry["method"], "method", registry)
+        methods[name] = _method_entry(at, entry, registry[entry["method"]], content)
+        _one_of(f"{at}.protocol", methods[name]["protocol"], "protocol", protocols)
+    content["methods"] = methods
+    static = [name for name, entry in methods.items() if registry[entry["method"]].kind == "static"]
+    if "shared" in content["router"]:
+        _one_of("router.shared", content["router"]["shared"], "static method of the suite", static)
+    for name, entry in methods.items():
+        if registry[entry["method"]].kind == "dynamic":
+            _check_dynamic(f"methods.{name}", entry, methods, static, schema)
+
+
+def _method_entry(at: str, entry: Mapping[str, Any], method: Method, content: Mapping[str, Any]) -> dict[str, Any]:
+    """One method's entry in normal form, its options checked by the method's own signature."""
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "method": {"type": "string"},
+            "protocol": {"type": "string", "default": content["protocol"]},
+            **method.options,
+        },
+    }
+    check(entry, schema, at)
+    filled = complete(entry, schema)
+    options = {key: value for key, value in filled.items() if key not in ("method", "protocol")}
+    for key, value in options.items():
+        if method.kind == "static" and isinstance(value, Mapping):
+            options[key] = _each_task(f"{at}.{key}", value, content["tasks"])
+    if method.kind == "dynamic":
+        options["shared"] = options["shared"] or content["router"].get("shared")
+        try:
+            options = method.function(**options)
+        except ValueError as error:
+            raise ValueError(f"{at}: {error}") from None
+        options["head"] = options["head"] or ("routed" if filled["protocol"] == "strict" else "oracle")
+    return {"method": filled["method"], "protocol": filled["protocol"], **options}
+
+
+def _check_dynamic(
+    at: str, entry: dict[str, Any], methods: Mapping[str, Any], static: list[str], schema: Mapping[str, Any]
+) -> None:
+    if entry["shared"] is None:
+        raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
+    _one_of(f"{at}.shared", entry["shared"], "static method of the suite", static)
+    if methods[entry["shared"]]["protocol"] != entry["protocol"]:
+        theirs = methods[entry["shared"]]["protocol"]
+        raise ValueError(
+            f"{at}.shared: '{entry['shared']}' is merged under protocol {theirs}, this method runs under "
+            f"{entry['protocol']}; name a static method with protocol: {entry['protocol']}"
+        )
+    if entry["router"]:
+        rules = {**schema["properties"]["router"]}
+        rules["properties"] = {key: rule for key, rule in rules["properties"].items() if key != "shared"}
+        check(entry["router"], rules, f"{at}.router")
+        whole = complete(entry["router"], rules)
+        entry["router"] = {key: value for key, value in whole.items() if key in entry["router"]}
+
+
+def _each_task(at: str, values: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """One value a task, in alphabetical order."""
+    for name in values:
+        _one_of(at, name, "task", tasks)
+    missing = [name for name in tasks if name not in values]
+    if missing:
+        raise ValueError(f"{at}: no value for task '{missing[0]}'; give one for each of {', '.join(tasks)}")
+    return dict(sorted(values.items()))
+
+
+def _one_of(at: str, name: str, what: str, allowed: Any) -> None:
+    if name not in allowed:
+        raise ValueError(f"{at}: {unknown(what, name, allowed)}")
