@@ -1,0 +1,34 @@
+# Stage assemble: a dynamic method's model from shared expert, exclusive vectors and router.
+
+
+rule assemble:
+    input:
+        exclusives=assembled_from,
+        shared=shared_model,
+        router=lambda w: f"results/{w.suite}/router/{suite_of(w).router_name(w.method)}/router.safetensors",
+    output:
+        config="results/{suite}/models/{method}/config.json",
+        weights="results/{suite}/models/{method}/model.safetensors",
+        tokenizer="results/{suite}/models/{method}/tokenizer.json",
+        tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
+        private=directory("results/{suite}/models/{method}/private"),
+        exclusive=directory("results/{suite}/models/{method}/exclusive"),
+        router=directory("results/{suite}/models/{method}/router"),
+        record="results/{suite}/models/{method}/merge.json",
+    log:
+        "results/{suite}/logs/assemble/{method}.log",
+    benchmark:
+        "results/{suite}/benchmarks/assemble/{method}.tsv"
+    wildcard_constraints:
+        suite=suites_where("models", lambda suite: suite.dynamic),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("assemble")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=assemble_settings,
+        code=code("assemble"),
+    script:
+        "../scripts/assemble.py"

@@ -1,0 +1,128 @@
+# What several stages share: the configuration, the suites, and the parameters that make a job stale.
+import sys
+from functools import cache
+from pathlib import Path
+
+from twin_merging.code_digest import code_digest
+from twin_merging.errors import UserError
+from twin_merging.fetching.sources import is_adapter, package_version, source_files
+from twin_merging.schemas import check, complete, read_schema
+from twin_merging.suites import Suite, load_suite
+
+SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
+NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+CONFIG = ["config.json"]
+WEIGHTS = ["model.safetensors"]
+TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+
+
+wildcard_constraints:
+    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)",
+    task=NAME,
+    method=NAME,
+    model=NAME,
+    shared=NAME,
+    router=f"{NAME}(?:/{NAME})?",
+
+
+def stop(error):
+    """End the run with one sentence, before any job starts."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def checked_config():
+    """The configuration with its defaults; ends the run when a key or value is wrong."""
+    schema = read_schema(SCHEMAS / "config.schema.yaml")
+    try:
+        check(config, schema)
+    except ValueError as error:
+        stop(f"config/config.yaml or --config: {error}")
+    return complete(config, schema)
+
+
+CHECKED = checked_config()
+
+
+@cache
+def suite_named(name):
+    """The suite of that name; ends the run when its file is missing or wrong."""
+    try:
+        return load_suite(
+            Path(CHECKED["suites"], f"{name}.yaml"), SCHEMAS / "suite.schema.yaml", CHECKED["glue"]
+        )
+    except UserError as error:
+        stop(error)
+
+
+def suite_of(wildcards):
+    return suite_named(wildcards.suite)
+
+
+def task_of(wildcards):
+    """A task's entry. Raises when the suite has no such task: the file then has no rule."""
+    return suite_of(wildcards).tasks[wildcards.task]
+
+
+def sources_of(source):
+    """Files of a `path` source; ends the run when there are none."""
+    try:
+        return source_files(source)
+    except UserError as error:
+        stop(error)
+
+
+@cache
+def readable_suites():
+    """Every suite in the folder that can be read. (A wrong one ends the run when it is asked for.)"""
+    found = []
+    for file in sorted(Path(CHECKED["suites"]).glob("*.yaml")):
+        try:
+            found.append(load_suite(file, SCHEMAS / "suite.schema.yaml", CHECKED["glue"]))
+        except UserError:
+            continue
+    return found
+
+
+def suites_where(folder, names, end="/"):
+    """A constraint of {suite}, for rules of which one makes an artefact in one suite and another in another: only
+    suites and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself.
+    """
+    paths = [
+        f"{suite.name}/{folder}/{name}".rstrip("/") for suite in readable_suites() for name in names(suite)
+    ]
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}){NAME}"
+
+
+def experts_where(condition):
+    """A constraint of {suite}: followed by experts whose source meets a condition."""
+    return suites_where(
+        "experts", lambda suite: [task for task in suite.tasks if condition(suite.tasks[task]["expert"])]
+    )
+
+
+def settings(stage, **parts):
+    """The parameter that holds all that a job's output depends on beside its inputs: plain types in a fixed order."""
+    return {**parts, "threads": threads_of(stage)}
+
+
+@cache
+def code(script, *modules):
+    """Digest of a script, of the library modules that it imports, and of `modules` that it finds by name."""
+    return code_digest(Path(workflow.basedir, "workflow", "scripts", f"{script}.py"), modules)
+
+
+def threads_of(stage):
+    """Threads of a stage's jobs: they change the last bits of sums, so they are a setting and not what is free."""
+    return CHECKED["threads"].get(stage, 1)
+
+
+def inside(folder, *names):
+    """Paths of files in a folder."""
+    return [f"{folder}/{name}" for name in names]
+
+
+def of_tasks(suite, key):
+    """One key of every task's entry."""
+    return {task: entry[key] for task, entry in suite.tasks.items()}

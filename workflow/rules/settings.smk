@@ -1,0 +1,122 @@
+# What each rule's output depends on beside its inputs: the `settings` parameter of every stage, in their order.
+
+
+def model_settings(source):
+    return settings("fetch", source=source, package_version=package_version(source))
+
+
+def expert_settings(wildcards):
+    task = task_of(wildcards)
+    return {**model_settings(task["expert"]), "labels": task["labels"]}
+
+
+def finetune_settings(wildcards):
+    suite, task = suite_of(wildcards), task_of(wildcards)
+    limits = suite.content["limits"]
+    return settings(
+        "finetune",
+        **{key: task[key] for key in ("text", "labels", "metric")},
+        finetune=task["expert"]["finetune"],
+        limits={split: limits.get(split) for split in ("train", "validation")},
+        seed=suite.content["seed"],
+    )
+
+
+def merge_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "merge",
+        entry=suite.methods[wildcards.method],
+        groups=dict(suite.protocol(wildcards.method).groups),
+        labels=of_tasks(suite, "labels"),
+    )
+
+
+def compress_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "compress",
+        sizes=suite.compression(wildcards.shared),
+        groups=dict(suite.protocol(wildcards.shared).groups),
+    )
+
+
+def features_settings(wildcards):
+    content = suite_of(wildcards).content
+    return settings(
+        "route",
+        text=of_tasks(suite_of(wildcards), "text"),
+        limits={limit: content["limits"].get(limit) for limit in ("router", "validation")},
+        inference=content["inference"],
+    )
+
+
+def route_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "route",
+        tasks=list(suite.tasks),
+        router=suite.router_settings(wildcards.router),
+        seed=suite.content["seed"],
+    )
+
+
+def assemble_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "assemble",
+        tasks=list(suite.tasks),
+        entry=suite.methods[wildcards.method],
+        head=suite.head(wildcards.method),
+        router=suite.router_settings(suite.router_name(wildcards.method)),
+    )
+
+
+def predict_settings(wildcards):
+    suite, model = suite_of(wildcards), wildcards.model
+    return settings(
+        "predict",
+        merged=model in suite.methods,
+        body=model.removeprefix("expert-") if model.startswith("expert-") else None,
+        head=suite.head(model) if model in suite.methods else "oracle",
+        text=of_tasks(suite, "text"),
+        labels=of_tasks(suite, "labels"),
+        limit=suite.content["limits"].get("test"),
+        inference=suite.content["inference"],
+    )
+
+
+def protocol_name(suite, model):
+    """The protocol a model was made under; a model that is not merged has none."""
+    return suite.methods[model]["protocol"] if model in suite.methods else "none"
+
+
+def score_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "score",
+        metrics=of_tasks(suite, "metric"),
+        protocols={model: protocol_name(suite, model) for model in suite.models},
+    )
+
+
+def true_task(suite, model):
+    """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    if model not in suite.methods:
+        return "head"
+    return "nothing" if suite.head(model) == "routed" else "+".join(suite.private_groups(model))
+
+
+def tabulate_settings(wildcards):
+    suite = suite_of(wildcards)
+    merged = {
+        model: {"protocol": protocol_name(suite, model), "true_task": true_task(suite, model)}
+        for model in ("pretrained", *suite.methods)
+    }
+    return settings(
+        "tabulate",
+        title=suite.content["title"],
+        tasks=list(suite.tasks),
+        dynamic=suite.dynamic,
+        knowledge={**merged, "experts": {"protocol": "none", "true_task": "everything"}},
+    )

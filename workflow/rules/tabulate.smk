@@ -1,0 +1,29 @@
+# Stage tabulate: the suite's tables.
+
+
+rule tabulate:
+    input:
+        scores="results/{suite}/scores.csv",
+        predictions=routed_predictions,
+        router_metrics=router_metrics,
+    output:
+        normalised="results/tables/{suite}.csv",
+        markdown="results/tables/{suite}.md",
+        absolute="results/tables/{suite}-absolute.csv",
+        experts="results/tables/{suite}-experts.csv",
+        router="results/tables/{suite}-router.csv",
+    log:
+        "results/{suite}/logs/tabulate.log",
+    benchmark:
+        "results/{suite}/benchmarks/tabulate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=tabulate_settings,
+        code=code("tabulate"),
+    script:
+        "../scripts/tabulate.py"

@@ -1,0 +1,24 @@
+# Stage task_vectors: theta_t - theta_0 of every task.
+
+
+rule task_vectors:
+    input:
+        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
+        expert=lambda w: expert_files(suite_of(w), w.task),
+    output:
+        "results/{suite}/task_vectors/{task}.safetensors",
+    log:
+        "results/{suite}/logs/task_vectors/{task}.log",
+    benchmark:
+        "results/{suite}/benchmarks/task_vectors/{task}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of("task_vectors")
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=settings("task_vectors"),
+        code=code("task_vectors"),
+    script:
+        "../scripts/task_vectors.py"

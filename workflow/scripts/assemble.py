@@ -1,0 +1,24 @@
+"""Rule assemble: assembling a dynamic method's model."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.model.assembly import assemble
+
+    settings = job.params.settings
+    assemble(
+        settings["entry"],
+        settings["head"],
+        shared=folder(job.input.shared[0]),
+        exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)),
+        router=Path(job.input.router),
+        router_settings=settings["router"],
+        output=folder(job.output.config),
+    )
+
+
+run_job(snakemake, main)

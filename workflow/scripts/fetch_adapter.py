@@ -1,0 +1,15 @@
+"""Rule fetch_adapter: fetching an expert that is a LoRA adapter."""
+
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.fetching.models import fetch_adapter
+
+    settings = job.params.settings
+    fetch_adapter(settings["source"], folder(job.input.base[0]), folder(job.output.config), settings["labels"])
+
+
+run_job(snakemake, main)

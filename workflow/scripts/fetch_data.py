@@ -1,0 +1,15 @@
+"""Rule fetch_data: fetching a task's rows."""
+
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.fetching.data import fetch_data
+
+    settings = job.params.settings
+    fetch_data(settings["data"], settings, folder(job.output.train))
+
+
+run_job(snakemake, main)

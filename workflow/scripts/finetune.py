@@ -1,0 +1,27 @@
+"""Rule finetune: fine-tuning an expert from the base."""
+
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.code_digest import settings_digest
+    from twin_merging.finetuning import finetune
+
+    settings = dict(job.params.settings)
+    inputs = [*job.input.base, *job.input.data]
+    output = folder(job.output.weights)
+    finetune(
+        folder(job.input.base[0]),
+        folder(job.input.data[0]),
+        settings,
+        settings["finetune"],
+        settings["limits"],
+        settings["seed"],
+        checkpoints=output.parents[1] / "checkpoints" / f"{output.name}-{settings_digest(settings, inputs)}",
+        output=output,
+    )
+
+
+run_job(snakemake, main)

@@ -1,0 +1,18 @@
+"""Rule generate_base: making and pretraining the base of the embedded suite."""
+
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.files import write_json
+    from twin_merging.generation.base import generate_base
+
+    settings = job.params.settings
+    output = folder(job.output.config)
+    generate_base(output, seed=settings["seed"], **settings["generate"])
+    write_json(output / "source.json", {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
+
+
+run_job(snakemake, main)

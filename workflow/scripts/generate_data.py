@@ -1,0 +1,20 @@
+"""Rule generate_data: generating a task's rows."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.generation import generate_task
+    from twin_merging.tasks import SPLITS, write_rows
+
+    settings = job.params.settings
+    generate = settings["generate"]
+    counts = {split: generate[split] for split in SPLITS}
+    for split, rows in generate_task(generate["task"], counts, settings["seed"]).items():
+        write_rows(rows, settings, Path(job.output[split]), f"generated task '{generate['task']}', {split}")
+
+
+run_job(snakemake, main)

@@ -1,0 +1,28 @@
+"""Rule merge: merging by a static method."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.merging.merge import merge
+    from twin_merging.merging.registry import merging_methods
+    from twin_merging.parameters import Protocol
+
+    settings = job.params.settings
+    entry = settings["entry"]
+    merge(
+        merging_methods()[entry["method"]],
+        {option: value for option, value in entry.items() if option not in ("method", "protocol")},
+        Protocol(entry["protocol"], settings["groups"]),
+        base=folder(job.input.base[0]),
+        task_vectors=dict(zip(settings["labels"], map(Path, job.input.task_vectors), strict=True)),
+        experts={folder(file).name: folder(file) for file in job.input.experts},
+        output=folder(job.output.config),
+        labels=settings["labels"],
+    )
+
+
+run_job(snakemake, main)

@@ -1,0 +1,23 @@
+"""Rule route: training the router."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.routing.training import train_router
+
+    settings = job.params.settings
+    train_router(
+        Path(job.input.features),
+        settings["tasks"],
+        settings["router"],
+        settings["seed"],
+        Path(job.output.router),
+        Path(job.output.metrics),
+    )
+
+
+run_job(snakemake, main)
