@@ -1,0 +1,135 @@
+"""Metrics, normalised scores and tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import evaluate
+import pandas as pd
+import pytest
+
+from twin_merging.files import write_json
+from twin_merging.metrics.functions import score
+from twin_merging.scoring import MODULE, score_predictions
+from twin_merging.tables import absolute_scores, normalised_scores, write_tables
+
+TASKS = ["a", "b"]
+VALUES = {
+    "pretrained": (0.0, 0.5),
+    "twin": (0.45, 0.8),
+    "worse": (-0.1, 0.4),
+    "expert-a": (0.5, 0.1),
+    "expert-b": (0.2, 0.8),
+}
+
+
+def scores(values: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    lines = [(m, t, "accuracy", v, 10, "none") for m, row in values.items() for t, v in zip(TASKS, row, strict=True)]
+    return pd.DataFrame(lines, columns=["model", "task", "metric", "value", "rows", "protocol"])
+
+
+def test_normalised_is_100_times_score_over_the_experts_and_experts_are_100() -> None:
+    table = normalised_scores(absolute_scores(scores(VALUES), TASKS))
+    assert list(table.index) == ["pretrained", "twin", "worse", "experts"]
+    assert table.loc["twin"].tolist() == pytest.approx([90, 100, 95])
+    assert table.loc["worse"].tolist() == pytest.approx([-20, 50, 15])
+    assert table.loc["experts"].tolist() == pytest.approx([100, 100, 100])
+
+
+@pytest.mark.parametrize("expert", [0.0, -0.2])
+def test_a_task_whose_expert_scores_0_or_less_is_empty_and_left_out_of_every_average(expert: float) -> None:
+    table = normalised_scores(absolute_scores(scores({**VALUES, "expert-a": (expert, 0.1)}), TASKS))
+    assert table["a"].isna().all()
+    assert table.loc["twin", "avg"] == pytest.approx(100)
+
+
+def test_the_papers_normalised_twin_scores_average_as_published() -> None:
+    published = [101.06, 94.35, 97.51, 98.78, 98.06, 94.56, 99.64, 82.67]
+    tasks = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
+    values = pd.DataFrame(
+        {t: {"twin": v, **{f"expert-{e}": 100.0 for e in tasks}} for t, v in zip(tasks, published, strict=True)}
+    )
+    assert normalised_scores(values).loc["twin", "avg"] == pytest.approx(95.83, abs=0.005)
+
+
+METRIC_CASES = [
+    ("accuracy", [1, 0, 2, 1], [1, 0, 1, 1], 0.75),
+    ("matthews_correlation", [1, 1, 0, 0], [1, 0, 0, 1], 0.0),
+    ("matthews_correlation", [1, 1, 1, 1], [1, 0, 0, 1], 0.0),
+    ("matthews_correlation", [0, 1, 1, 0], [1, 0, 0, 1], -1.0),
+    ("accuracy_f1", [1, 1, 0, 0], [1, 0, 0, 1], 0.5),
+    ("accuracy_f1", [1, 2, 0, 0], [1, 0, 0, 0], (0.75 + 1.0) / 2),
+    ("accuracy_f1", [0, 0], [1, 1], 0.0),
+    ("pearson_spearman", [1.0, 2.0, 4.0], [1.0, 2.0, 3.0], (0.9819805 + 1.0) / 2),
+    ("pearson_spearman", [2.0, 2.0, 2.0], [1.0, 2.0, 3.0], 0.0),
+    ("pearson_spearman", [3.0, 2.0, 1.0], [1.0, 2.0, 3.0], -1.0),
+]
+
+
+@pytest.mark.parametrize(("metric", "outputs", "references", "wanted"), METRIC_CASES)
+def test_metrics_equal_hand_computed_values(
+    metric: str, outputs: list[float], references: list[float], wanted: float
+) -> None:
+    assert score(metric, outputs, references) == pytest.approx(wanted, abs=1e-6)
+    loaded = evaluate.load(str(MODULE), metric)
+    assert loaded.compute(predictions=outputs, references=references)[metric] == pytest.approx(wanted, abs=1e-6)
+
+
+def predictions(folder: Path, name: str, outputs: list[float], weights: list[list[float]] | None) -> Path:
+    table = pd.DataFrame(
+        {
+            "task": ["a", "a", "b", "b"],
+            "row": [0, 1, 0, 1],
+            "output": outputs,
+            "reference": [1.0, 0.0, 1.0, 1.0],
+            "weights": weights or [None] * 4,
+        }
+    )
+    table.to_parquet(folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+def test_tables_of_predictions(tmp_path: Path) -> None:
+    weights = [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.1, 0.9]]
+    files = {
+        "pretrained": predictions(tmp_path, "pretrained", [1, 1, 0, 0], None),
+        "twin": predictions(tmp_path, "twin", [1, 0, 1, 0], weights),
+        "expert-a": predictions(tmp_path, "expert-a", [1, 0, 0, 0], None),
+        "expert-b": predictions(tmp_path, "expert-b", [0, 0, 1, 1], None),
+    }
+    protocols = {"pretrained": "none", "twin": "strict", "expert-a": "none", "expert-b": "none"}
+    score_predictions(files, dict.fromkeys(TASKS, "accuracy"), protocols, tmp_path / "scores.csv")
+    write_json(tmp_path / "metrics.json", {"accuracy": {"a": 1.0, "b": 0.5}})
+    knowledge = {
+        "pretrained": {"protocol": "none", "true_task": "head"},
+        "twin": {"protocol": "strict", "true_task": "nothing"},
+        "experts": {"protocol": "none", "true_task": "everything"},
+    }
+    names = ("normalised", "absolute", "experts", "router", "markdown")
+    outputs = {name: tmp_path / f"{name}.out" for name in names}
+    write_tables(
+        "Two tasks",
+        tmp_path / "scores.csv",
+        TASKS,
+        knowledge,
+        {"twin": files["twin"]},
+        {"twin": tmp_path / "metrics.json"},
+        outputs,
+    )
+    normalised = pd.read_csv(outputs["normalised"]).set_index("model")
+    assert list(normalised.columns) == ["protocol", "true_task", "a", "b", "avg"]
+    assert normalised.loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]
+    assert normalised.loc["twin", "true_task"] == "nothing"
+    assert pd.read_csv(outputs["absolute"]).set_index("model").loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]
+    cross = pd.read_csv(outputs["experts"]).set_index("expert")
+    assert cross.loc["a"].tolist() == [100, 0]
+    assert cross.loc["b"].tolist() == [50, 100]
+    router = pd.read_csv(outputs["router"]).set_index("measure")
+    assert router.loc["held-out accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
+    assert router.loc["test accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
+    assert router.loc["test weight of the true task", "a"] == pytest.approx(85)
+    text = outputs["markdown"].read_text()
+    assert "| twin       | strict   | nothing    | 100.00 |  50.00 |  75.00 |" in text
+    assert "2 rows a task" in text
+    assert not math.isnan(normalised["avg"].sum())

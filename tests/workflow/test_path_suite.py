@@ -1,0 +1,208 @@
+"""A suite of `path` sources, from its file to its table, against arithmetic on the original checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.workflow.running import make_working_folder, rules_of, snakemake
+from twin_merging import TwinModel
+from twin_merging.checkpoints import open_directory
+
+pytestmark = pytest.mark.workflow
+
+TABLE = "results/tables/mine.csv"
+TASKS = ("one", "two")
+ROWS = {"one": ("w1 w2 w3 w4",), "two": ("w5 w6", "w7 w8 w9")}
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which the tiny suite has run."""
+    folder = make_working_folder(tmp_path_factory.mktemp("run"))
+    run = snakemake(folder, "--config", f"suites={tiny}/suites", "--", TABLE)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def originals(tiny: Path) -> dict[str, Any]:
+    """The experts and the base's body as transformers loads them."""
+    experts = {t: AutoModelForSequenceClassification.from_pretrained(tiny / "experts" / t).eval() for t in TASKS}
+    return {"base": AutoModel.from_pretrained(tiny / "base", add_pooling_layer=False), **experts}
+
+
+def bodies(originals: dict[str, Any]) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
+    base = {name: parameter.detach().double() for name, parameter in originals["base"].named_parameters()}
+    experts = [
+        {name: parameter.detach().double() for name, parameter in originals[task].roberta.named_parameters()}
+        for task in TASKS
+    ]
+    return base, experts
+
+
+def rerun(folder: Path, tiny: Path, *arguments: str, suites: str = "") -> Any:
+    return snakemake(folder, *arguments, "--config", f"suites={suites or f'{tiny}/suites'}", "--", TABLE)
+
+
+def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path) -> None:
+    table = pd.read_csv(folder / TABLE)
+    assert list(table.columns) == ["model", "protocol", "true_task", "one", "two", "avg"]
+    methods = ["weight-average", "task-arithmetic", "task-arithmetic-strict", "twin", "twin-strict"]
+    assert table["model"].tolist() == ["pretrained", *methods, "experts"]
+    assert table.set_index("model").loc["experts", ["one", "two", "avg"]].tolist() == [100, 100, 100]
+    told = table.set_index("model")["true_task"]
+    assert (told["twin"], told["twin-strict"], told["pretrained"]) == ("head+bias", "nothing", "head")
+    for name in ("absolute", "experts", "router"):
+        assert (folder / f"results/tables/mine-{name}.csv").is_file()
+
+
+def test_normalised_scores_follow_from_the_absolute_ones(folder: Path) -> None:
+    normalised = pd.read_csv(folder / TABLE).set_index("model")
+    absolute = pd.read_csv(folder / "results/tables/mine-absolute.csv").set_index("model")
+    cross = pd.read_csv(folder / "results/tables/mine-experts.csv").set_index("expert")
+    for task in TASKS:
+        assert absolute.loc["experts", task] == cross.loc[task, task]
+        wanted = 100 * absolute[task] / cross.loc[task, task]
+        pd.testing.assert_series_equal(normalised[task], wanted, atol=1e-3, check_names=False)
+
+
+@pytest.mark.parametrize("protocol", ["reference", "strict"])
+def test_merged_models_equal_dense_arithmetic_on_the_originals(
+    folder: Path, originals: dict[str, Any], protocol: str
+) -> None:
+    base, experts = bodies(originals)
+    name = "task-arithmetic" if protocol == "reference" else "task-arithmetic-strict"
+    body = open_directory(folder / "results/mine/models" / name)
+    assert set(body) == set(base)
+    for parameter, start in base.items():
+        merged = start + 0.29 * sum(expert[parameter] - start for expert in experts)
+        wanted = start if protocol == "reference" and "bias" in parameter else merged
+        torch.testing.assert_close(body[parameter].double(), wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_weight_average_is_the_mean_of_the_originals(folder: Path, originals: dict[str, Any]) -> None:
+    _, experts = bodies(originals)
+    body = open_directory(folder / "results/mine/models/weight-average")
+    for name in body:
+        if "bias" not in name:
+            wanted = (experts[0][name] + experts[1][name]) / 2
+            torch.testing.assert_close(body[name].double(), wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_the_shared_body_is_read_by_automodel(folder: Path) -> None:
+    directory = folder / "results/mine/models/twin"
+    model: Any = AutoModel.from_pretrained(directory, add_pooling_layer=False)
+    stored = open_directory(directory)
+    assert all(torch.equal(stored[name], parameter) for name, parameter in model.named_parameters())
+
+
+def explicit(originals: dict[str, Any], task: str, weights: torch.Tensor, batch: Any) -> torch.Tensor:
+    """One row's logits from a classifier merged for it: shared + sum_t w_t SVD_r(expert_t - shared), reference."""
+    base, experts = bodies(originals)
+    model = copy.deepcopy(originals[task]).double()
+    with torch.no_grad():
+        for name, parameter in model.roberta.named_parameters():
+            if "bias" in name:
+                continue
+            start = base[name]
+            shared = start + 0.29 * sum(expert[name] - start for expert in experts)
+            parameter.copy_(shared)
+            for weight, expert in zip(weights.double(), experts, strict=True):
+                difference = expert[name] - shared
+                if difference.dim() == 2:
+                    rank = max(1, int(0.25 * min(difference.shape)))
+                    U, S, V = torch.linalg.svd(difference, full_matrices=False)
+                    difference = U[:, :rank] @ torch.diag(S[:rank]) @ V[:rank]
+                parameter.add_(weight * difference)
+        return model(**batch).logits[0].float()
+
+
+def test_a_mixed_batch_of_the_loaded_model_is_answered_as_by_explicit_merging(
+    folder: Path, originals: dict[str, Any]
+) -> None:
+    directory = folder / "results/mine/models/twin"
+    model, tokenizer = TwinModel.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
+    encoded = [tokenizer(*ROWS[task]) for task in TASKS]
+    batch = tokenizer.pad([dict(row) for row in encoded], return_tensors="pt")
+    with torch.no_grad():
+        answer = model(**batch, tasks=list(TASKS))
+    assert answer.weights.sum(-1).tolist() == pytest.approx([1, 1])
+    for row, task in enumerate(TASKS):
+        alone = tokenizer(*ROWS[task], return_tensors="pt")
+        wanted = explicit(originals, task, answer.weights[row], alone)
+        torch.testing.assert_close(answer.logits[row, : len(wanted)], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_second_run_does_nothing(folder: Path, tiny: Path) -> None:
+    run = rerun(folder, tiny)
+    assert run.returncode == 0
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+def test_a_method_that_is_added_runs_nothing_but_itself_and_the_tables(
+    folder: Path, tiny: Path, tmp_path: Path
+) -> None:
+    suites = shutil.copytree(tiny / "suites", tmp_path / "suites")
+    with open(suites / "mine.yaml", "a") as stream:
+        stream.write("  more: {method: task_arithmetic, scaling: 0.5}\n")
+        stream.write("  twin-small: {method: twin, shared: task-arithmetic, rank: 1}\n")
+    run = rerun(folder, tiny, "-n", suites=str(suites))
+    wanted = {"merge": 1, "compress": 2, "assemble": 2, "predict": 3, "score": 1, "tabulate": 1}
+    assert rules_of(run) == wanted, "a rank beside a fraction makes the decomposition, and what is cut from it, stale"
+
+
+def test_keys_in_another_order_and_defaults_written_out_run_nothing(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    suites = shutil.copytree(tiny / "suites", tmp_path / "suites")
+    text = (suites / "mine.yaml").read_text()
+    text = text.replace("{method: weight_average}", "{weights: null, protocol: reference, method: weight_average}")
+    text = text.replace("epochs: 3, batch_size: 16", "batch_size: 16, dropout: 0.5, epochs: 3")
+    (suites / "mine.yaml").write_text(text)
+    assert "Nothing to be done" in (run := rerun(folder, tiny, suites=str(suites))).stdout + run.stderr
+
+
+def test_a_misspelt_key_is_one_line_and_starts_no_job(tiny: Path, tmp_path: Path) -> None:
+    folder = make_working_folder(tmp_path / "run")
+    suites = shutil.copytree(tiny / "suites", folder / "suites")
+    text = (suites / "mine.yaml").read_text().replace("metric: accuracy", "metrik: accuracy", 1)
+    (suites / "mine.yaml").write_text(text)
+    run = rerun(folder, tiny, suites="suites")
+    assert run.returncode != 0
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "suites/mine.yaml: tasks.one: unknown key 'metrik' (did you mean 'metric'?); allowed: " in errors[0]
+    assert "Traceback" not in run.stderr
+    assert not (folder / "results").exists()
+
+
+def test_a_wrong_configuration_value_or_a_missing_suite_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    folder = make_working_folder(tmp_path / "run")
+    run = snakemake(folder, "--config", "suits=x", "--", TABLE)
+    assert run.returncode != 0
+    assert "unknown key 'suits' (did you mean 'suites'?)" in run.stderr
+    run = snakemake(folder, "--config", f"suites={tmp_path}", "--", TABLE)
+    assert run.returncode != 0
+    assert "mine.yaml: no such file" in run.stderr
+
+
+def test_a_broken_expert_ends_with_one_sentence_and_leaves_no_output(tiny: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny, tmp_path / "tiny")
+    text = (root / "suites/mine.yaml").read_text().replace(str(tiny), str(root))
+    (root / "suites/mine.yaml").write_text(text)
+    weights = root / "experts/two/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    folder = make_working_folder(tmp_path / "run")
+    target = "results/mine/experts/two/model.safetensors"
+    run = snakemake(folder, "--config", f"suites={root}/suites", "--", target)
+    assert run.returncode != 0
+    sentences = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1
+    assert "experts/two/model.safetensors: not a whole safetensors file" in sentences[0]
+    assert list((folder / "results/mine/experts/two").glob("*")) == []
