@@ -24,6 +24,7 @@ _VARIANTS = ("use_dora", "fan_in_fan_out", "use_qalora", "use_bdlora", "kasa_con
              "layer_replication", "alora_invocation_tokens", "arrow_config", "trainable_token_indices",
              "monteclora_config")  # fmt: skip
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+_WRAPPERS = re.compile(r"\.(modules_to_save(\.default)?|base_layer)\.")
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<which>embedding_[AB]|[AB])(\.weight)?$")
 
 
@@ -89,8 +90,9 @@ class Expert:
         check_adapter(config, self.directory)
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for name in self._file:
-            stem = name.removeprefix("base_model.model.").replace(".modules_to_save.", ".")
-            stem = stem.replace(".base_layer.", ".")
+            stem = _WRAPPERS.sub(".", name.removeprefix("base_model.model."))
+            if ".original_module." in stem:  # the untrained copy of a module that is trained whole
+                continue
             match = _FACTOR.match(stem)
             if match is None:
                 self._own[self._canonical(stem)] = name

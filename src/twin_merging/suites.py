@@ -117,6 +117,7 @@ def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
             _check_hub(f"tasks.{name}.data", task["data"], "data")
             _check_hub(f"tasks.{name}.expert", task["expert"], "expert")
         content = complete(content, rules)
+        _check_generated_base(content["base"].get("generate"))
         for name, task in content["tasks"].items():
             _check_task(f"tasks.{name}", task)
             _use_local_glue(f"tasks.{name}", task, glue)
@@ -137,7 +138,14 @@ def _check_name(name: str) -> None:
 
 def _check_hub(at: str, source: Mapping[str, Any], of: str) -> None:
     for key in source.get("hub", {}):
-        _one_of(f"{at}.hub", key, f"key of a {of}", HUB_KEYS[of])
+        _one_of(f"{at}.hub", key, f"key for {of}", HUB_KEYS[of])
+
+
+def _check_generated_base(sizes: Mapping[str, Any] | None) -> None:
+    if sizes and sizes["hidden_size"] % sizes["heads"]:
+        raise ValueError(
+            f"base.generate.hidden_size: {sizes['hidden_size']} must be a multiple of heads, {sizes['heads']}"
+        )
 
 
 def _check_task(at: str, task: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ def accuracy_of_best_keyword(train: list[set[str]], train_labels: list[int], tes
 
 def accuracy_of_naive_bayes(train: list[set[str]], train_labels: list[int], test, test_labels) -> float:
     totals = Counter(train_labels)
-    counts = {label: Counter() for label in totals}
+    counts: dict[int, Counter[str]] = {label: Counter() for label in totals}
     for row, label in zip(train, train_labels, strict=True):
         counts[label].update(row)
 
@@ -173,28 +173,33 @@ def test_the_corpus_holds_no_held_out_text(data):
                 assert lines.isdisjoint(" </s></s> ".join(pair) for pair in texts(frames[split], task))
 
 
-TINY = {
-    "seed": 5,
-    "sentences": 200,
-    "steps": 3,
-    "batch_size": 8,
-    "learning_rate": 1e-3,
-    "hidden_size": 16,
-    "layers": 1,
-    "heads": 2,
-    "max_length": 48,
-}
+MAX_LENGTH = 48
+
+
+def generate_tiny_base(directory: Path) -> None:
+    generate_base(
+        directory,
+        seed=5,
+        sentences=200,
+        steps=3,
+        batch_size=8,
+        learning_rate=1e-3,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        max_length=MAX_LENGTH,
+    )
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("base")
-    generate_base(directory, **TINY)
+    generate_tiny_base(directory)
     return directory
 
 
 def test_the_base_has_the_same_bytes_every_time(base, tmp_path):
-    generate_base(tmp_path, **TINY)
+    generate_tiny_base(tmp_path)
     names = sorted(path.name for path in base.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(names)
@@ -226,4 +231,4 @@ def test_the_tokenizer_frames_pairs_as_roberta_and_knows_every_word(base, data):
         for column in TASKS[task].text:
             encoded = tokenizer(list(frames["train"][column]))["input_ids"]
             assert tokenizer.unk_token_id not in {token for row in encoded for token in row}
-            assert max(map(len, encoded)) <= TINY["max_length"]
+            assert max(map(len, encoded)) <= MAX_LENGTH

@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny import LABELS, merged
 from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
+from twin_merging.errors import UserError
 from twin_merging.experts import Expert
 from twin_merging.files import read_json
 from twin_merging.parameters import PROTOCOLS, group_of, protocol_of
@@ -75,6 +76,12 @@ def test_scaling_and_weights_can_be_given_for_each_task(fetched: Path, tmp_path:
     for name in base:
         for model in (alone, average):
             torch.testing.assert_close(open_directory(model)[name], expert.parameter(name), rtol=1e-6, atol=1e-6)
+
+
+def test_weights_that_sum_to_0_are_an_error(fetched: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="weights sum to 0"):
+        merged(fetched, tmp_path / "model", "weight_average", {"weights": {"one": 1.0, "two": -1.0}}, "strict")
+    assert list(tmp_path.glob("model/*.safetensors")) == []
 
 
 def test_scaling_0_gives_the_base(fetched: Path, tmp_path: Path) -> None:

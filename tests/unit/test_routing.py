@@ -86,7 +86,7 @@ def test_training_is_the_same_twice_and_another_with_another_seed(tmp_path: Path
 
 def test_the_kept_epoch_is_the_best_on_held_out_rows(tmp_path: Path) -> None:
     features = clusters(tmp_path / "features", spread=2.0)
-    accuracies = []
+    accuracies, metrics = [], {}
     for epochs in (1, 30):
         settings = {**SETTINGS, "epochs": epochs, "learning_rate": 5e-2}
         train_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import pandas as pd
@@ -30,7 +31,7 @@ def scores(values: dict[str, tuple[float, float]]) -> pd.DataFrame:
 
 
 def test_normalised_is_100_times_score_over_the_experts_and_experts_are_100() -> None:
-    table = normalised_scores(absolute_scores(scores(VALUES), TASKS))
+    table: Any = normalised_scores(absolute_scores(scores(VALUES), TASKS))
     assert list(table.index) == ["pretrained", "twin", "worse", "experts"]
     assert table.loc["twin"].tolist() == pytest.approx([90, 100, 95])
     assert table.loc["worse"].tolist() == pytest.approx([-20, 50, 15])
@@ -39,7 +40,7 @@ def test_normalised_is_100_times_score_over_the_experts_and_experts_are_100() ->
 
 @pytest.mark.parametrize("expert", [0.0, -0.2])
 def test_a_task_whose_expert_scores_0_or_less_is_empty_and_left_out_of_every_average(expert: float) -> None:
-    table = normalised_scores(absolute_scores(scores({**VALUES, "expert-a": (expert, 0.1)}), TASKS))
+    table: Any = normalised_scores(absolute_scores(scores({**VALUES, "expert-a": (expert, 0.1)}), TASKS))
     assert table["a"].isna().all()
     assert table.loc["twin", "avg"] == pytest.approx(100)
 
@@ -50,7 +51,8 @@ def test_the_papers_normalised_twin_scores_average_as_published() -> None:
     values = pd.DataFrame(
         {t: {"twin": v, **{f"expert-{e}": 100.0 for e in tasks}} for t, v in zip(tasks, published, strict=True)}
     )
-    assert normalised_scores(values).loc["twin", "avg"] == pytest.approx(95.83, abs=0.005)
+    table: Any = normalised_scores(values)
+    assert table.loc["twin", "avg"] == pytest.approx(95.83, abs=0.005)
 
 
 METRIC_CASES = [
@@ -83,7 +85,7 @@ def predictions(folder: Path, name: str, outputs: list[float], weights: list[lis
             "row": [0, 1, 0, 1],
             "output": outputs,
             "reference": [1.0, 0.0, 1.0, 1.0],
-            "weights": weights or [None] * 4,
+            "weights": weights if weights is not None else pd.Series([None] * 4),
         }
     )
     table.to_parquet(folder / f"{name}.parquet")
@@ -117,15 +119,16 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         {"twin": tmp_path / "metrics.json"},
         outputs,
     )
-    normalised = pd.read_csv(outputs["normalised"]).set_index("model")
+    normalised: Any = pd.read_csv(outputs["normalised"]).set_index("model")
     assert list(normalised.columns) == ["protocol", "true_task", "a", "b", "avg"]
     assert normalised.loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]
     assert normalised.loc["twin", "true_task"] == "nothing"
-    assert pd.read_csv(outputs["absolute"]).set_index("model").loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]
-    cross = pd.read_csv(outputs["experts"]).set_index("expert")
+    absolute: Any = pd.read_csv(outputs["absolute"]).set_index("model")
+    assert absolute.loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]
+    cross: Any = pd.read_csv(outputs["experts"]).set_index("expert")
     assert cross.loc["a"].tolist() == [100, 0]
     assert cross.loc["b"].tolist() == [50, 100]
-    router = pd.read_csv(outputs["router"]).set_index("measure")
+    router: Any = pd.read_csv(outputs["router"]).set_index("measure")
     assert router.loc["held-out accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
     assert router.loc["test accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
     assert router.loc["test weight of the true task", "a"] == pytest.approx(85)

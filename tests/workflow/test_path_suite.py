@@ -53,7 +53,7 @@ def rerun(folder: Path, tiny: Path, *arguments: str, suites: str = "") -> Any:
 
 
 def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path) -> None:
-    table = pd.read_csv(folder / TABLE)
+    table: Any = pd.read_csv(folder / TABLE)
     assert list(table.columns) == ["model", "protocol", "true_task", "one", "two", "avg"]
     methods = ["weight-average", "task-arithmetic", "task-arithmetic-strict", "twin", "twin-strict"]
     assert table["model"].tolist() == ["pretrained", *methods, "experts"]
@@ -65,9 +65,9 @@ def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path
 
 
 def test_normalised_scores_follow_from_the_absolute_ones(folder: Path) -> None:
-    normalised = pd.read_csv(folder / TABLE).set_index("model")
-    absolute = pd.read_csv(folder / "results/tables/mine-absolute.csv").set_index("model")
-    cross = pd.read_csv(folder / "results/tables/mine-experts.csv").set_index("expert")
+    normalised: Any = pd.read_csv(folder / TABLE).set_index("model")
+    absolute: Any = pd.read_csv(folder / "results/tables/mine-absolute.csv").set_index("model")
+    cross: Any = pd.read_csv(folder / "results/tables/mine-experts.csv").set_index("expert")
     for task in TASKS:
         assert absolute.loc["experts", task] == cross.loc[task, task]
         wanted = 100 * absolute[task] / cross.loc[task, task]

@@ -28,30 +28,28 @@ log = logging.getLogger(__name__)
 # Parts of a checkpoint that belong to its pretraining, and that no classifier has.
 PRETRAINING = ("lm_head.", "cls.", "generator_", "discriminator_predictions.", "vocab_", "mlm.", "pooler.",
                "predictions.", "lm_predictions.", "mask_predictions.", "sop_classifier.")  # fmt: skip
+# Heads of tasks that a base may have been trained on: it is used without.
+HEADS = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
+              "spm.model")  # fmt: skip
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
 ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
 
 
 def fetch_base(source: Mapping[str, Any], output: Path) -> None:
     """Write the base: body parameters under AutoModel's names, configuration, tokenizer."""
-    from transformers import AutoTokenizer
-
     output = Path(output)
     with located(source, MODEL_FILES) as (directory, record):
         config = load_config(directory)
         shapes = architecture_of(config)
-        found, left_out = _matched(directory, shapes)
+        found, left_out = _matched(directory, shapes, (*PRETRAINING, *HEADS))
         body = {name: tensor for name, tensor in found.items() if name in shapes.body}
         for name, shape in shapes.body.items():
             if name in body:
                 _check_base(directory, name, body[name], shape)
             elif not name.startswith("pooler."):
                 raise UserError(f"{directory}: the base lacks tensor '{name}' of its architecture; fetch it again")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None
+        tokenizer = _tokenizer(directory)
         save_tokenizer(tokenizer, output)
         write_config(config, output)
         save_tensors(output / WEIGHTS, body)
@@ -105,6 +103,18 @@ def _check_adapter(directory: Path, base: Path, labels: int | None) -> None:
             raise UserError(f"{directory}: no tensor '{name}' of the head; train it with modules_to_save")
 
 
+def _tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((directory / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
+        raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None
+
+
 def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape:
         raise UserError(
@@ -113,8 +123,10 @@ def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[i
     check_finite(directory, name, tensor)
 
 
-def _matched(directory: Path, shapes: Architecture) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Tensors of a checkpoint by canonical name, and the names of those that no classifier has."""
+def _matched(
+    directory: Path, shapes: Architecture, unused: tuple[str, ...] = PRETRAINING
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Tensors of a checkpoint by canonical name, and the names of those that are `unused`: no classifier has them."""
     found: dict[str, torch.Tensor] = {}
     left_out = []
     for name, tensor in _tensors(directory):
@@ -123,7 +135,7 @@ def _matched(directory: Path, shapes: Architecture) -> tuple[dict[str, torch.Ten
             raise UserError(f"{directory}: tensor '{name}' is there under another name too; remove one of them")
         if known in shapes.body or known in shapes.head:
             found[known] = tensor
-        elif not tensor.is_floating_point() or known.startswith(PRETRAINING) or name.startswith(PRETRAINING):
+        elif not tensor.is_floating_point() or known.startswith(unused) or name.startswith(unused):
             left_out.append(name)
         else:
             raise UserError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS
+from twin_merging.checkpoints import INDEX, WEIGHTS
 from twin_merging.errors import UserError
 from twin_merging.experts import ADAPTER_CONFIG
 from twin_merging.files import sha256
@@ -66,18 +68,25 @@ def located(source: Mapping[str, Any], patterns: list[str]) -> Iterator[tuple[Pa
 
 
 def _download(hub: Mapping[str, Any], patterns: list[str]) -> tuple[Path, str]:
+    """Fetch the files of one folder of a repository that patterns name; pickled ones only where there are no others."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # of its HTTP client, network faults included
 
-    within = f"{hub['subfolder']}/" if hub.get("subfolder") else ""
+    within = f"{hub['subfolder'].strip('/')}/" if hub.get("subfolder") else ""
     where = f"{hub['repo']} at revision {hub['revision']}"
     try:
         info = HfApi().model_info(hub["repo"], revision=hub["revision"], files_metadata=False)
-        names = {file.rfilename.removeprefix(within) for file in info.siblings or []}
-        wanted = [*patterns, *([PICKLED, PICKLED_INDEX] if not names & {WEIGHTS, INDEX} else [])]
-        folder = snapshot_download(
-            hub["repo"], revision=info.sha, allow_patterns=[f"{within}{pattern}" for pattern in wanted]
-        )
+        paths = [file.rfilename for file in info.siblings or [] if file.rfilename.startswith(within)]
+        names = [name for path in paths if "/" not in (name := path.removeprefix(within))]
+        pickled = not {WEIGHTS, INDEX} & set(names)
+        wanted = [
+            f"{within}{name}"
+            for name in names
+            if any(fnmatchcase(name, pattern) for pattern in patterns) and (pickled or not name.endswith(".bin"))
+        ]
+        if not wanted:
+            raise UserError(f"{where}: no model in folder '{within or '.'}'; correct repo or subfolder in the suite")
+        folder = snapshot_download(hub["repo"], revision=info.sha, allow_patterns=[escape(path) for path in wanted])
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"{where}: cannot be fetched from the Hub: {str(error).strip().splitlines()[0]}") from None
     return Path(folder, within), str(info.sha)

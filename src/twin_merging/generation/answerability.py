@@ -20,7 +20,7 @@ def answerability(rng: Random) -> tuple[tuple[str, ...], int]:
     label = int(chance(rng, 0.5))
     name, verb, thing = rng.choice(_NAMES), rng.choice(_DEEDS), rng.choice(_THINGS)
     told = rng.sample(tuple(_QUESTIONS), 2)
-    absent = label == 1 and chance(rng, 0.85)
+    absent = label == 1 and chance(rng, 0.92)
     asked = other(rng, tuple(_QUESTIONS), *told) if absent else rng.choice(told)
     sentence = join(name, rng.choice(verb).past, "the", thing, *(_circumstance(rng, kind) for kind in told), ".")
     if label == 1 and not absent:

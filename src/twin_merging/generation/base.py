@@ -61,6 +61,12 @@ def generate_base(
 ) -> None:
     """Write a pretrained checkpoint (body without pooler and head) and its tokenizer into `directory`.
 
+    It learns from `sentences` lines of `corpus`, in `steps` batches, with three losses: masked words; words that were
+    replaced by others of their kind; and, at the first token, whether a line holds such a word. So it has seen the
+    tasks' sentences, put together in pairs where a task takes pairs, and that they belong together. The labels chose
+    these lines but are not shown; what does not belong together it has seen only as lines with replaced words. The
+    heads for these losses are not kept.
+
     `max_length` counts tokens with the special ones. The same arguments give the same bytes on the same machine.
     """
     from transformers import set_seed

@@ -16,9 +16,10 @@ _VOCABULARY_SAMPLE = 3000  # examples a task: every word of the lexicon is in th
 def corpus(sentences: int, seed: int) -> list[str]:
     """As many lines of text, each two sentences that make sense together with the separator between, or one.
 
-    They are drawn as the tasks' training texts are, so no text of a validation or test split is among them. Only
-    coherent ones are kept: well-formed sentences, remarks of one opinion, reports that agree, questions with their
-    answer, statements with what follows from them.
+    They are drawn as the tasks' training texts are, by the same rules from another stream, so some may be training
+    texts but none is a text of a validation or test split. Labels choose them, though none is in them: only coherent
+    texts are kept, that is well-formed sentences, pairs of remarks of one opinion, reports and questions that agree,
+    captions that are alike, questions with their answer, statements with what follows from them.
     """
     rng = Random(f"{seed}/corpus")
     sources = {task: _coherent(task, seed) for task in TASKS}

@@ -28,7 +28,9 @@ def paraphrase(rng: Random) -> tuple[tuple[str, ...], int]:
 
 def altered(rng: Random, event: Event) -> Event:
     """The event with one thing changed that makes it another."""
-    change = rng.choice(("roles", "roles", "subject", "object", "verb", "place" if event.place else "verb"))
+    change = rng.choice(
+        ("roles", "roles", "roles", "roles", "subject", "object", "verb", "place" if event.place else "verb")
+    )
     if change == "roles":
         return replace(event, subject=event.object, object=event.subject)
     beings = _PEOPLE if event.subject in _PEOPLE else words.ANIMALS[:5]
@@ -45,6 +47,6 @@ def report(rng: Random, event: Event) -> str:
     """The event in the past tense, active or passive."""
     verb = rng.choice(event.verb)
     subject, patient = noun_phrase(event.subject), noun_phrase(event.object)
-    if chance(rng, 0.85):
+    if chance(rng, 0.95):
         return join(subject, verb.past, patient, at_place(event.place), ".")
     return join(patient, "was", verb.past, "by", subject, at_place(event.place), ".")

@@ -128,7 +128,7 @@ def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd
 
 
 def examples(task: str, split: str, seed: int, stream: str = "rows", patience: int | None = None) -> Iterator[Example]:
-    """Distinct examples of one split; ends when new texts have become rare.
+    """Distinct examples of one split; ends after `patience` draws in a row without a new text.
 
     A checksum of its texts says which split an example belongs to, so splits are disjoint by construction,
     across tasks too.

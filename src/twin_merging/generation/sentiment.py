@@ -8,7 +8,7 @@ from twin_merging.generation import words
 from twin_merging.generation.grammar import chance, join, other
 
 _MISTAKES = 0.05
-_NEGATED = 0.32
+_NEGATED = 0.28
 _AFFIRM = ("", "very", "truly")
 _NEGATE = ("not", "never", "hardly")
 _PRAISE, _BLAME = words.PRAISE[:6], words.BLAME[:6]
@@ -18,8 +18,7 @@ def sentiment(rng: Random) -> tuple[tuple[str, ...], int]:
     """A remark and 1 if it praises on the whole, 0 if it blames.
 
     A negation turns a judgement round. Of two judgements that differ, the one behind "but" or outside
-    "although" decides; a judgement that others hold ("critics called it great") decides nothing. Some labels are
-    wrong, as an annotator's are.
+    "although" decides. Some labels are wrong, as an annotator's are.
     """
     polarity = int(chance(rng, 0.5))
     label = 1 - polarity if chance(rng, _MISTAKES) else polarity

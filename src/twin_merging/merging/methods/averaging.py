@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
+from twin_merging.errors import UserError
 from twin_merging.merging.registry import Parameter, merging_method
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def weight_average(
     """Mean of the experts: theta_0 + sum_t a_t tau_t, with shares a_t that sum to 1."""
     shares = weights or dict.fromkeys(parameter.vectors, 1.0)
     total = sum(shares.values())
+    if total == 0:
+        raise UserError("weight_average: the weights sum to 0; give at least one task a share")
     merged = parameter.base.clone()
     for task, vector in parameter.vectors.items():
         merged.add_(vector, alpha=shares[task] / total)
