@@ -1,0 +1,81 @@
+"""A suite that makes everything itself: generated base and data, one whole expert and one LoRA adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.workflow.running import make_working_folder, snakemake
+from twin_merging.checkpoints import open_directory
+from twin_merging.experts import Expert
+from twin_merging.files import read_json
+
+pytestmark = pytest.mark.workflow
+
+SUITE = """
+title: Everything made here
+protocol: strict
+base: {generate: {sentences: 200, steps: 5, batch_size: 8, hidden_size: 16, layers: 1, heads: 2, max_length: 32}}
+limits: {train: 48, router: 32}
+tasks:
+  sentiment:
+    data: {generate: {task: sentiment, train: 64, validation: 20, test: 20}}
+    labels: 2
+    metric: accuracy
+    expert: {finetune: {epochs: 1, learning_rate: 1.0e-2, batch_size: 16}}
+  similarity:
+    data: {generate: {task: similarity, train: 64, validation: 20, test: 20}}
+    text: [sentence1, sentence2]
+    labels: 1
+    metric: pearson_spearman
+    expert: {finetune: {epochs: 2, learning_rate: 1.0e-2, batch_size: 16, lora: {r: 2}}}
+router: {shared: merged, epochs: 2}
+methods:
+  merged: {method: task_arithmetic, scaling: 0.5}
+  twin: {method: twin, rank: 2, top_k: 1, router: {epochs: 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_working_folder(tmp_path_factory.mktemp("run"))
+    (folder / "suites").mkdir()
+    (folder / "suites" / "made.yaml").write_text(SUITE)
+    run = snakemake(folder, "--config", "suites=suites", "--", "results/tables/made.csv")
+    assert run.returncode == 0, run.stderr
+    return folder / "results"
+
+
+def test_the_table_holds_every_model(results: Path) -> None:
+    table = pd.read_csv(results / "tables/made.csv")
+    assert table["model"].tolist() == ["pretrained", "merged", "twin", "experts"]
+    assert table["true_task"].tolist() == ["head", "head", "nothing", "everything"]
+
+
+def test_an_adapter_is_merged_beside_a_whole_expert(results: Path) -> None:
+    base = open_directory(results / "made/base")
+    whole = Expert(results / "made/experts/sentiment", base)
+    adapter = Expert(results / "made/experts/similarity", base)
+    assert (whole.is_adapter, adapter.is_adapter) == (False, True)
+    body = open_directory(results / "made/models/merged")
+    for name in body:
+        changes = [expert.parameter(name).double() - base[name].double() for expert in (whole, adapter)]
+        torch.testing.assert_close(body[name].double(), base[name].double() + 0.5 * sum(changes), rtol=1e-5, atol=1e-6)
+
+
+def test_limits_hold_and_a_methods_own_router_lies_beside_the_suites(results: Path) -> None:
+    assert read_json(results / "made/experts/sentiment/source.json")["train_rows"] == 48
+    own = read_json(results / "made/router/merged/twin/metrics.json")
+    assert own["train_rows"] == 64
+    assert not (results / "made/router/merged/router.safetensors").exists(), "no method asks for it"
+    assert not list((results / "made/checkpoints").glob("*"))
+
+
+def test_top_k_weights_reach_the_predictions(results: Path) -> None:
+    table: Any = pd.read_parquet(results / "made/predictions/twin.parquet")
+    assert sorted(set(table["weights"].map(max))) == [1.0]
+    assert table.groupby("task").size().to_dict() == {"sentiment": 20, "similarity": 20}
