@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from twin_merging.merging.merge import merge
+from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import merging_methods
 from twin_merging.parameters import PROTOCOLS
 
@@ -134,16 +135,25 @@ def make_suite(root: Path, model_type: str = "roberta", labels: dict[str, int] |
 
 
 def merged(
-    fetched: Path, output: Path, method: str, options: dict[str, Any], protocol: str, tasks: Any = LABELS
+    fetched: Path,
+    output: Path,
+    method: str,
+    options: dict[str, Any],
+    protocol: str,
+    tasks: Any = LABELS,
+    **more: Any,
 ) -> Path:
+    tasks = list(tasks)
+    registered = merging_methods()[method]
     merge(
-        merging_methods()[method],
-        options,
+        registered,
+        complete_options(registered, options, sorted(tasks), seed=0),
         PROTOCOLS[protocol],
         fetched / "base",
         {task: fetched / "task_vectors" / f"{task}.safetensors" for task in tasks},
         {task: fetched / "experts" / task for task in tasks},
         output,
         LABELS,
+        **more,
     )
     return output

@@ -13,11 +13,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from twin_merging.errors import UserError
+    from twin_merging.merging.library import merge
     from twin_merging.model.twin import TwinModel
 
-__all__ = ["TwinModel", "UserError", "__version__"]
+__all__ = ["TwinModel", "UserError", "__version__", "merge"]
 
-_HOMES = {"TwinModel": "twin_merging.model.twin", "UserError": "twin_merging.errors"}
+_HOMES = {
+    "TwinModel": "twin_merging.model.twin",
+    "UserError": "twin_merging.errors",
+    "merge": "twin_merging.merging.library",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
+from twin_merging.names import modern
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +27,7 @@ class Architecture:
 
     def canonical(self, name: str) -> str:
         """A checkpoint's name without the body's prefix, and with today's names for LayerNorm's parameters."""
-        stem, _, last = name.rpartition(".")
-        name = f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if stem else last
-        return name.removeprefix(f"{self.prefix}.")
+        return modern(name).removeprefix(f"{self.prefix}.")
 
     def in_classifier(self, name: str) -> str:
         """A canonical name as the classifier's own checkpoint has it."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints import WEIGHTS, Checkpoint
+from twin_merging.checkpoints import Checkpoint, open_directory
 from twin_merging.errors import UserError
 from twin_merging.files import read_json
+from twin_merging.names import match_names, strip
 from twin_merging.parameters import Protocol
+from twin_merging.rows import pieces
 
 if TYPE_CHECKING:
     import torch
@@ -35,30 +37,38 @@ class Factors:
     down: torch.Tensor
     up: torch.Tensor
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.up.shape[0], self.down.shape[1]
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop of the product, which are bounds of pieces: the same numbers whatever the range."""
+        import torch
+
+        return torch.cat([self.up[first:last] @ self.down for first, last in pieces(self.shape, start, stop)])
+
     def product(self) -> torch.Tensor:
-        return self.up @ self.down
-
-
-def weights_of(directory: Path) -> Path:
-    """The file that holds an expert's tensors."""
-    return Path(directory) / (ADAPTER if (Path(directory) / ADAPTER_CONFIG).is_file() else WEIGHTS)
+        return self.rows(0, self.shape[0])
 
 
 class Expert:
     """One expert's parameters by canonical name: `head` (all beside the body), and the body by `parameter(name)`."""
 
-    def __init__(self, directory: Path, base: Checkpoint):
+    def __init__(self, directory: Path, base: Checkpoint, unused: Collection[str] = ()):
+        """`unused`: stored names that are no part of the expert, such as a tied copy of its embedding."""
         self.directory = Path(directory)
         self.base = base
         self.is_adapter = (self.directory / ADAPTER_CONFIG).is_file()
-        self._file = Checkpoint(weights_of(self.directory))
+        self._file = Checkpoint(self.directory / ADAPTER) if self.is_adapter else open_directory(self.directory)
+        self._file = self._file.without(unused)
         self.factors: dict[str, Factors] = {}
         self._own: dict[str, str] = {}
         if self.is_adapter:
             self._read_adapter()
         else:
-            prefix = self._file.metadata.get(PREFIX, "") + "."
-            self._own = {name.removeprefix(prefix): name for name in self._file}
+            prefix = self._file.metadata.get(PREFIX)
+            names = match_names(self._file, base) if prefix is None else strip(self._file, prefix)
+            self._own = {own: name for name, own in names.items() if self._file.dtype(name).is_floating_point}
         self.changed = [name for name in self._own if name in base]
         self.head = {name: self._file[own] for name, own in self._own.items() if name not in base}
 
@@ -74,6 +84,25 @@ class Expert:
         if self.is_adapter:
             return self.base[name]
         raise UserError(f"{self.directory}: no tensor '{name}', which the base has; fetch the expert again")
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that hold the expert's tensors."""
+        return self._file.paths
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows of one of the body's parameters that is stored whole."""
+        if name not in self._own:
+            raise UserError(f"{self.directory}: no tensor '{name}', which the base has; fetch the expert again")
+        return self._file.rows(self._own[name], start, stop)
+
+    def has(self, name: str) -> bool:
+        """Whether the expert stores one of the body's parameters, or changes it by LoRA."""
+        return name in self._own or name in self.factors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one of the body's parameters that the expert changes."""
+        return self.factors[name].shape if name in self.factors else self._file.shape(self._own[name])
 
     def private(self, protocol: Protocol) -> dict[str, torch.Tensor]:
         """What stays this task's own under a protocol: the head, and the body's parameters of `expert` groups."""

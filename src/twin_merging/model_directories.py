@@ -16,7 +16,7 @@ from twin_merging.checkpoints import WEIGHTS, open_directory, save_tensors
 from twin_merging.errors import UserError
 from twin_merging.experts import PREFIX
 from twin_merging.files import copy_file, read_json, write_json
-from twin_merging.parameters import group_of
+from twin_merging.parameters import is_pooler
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def _check_expert(
             check_shape(where, name, tuple(tensor.shape), body.shape(name))
         elif name in shapes.head:
             check_shape(where, name, tuple(tensor.shape), shapes.head[name], f"labels: {config.num_labels}")
-        elif group_of(name) != "head":
+        elif not is_pooler(name):
             raise UserError(f"{where}: tensor '{name}' is not in the base; name an expert of this base")
         check_finite(where, name, tensor)
 

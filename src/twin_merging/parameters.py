@@ -12,6 +12,12 @@ Disposition = Literal["merge", "expert", "base"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 DISPOSITIONS: tuple[Disposition, ...] = get_args(Disposition)
 
+# Parts of a checkpoint that belong to its pretraining, and that no classifier has.
+PRETRAINING = ("lm_head.", "cls.", "generator_", "discriminator_predictions.", "vocab_", "mlm.", "pooler.",
+               "predictions.", "lm_predictions.", "mask_predictions.", "sop_classifier.")  # fmt: skip
+# Heads of tasks.
+HEADS = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -45,21 +51,26 @@ PROTOCOLS = {
 }
 
 
+def is_pooler(name: str) -> bool:
+    return "pooler" in name.split(".")
+
+
 def group_of(name: str) -> Group:
     """The group of a parameter of the body, by its name in `AutoModel` (no prefix).
 
     What an expert has beside the body is its head. So is the pooler: where an architecture has one, it lies behind
-    the last hidden state, as the first layer of RoBERTa's classifier does.
+    the last hidden state, as the first layer of RoBERTa's classifier does. (A language model's output layer is none:
+    it is the same for all tasks, an embedding of the vocabulary.)
     """
     parts = name.split(".")
-    if parts[0] == "pooler":
+    if is_pooler(name) or f"{parts[0]}." in HEADS:
         return "head"
     if "bias" in parts[-1]:
         return "bias"
     module = parts[-2].lower() if len(parts) > 1 else ""
     if "norm" in module or module in ("ln_1", "ln_2", "ln_f"):
         return "norm"
-    if "embed" in module or module in ("wte", "wpe"):
+    if "embed" in module or module in ("wte", "wpe", "lm_head"):
         return "embedding"
     return "matrix"
 

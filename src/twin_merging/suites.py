@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError, unknown
+from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
 from twin_merging.schemas import check, complete, read_schema, read_yaml
@@ -57,6 +58,10 @@ class Suite:
         return [name for name in self.methods if self.kind(name) == "dynamic"]
 
     @property
+    def masked(self) -> list[str]:
+        return [name for name in self.methods if self.kind(name) == "masked"]
+
+    @property
     def models(self) -> list[str]:
         """Whatever is evaluated, in the order of the tables."""
         return ["pretrained", *self.methods, *(f"expert-{task}" for task in self.tasks)]
@@ -76,7 +81,7 @@ class Suite:
 
     def head(self, method: str) -> str:
         """`oracle`: the true task's private parameters answer; `routed`: the routed task's."""
-        return "oracle" if self.kind(method) == "static" else self.methods[method]["head"]
+        return self.methods[method]["head"] if self.kind(method) == "dynamic" else "oracle"
 
     def compression(self, shared: str) -> dict[str, float]:
         """The largest rank, fraction and energy that any method asks of the exclusives of `shared`."""
@@ -218,21 +223,9 @@ def _check_methods(content: dict[str, Any], schema: Mapping[str, Any]) -> None:
 
 def _method_entry(at: str, entry: Mapping[str, Any], method: Method, content: Mapping[str, Any]) -> dict[str, Any]:
     """One method's entry in normal form, its options checked by the method's own signature."""
-    schema = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "method": {"type": "string"},
-            "protocol": {"type": "string", "default": content["protocol"]},
-            **method.options,
-        },
-    }
-    check(entry, schema, at)
-    filled = complete(entry, schema)
-    options = {key: value for key, value in filled.items() if key not in ("method", "protocol")}
-    for key, value in options.items():
-        if method.kind == "static" and isinstance(value, Mapping):
-            options[key] = _each_task(f"{at}.{key}", value, content["tasks"])
+    own = {"method": {"type": "string"}, "protocol": {"type": "string", "default": content["protocol"]}}
+    filled = complete_options(method, entry, list(content["tasks"]), content["seed"], at, own)
+    options = {key: value for key, value in filled.items() if key not in own}
     if method.kind == "dynamic":
         options["shared"] = options["shared"] or content["router"].get("shared")
         try:
@@ -261,16 +254,6 @@ def _check_dynamic(
         check(entry["router"], rules, f"{at}.router")
         whole = complete(entry["router"], rules)
         entry["router"] = {key: value for key, value in whole.items() if key in entry["router"]}
-
-
-def _each_task(at: str, values: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """One value a task, in alphabetical order."""
-    for name in values:
-        _one_of(at, name, "task", tasks)
-    missing = [name for name in tasks if name not in values]
-    if missing:
-        raise ValueError(f"{at}: no value for task '{missing[0]}'; give one for each of {', '.join(tasks)}")
-    return dict(sorted(values.items()))
 
 
 def _one_of(at: str, name: str, what: str, allowed: Any) -> None:

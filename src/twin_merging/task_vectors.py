@@ -14,6 +14,7 @@ from twin_merging.checkpoints import Checkpoint, open_directory, save_tensors, w
 from twin_merging.errors import UserError
 from twin_merging.experts import Expert, Factors
 from twin_merging.parameters import group_of
+from twin_merging.rows import row_count
 
 if TYPE_CHECKING:
     import torch
@@ -45,9 +46,10 @@ def extract_task_vector(base: Path, expert: Path, output: Path) -> None:
 
 
 class TaskVector:
-    """A task vector on disk, read a parameter at a time."""
+    """A task vector on disk, read by ranges of rows."""
 
     def __init__(self, path: Path):
+        self.where = str(path)
         self._file = Checkpoint(path)
         self.is_lora = self._file.metadata.get("form") == "lora"
 
@@ -57,15 +59,45 @@ class TaskVector:
             return None
         return Factors(self._file[f"{name}.lora_A"], self._file[f"{name}.lora_B"])
 
-    def change(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """Dense fp32 change of one parameter, in the shape of `like`; zeros where a LoRA adapter leaves it alone."""
-        import torch
+    def changes(self, name: str) -> bool:
+        """Whether the expert changes a parameter. Raises UserError when a whole checkpoint lacks it."""
+        found = name in self._file or f"{name}.lora_A" in self._file
+        if not found and not self.is_lora:
+            raise UserError(f"{self.where}: no tensor '{name}', which the base has; extract the task vector again")
+        return found
 
-        factors = self.factors(name)
-        if factors is not None:
-            return factors.product()
+    def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
+        """fp32 rows of tau, zeros where a LoRA adapter leaves the parameter alone; `base`: the same rows of theta_0."""
+        if not self.changes(name):
+            return base.new_zeros(base.shape)
         if name in self._file:
-            return self._file[name]
-        if self.is_lora:
-            return torch.zeros_like(like, dtype=torch.float32)
-        raise UserError(f"{self._file.paths[0]}: no tensor '{name}', which the base has; extract the task vector again")
+            return self._file.rows(name, start, stop)
+        down, up = f"{name}.lora_A", f"{name}.lora_B"
+        return Factors(self._file[down], self._file.rows(up, start, stop)).product()
+
+    def change(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """Dense fp32 change of one whole parameter, in the shape of `like`."""
+        return self.rows(name, 0, row_count(tuple(like.shape)), like.float())
+
+
+class ExpertVector:
+    """The task vector of an expert's directory, computed as it is read: what a TaskVector's file would hold."""
+
+    def __init__(self, expert: Expert):
+        self.where = str(expert.directory)
+        self.expert = expert
+
+    def factors(self, name: str) -> Factors | None:
+        return self.expert.factors.get(name)
+
+    def changes(self, name: str) -> bool:
+        return not self.expert.is_adapter or name in self.expert.factors or name in self.expert.changed
+
+    def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
+        """fp32 rows of tau; `base`: the same rows of theta_0, fp32."""
+        if name in self.expert.factors:
+            return self.expert.factors[name].rows(start, stop)
+        if not self.changes(name):
+            return base.new_zeros(base.shape)
+        own = self.expert.rows(name, start, stop)
+        return own.float().sub_(base)

@@ -12,6 +12,7 @@ import yaml
 
 from twin_merging.generation.recipes import TASKS
 from twin_merging.merging.documentation import BEGIN, END, method_tables, updated
+from twin_merging.merging.options import COMMON
 from twin_merging.merging.registry import merging_methods
 from twin_merging.parameters import DISPOSITIONS, PROTOCOLS
 from twin_merging.schemas import check, complete, read_yaml
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Any] = {
     "`generate` of data": _task["data"]["properties"]["generate"],
     "`tasks`": SUITE["properties"]["tasks"]["additionalProperties"],
     "`limits`": SUITE["properties"]["limits"],
+    "`statistics`": SUITE["properties"]["statistics"],
     "`inference`": SUITE["properties"]["inference"],
     "`protocols`": SUITE["properties"]["protocols"]["additionalProperties"],
     "`router`": SUITE["properties"]["router"],
@@ -116,9 +118,16 @@ def test_the_tables_of_methods_are_those_of_the_registry() -> None:
 def test_every_option_of_every_method_is_in_its_table() -> None:
     for method in merging_methods().values():
         text = below(f"`{method.name}` ({method.kind})")
-        assert [row[0] for row in tables(text)[0]] == [f"`{option}`" for option in method.options]
         assert method.summary in text
+        if not method.options:
+            assert tables(text) == []
+            continue
+        assert [row[0] for row in tables(text)[0]] == [f"`{option}`" for option in method.options]
         assert all(row[3] for row in tables(text)[0]), f"an option of {method.name} has no description"
+
+
+def test_what_every_static_method_takes_is_documented() -> None:
+    assert all(f"`{option}: " in below("`methods`") for option in COMMON)
 
 
 def test_the_tables_of_metrics_generated_tasks_and_protocols_are_whole() -> None:

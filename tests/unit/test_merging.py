@@ -79,7 +79,7 @@ def test_scaling_and_weights_can_be_given_for_each_task(fetched: Path, tmp_path:
 
 
 def test_weights_that_sum_to_0_are_an_error(fetched: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weights sum to 0"):
+    with pytest.raises(ValueError, match="weights sum to 0"):
         merged(fetched, tmp_path / "model", "weight_average", {"weights": {"one": 1.0, "two": -1.0}}, "strict")
     assert list(tmp_path.glob("model/*.safetensors")) == []
 
@@ -95,7 +95,7 @@ def test_the_record_names_method_options_protocol_and_the_hash_of_every_input(fe
     record = read_json(output / "merge.json")
     assert (record["method"], record["options"], record["protocol"]) == (
         "task_arithmetic",
-        {"scaling": 0.29},
+        {"scaling": 0.29, "lora_space": "product"},
         "reference",
     )
     assert record["tasks"] == {"one": {"labels": 2}, "two": {"labels": 3}}

@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown kind of source": ({"base": {"pth": "x"}}, ("base: unknown key 'pth'", "hub, package, path")),
     "unknown option of a method": (
         {"methods/sum/scalin": 1},
-        ("methods.sum: unknown key 'scalin'", "allowed: method, protocol, scaling"),
+        ("methods.sum: unknown key 'scalin'", "allowed: lora_space, method, protocol, scaling"),
     ),
     "unknown key of the router": ({"router/epoch": 1}, ("router: unknown key 'epoch'", "batch_size, dropout, epochs")),
     "unknown key of a method's router": (

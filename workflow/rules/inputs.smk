@@ -20,6 +20,13 @@ def training_data(wildcards):
     ]
 
 
+def training_statistics(wildcards):
+    """What a method needs of the experts' training rows: a file a task, for methods that need any."""
+    suite = suite_of(wildcards)
+    kind = suite.method(wildcards.method).statistics
+    return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.tasks if kind]
+
+
 def assembled_from(wildcards):
     """Exclusive files of all tasks."""
     suite = suite_of(wildcards)
@@ -43,6 +50,7 @@ def model_files(wildcards):
         ]
     parts = [*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private"]
     parts += ["exclusive", "router"] if model in suite.dynamic else []
+    parts += ["unified.safetensors", "masks"] if model in suite.masked else []
     return inside(f"results/{suite.name}/models/{model}", *parts)
 
 

@@ -1,4 +1,4 @@
-# Stage merge: a static method's model.
+# Stage merge: a static method's model, and a masked method's (one vector for all tasks, a mask for each).
 
 
 rule merge:
@@ -6,6 +6,7 @@ rule merge:
         task_vectors=lambda w: [
             f"results/{w.suite}/task_vectors/{task}.safetensors" for task in suite_of(w).tasks
         ],
+        statistics=training_statistics,
         base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
         experts=lambda w: all_expert_files(suite_of(w)),
     output:
@@ -29,6 +30,24 @@ rule merge:
         runtime=120,
     params:
         settings=merge_settings,
-        code=lambda w: code("merge", suite_of(w).method(w.method).module),
+        code=lambda w: code("merge", *method_modules(suite_of(w), w.method)),
     script:
         "../scripts/merge.py"
+
+
+use rule merge as merge_masked with:
+    output:
+        config="results/{suite}/models/{method}/config.json",
+        weights="results/{suite}/models/{method}/model.safetensors",
+        tokenizer="results/{suite}/models/{method}/tokenizer.json",
+        tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
+        private=directory("results/{suite}/models/{method}/private"),
+        record="results/{suite}/models/{method}/merge.json",
+        unified="results/{suite}/models/{method}/unified.safetensors",
+        masks=directory("results/{suite}/models/{method}/masks"),
+    log:
+        "results/{suite}/logs/merge_masked/{method}.log",
+    benchmark:
+        "results/{suite}/benchmarks/merge_masked/{method}.tsv"
+    wildcard_constraints:
+        suite=suites_where("models", lambda suite: suite.masked),

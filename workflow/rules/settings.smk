@@ -22,14 +22,31 @@ def finetune_settings(wildcards):
     )
 
 
-def merge_settings(wildcards):
-    suite = suite_of(wildcards)
+def statistics_settings(wildcards):
+    suite, task = suite_of(wildcards), task_of(wildcards)
     return settings(
-        "merge",
-        entry=suite.methods[wildcards.method],
-        groups=dict(suite.protocol(wildcards.method).groups),
-        labels=of_tasks(suite, "labels"),
+        "training_statistics",
+        kind=wildcards.kind,
+        **{key: task[key] for key in ("text", "labels")},
+        rows=suite.content["statistics"]["rows"],
+        max_length=suite.content["inference"]["max_length"],
     )
+
+
+def merge_settings(wildcards):
+    """Without threads, which change no byte of a merged model."""
+    suite = suite_of(wildcards)
+    return {
+        "entry": suite.methods[wildcards.method],
+        "groups": dict(suite.protocol(wildcards.method).groups),
+        "labels": of_tasks(suite, "labels"),
+    }
+
+
+def method_modules(suite, method):
+    """Library modules that a method's entry names: its own, and that of the method it hands its vectors to."""
+    then = suite.methods[method].get("then")
+    return [suite.method(method).module, *([merging_methods()[then["method"]].module] if then else [])]
 
 
 def compress_settings(wildcards):
@@ -104,7 +121,8 @@ def true_task(suite, model):
     """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
     if model not in suite.methods:
         return "head"
-    return "nothing" if suite.head(model) == "routed" else "+".join(suite.private_groups(model))
+    masks = ["masks"] if model in suite.masked else []
+    return "nothing" if suite.head(model) == "routed" else "+".join([*suite.private_groups(model), *masks])
 
 
 def tabulate_settings(wildcards):

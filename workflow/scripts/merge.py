@@ -1,4 +1,4 @@
-"""Rule merge: merging by a static method."""
+"""Rules merge and merge_masked: merging by a method that needs no router."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ def main(job: Any) -> None:
     from twin_merging.parameters import Protocol
 
     settings = job.params.settings
-    entry = settings["entry"]
+    entry, tasks = settings["entry"], list(settings["labels"])
+    statistics = map(Path, job.input.statistics)
     merge(
         merging_methods()[entry["method"]],
         {option: value for option, value in entry.items() if option not in ("method", "protocol")},
         Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
-        task_vectors=dict(zip(settings["labels"], map(Path, job.input.task_vectors), strict=True)),
+        task_vectors=dict(zip(tasks, map(Path, job.input.task_vectors), strict=True)),
         experts={folder(file).name: folder(file) for file in job.input.experts},
         output=folder(job.output.config),
         labels=settings["labels"],
+        statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
+        workers=job.threads,
     )
 
 

@@ -18,18 +18,13 @@ from twin_merging.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.fetching.sources import located
 from twin_merging.files import copy_file, read_json, write_json
 from twin_merging.model_directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
-from twin_merging.parameters import group_of
+from twin_merging.parameters import HEADS, PRETRAINING, is_pooler
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
 
-# Parts of a checkpoint that belong to its pretraining, and that no classifier has.
-PRETRAINING = ("lm_head.", "cls.", "generator_", "discriminator_predictions.", "vocab_", "mlm.", "pooler.",
-               "predictions.", "lm_predictions.", "mask_predictions.", "sop_classifier.")  # fmt: skip
-# Heads of tasks that a base may have been trained on: it is used without.
-HEADS = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
               "spm.model")  # fmt: skip
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
@@ -93,7 +88,7 @@ def _check_adapter(directory: Path, base: Path, labels: int | None) -> None:
         check_shape(directory, name, tuple(expert.parameter(name).shape), expert.base.shape(name))
         check_finite(directory, name, expert.parameter(name))
     for name, tensor in expert.head.items():
-        if name not in shapes and group_of(name) != "head":
+        if name not in shapes and not is_pooler(name):
             raise UserError(f"{directory}: tensor '{name}' fits no parameter of the base; remove it or fetch again")
         if name in shapes and labels:
             check_shape(directory, name, tuple(tensor.shape), shapes[name], f"labels: {labels}")

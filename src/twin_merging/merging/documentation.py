@@ -38,20 +38,27 @@ def updated(text: str) -> str:
 
 
 def _section(method: Method) -> str:
+    if not method.options:
+        return "\n".join([_heading(method), "", "No options of its own."])
     rows = [
         f"| `{name}` | {_type(option)} | {_default(option)} | {option.get('description', '')} |"
         for name, option in method.options.items()
     ]
     lines = [
-        f"#### `{method.name}` ({method.kind})",
-        "",
-        f"{method.summary} Source: {method.source}.",
+        _heading(method),
         "",
         "| option | type | default | meaning |",
         "|---|---|---|---|",
         *(row.replace("\n", " ") for row in rows),
     ]
     return "\n".join(lines)
+
+
+def _heading(method: Method) -> str:
+    return (
+        f"#### `{method.name}` ({method.kind})\n\n{method.summary} {method.details}".rstrip()
+        + f" Source: {method.source}."
+    )
 
 
 def _type(option: Mapping[str, Any]) -> str:

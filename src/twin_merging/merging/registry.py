@@ -1,7 +1,8 @@
 """The registry of merging methods.
 
 A method is one function in a file of `twin_merging.merging.methods`, marked with `@merging_method`. Its options are
-its keyword-only arguments; their annotations give the suite's schema and the errors, so nothing is declared twice:
+its keyword-only arguments; their annotations give the suite's schema, the documentation and the errors, so nothing is
+declared twice:
 
     scaling: Annotated[float, {"minimum": 0, "description": "factor of the sum"}] = 1.0
 
@@ -14,7 +15,7 @@ import inspect
 import pkgutil
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -24,20 +25,28 @@ from twin_merging.merging import methods
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["static", "dynamic"]
+# static: one merged model. dynamic: experts weighed for each input by a router. masked: one vector, and a mask a task
+# that the true task chooses.
+Kind = Literal["static", "dynamic", "masked"]
+Statistics = Literal["fisher", "gram"]
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a static method sees of one parameter: `base` and each task's vector, fp32, all of one shape.
+    """What a method sees of one parameter, or of some of its rows: `base` and each task's vector, fp32, of one shape.
 
-    `vectors` is ordered by task name, so that the order of a suite's tasks changes no sum.
+    `vectors` (and `statistics`, where the method asks for some: a task without any has no entry) are ordered by task
+    name, so that the order of a suite's tasks changes no sum. None of them is to be written to. `shape` is the whole
+    parameter's; `start` the first row at hand. A parameter of one dimension is one row, always whole.
     """
 
     name: str
     base: torch.Tensor
     vectors: Mapping[str, torch.Tensor]
+    shape: tuple[int, ...]
+    start: int = 0
+    statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,10 @@ class Method:
     source: str
     function: Callable[..., Any]
     options: Mapping[str, Mapping[str, Any]]
+    whole: bool = False
+    prepare: Callable[..., Any] | None = None
+    statistics: Statistics | None = None
+    check: Callable[[Mapping[str, Any], list[str]], None] | None = None
 
     @property
     def module(self) -> str:
@@ -59,20 +72,40 @@ class Method:
     def summary(self) -> str:
         return (inspect.getdoc(self.function) or "").splitlines()[0]
 
+    @property
+    def details(self) -> str:
+        """The rest of the function's docstring, as one paragraph."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n", 1)[-1].split())
+
 
 _METHODS: dict[str, Method] = {}
 
 
-def merging_method(kind: Kind, source: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def merging_method(
+    kind: Kind,
+    source: str,
+    *,
+    whole: bool = False,
+    prepare: Callable[..., Any] | None = None,
+    statistics: Statistics | None = None,
+    check: Callable[[Mapping[str, Any], list[str]], None] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
-    static: called with a Parameter and its options, once for each merged parameter; returns the merged tensor.
+    static, masked: called with a Parameter and its options, for ranges of rows of each merged parameter (`whole`: for
+    each whole parameter); a static one returns the merged rows, a masked one the unified vector.
     dynamic: called with its options alone, when a suite is read; returns them completed, or raises ValueError.
+
+    prepare: called once before, with the Inputs and the options, for what depends on more than the rows at hand; what
+    it returns is the function's second argument. Where the function returns merged rows and a note on them, that
+    object's `settle` gets all notes in the end, and says which rows are to be merged again.
+    statistics: what it needs of the experts' training rows.
+    check: called with the options and the names of the tasks when a suite is read; raises ValueError.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
-        _METHODS[name] = Method(name, kind, source, function, _options(function))
+        _METHODS[name] = Method(name, kind, source, function, _options(function), whole, prepare, statistics, check)
         return function
 
     return register

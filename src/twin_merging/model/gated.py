@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from twin_merging.masks import unpack
+
 
 @dataclass
 class Gates:
@@ -33,11 +35,24 @@ class Gates:
 
 
 @dataclass
+class Masked:
+    """A parameter that each task has in its own form: shared value + rescale_t * mask_t * unified.
+
+    unified: as the parameter; bits: (T, rows, bytes) uint8 (twin_merging.masks); rescale: (T,).
+    """
+
+    unified: torch.Tensor
+    bits: torch.Tensor
+    rescale: torch.Tensor
+
+
+@dataclass
 class Parts:
     """What one parameter of the shared body has beside its shared value.
 
     down, up: a matrix's stacked factors (R, n) and (m, R), with `ranks[t]` rows of task t, in task order; vectors:
-    (T, ...) exclusive parts that are stored whole; private: (T, ...) values of private parameters.
+    (T, ...) exclusive parts that are stored whole; private: (T, ...) values of private parameters; masked: those of a
+    masked one, which are made when they are used.
     """
 
     down: torch.Tensor | None = None
@@ -45,6 +60,7 @@ class Parts:
     ranks: list[int] = field(default_factory=list)
     vectors: torch.Tensor | None = None
     private: torch.Tensor | None = None
+    masked: Masked | None = None
 
 
 class GatedLayer(nn.Module):
@@ -57,6 +73,8 @@ class GatedLayer(nn.Module):
         for name, part in parts.items():
             for kind in ("down", "up", "vectors", "private"):
                 self.register_buffer(f"{name}_{kind}", getattr(part, kind), persistent=False)
+            for kind in ("unified", "bits", "rescale"):
+                self.register_buffer(f"{name}_{kind}", getattr(part.masked, kind, None), persistent=False)
 
     def part(self, name: str, kind: str) -> torch.Tensor | None:
         return getattr(self, f"{name}_{kind}", None)
@@ -74,6 +92,23 @@ class GatedLayer(nn.Module):
         if value is None or value.dim() == 1:
             return value
         return value.reshape(value.shape[0], *[1] * (dims - 2), value.shape[-1])
+
+    def is_private(self, name: str) -> bool:
+        """Whether each row of the batch has its own task's value of a parameter."""
+        stored = self.part(name, "private") is not None or self.part(name, "bits") is not None
+        return stored and self.gates.tasks is not None
+
+    def value_of(self, name: str, task: int, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """One task's value of a parameter, or of some of its rows."""
+        pick: Any = slice(None) if rows is None else rows
+        private, bits = self.part(name, "private"), self.part(name, "bits")
+        if private is not None:
+            return private[task][pick]
+        unified, rescale = self.part(name, "unified"), self.part(name, "rescale")
+        if bits is None or unified is None or rescale is None:
+            raise RuntimeError(f"'{name}' is no task's own")
+        chosen = unified[pick]
+        return getattr(self.layer, name)[pick] + rescale[task] * unpack(bits[task][pick], chosen.shape[-1]) * chosen
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         """Stacked factors and gates (batch, R) of the tasks that some row has a weight for; None without any."""
@@ -107,11 +142,10 @@ class GatedLinear(GatedLayer):
         layer: Any = self.layer
         bias = self.per_row("bias", x.dim())
         common = bias if bias is not None and bias.dim() == 1 else None
-        private = self.part("weight", "private")
-        if private is not None and self.gates.tasks is not None:
+        if self.is_private("weight"):
             y = x.new_empty(*x.shape[:-1], layer.weight.shape[0])
             for task, rows in self.by_task():
-                y[rows] = functional.linear(x[rows], private[task], common)
+                y[rows] = functional.linear(x[rows], self.value_of("weight", task), common)
         else:
             y = functional.linear(x, layer.weight, common)
         stacked = self.factors()
@@ -130,9 +164,13 @@ class GatedEmbedding(GatedLayer):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         layer: Any = self.layer
-        private = self.part("weight", "private")
-        if private is not None and self.gates.tasks is not None:
-            return private[self.gates.tasks[:, None], ids]
+        if self.is_private("weight"):
+            parts = self.by_task()
+            ids = ids.expand(sum(len(rows) for _, rows in parts), -1)
+            y = layer.weight.new_empty(*ids.shape, layer.weight.shape[1])
+            for task, rows in parts:
+                y[rows] = self.value_of("weight", task, ids[rows])
+            return y
         y = layer(ids)
         stacked = self.factors()
         if stacked is None:

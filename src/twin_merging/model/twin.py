@@ -18,8 +18,9 @@ from twin_merging.architectures import classifier_on_meta, heads_of, with_labels
 from twin_merging.checkpoints import Checkpoint
 from twin_merging.errors import UserError, unknown
 from twin_merging.files import read_json
+from twin_merging.masks import MASKS, RESCALE, UNIFIED, unpack
 from twin_merging.model.adapters import ExclusiveVector, load_exclusive
-from twin_merging.model.gated import GATED, Gates, Parts, PerTask
+from twin_merging.model.gated import GATED, Gates, Masked, Parts, PerTask
 from twin_merging.routing.features import mean_of_tokens
 from twin_merging.routing.router import Router
 
@@ -48,6 +49,7 @@ class TwinModel(nn.Module):
         private: Mapping[str, Mapping[str, torch.Tensor]],
         exclusive: Mapping[str, ExclusiveVector] | None = None,
         router: Router | None = None,
+        masked: MaskedVectors | None = None,
     ):
         super().__init__()
         self.tasks = list(labels)
@@ -59,7 +61,7 @@ class TwinModel(nn.Module):
         self.model: Any = skeletons[self.largest]
         self._place_body(body, private)
         self._place_heads(skeletons, private)
-        _gate_body(self.body, self.tasks, private, exclusive or {}, self.gates)
+        _gate_body(self.body, self.tasks, private, exclusive or {}, masked, self.gates)
         self.eval()
 
     @property
@@ -78,11 +80,13 @@ class TwinModel(nn.Module):
             raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
         labels = {task: entry["labels"] for task, entry in read_json(directory / "merge.json")["tasks"].items()}
         private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in labels}
-        exclusive = router = None
+        exclusive = router = masked = None
         if (directory / "router").is_dir():
             exclusive = {task: load_exclusive(directory / "exclusive" / task) for task in labels}
             router = Router.load(directory / "router")
-        return cls(load_body(directory), labels, private, exclusive, router)
+        if (directory / MASKS).is_dir():
+            masked = MaskedVectors.load(directory, list(labels))
+        return cls(load_body(directory), labels, private, exclusive, router, masked)
 
     @torch.no_grad()
     def route(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **batch: Any) -> torch.Tensor:
@@ -163,6 +167,28 @@ class TwinModel(nn.Module):
             setattr(self.model, name, PerTask(heads, self.gates))
 
 
+@dataclass(frozen=True)
+class MaskedVectors:
+    """A unified vector, and each task's masks and factor, in the order of the tasks."""
+
+    unified: Checkpoint
+    masks: list[Checkpoint]
+
+    @classmethod
+    def load(cls, directory: Path, tasks: list[str]) -> MaskedVectors:
+        masks = [Checkpoint(directory / MASKS / f"{task}.safetensors") for task in tasks]
+        return cls(Checkpoint(directory / UNIFIED), masks)
+
+    def parts(self, name: str, shared: torch.Tensor) -> Parts:
+        """A small parameter's values for all tasks; what a larger one's are made of."""
+        unified = self.unified[name]
+        bits = torch.stack([mask[name] for mask in self.masks])
+        rescale = torch.stack([mask[RESCALE] for mask in self.masks])
+        if unified.dim() > 1:
+            return Parts(masked=Masked(unified, bits, rescale))
+        return Parts(private=shared.detach() + rescale[:, None] * unpack(bits[:, 0], unified.shape[0]) * unified)
+
+
 def load_body(directory: Path) -> Any:
     """The body of a model directory, fp32, in eval mode."""
     level = transformers_logging.get_verbosity()
@@ -189,11 +215,14 @@ def _gate_body(
     tasks: list[str],
     private: Mapping[str, Mapping[str, torch.Tensor]],
     exclusive: Mapping[str, ExclusiveVector],
+    masked: MaskedVectors | None,
     gates: Gates,
 ) -> None:
     """Replace every layer of the body that has exclusive or private parts by its gated form."""
-    names = {name for name, _ in body.named_parameters()}
-    parts = {name: _parts(name, tasks, private, exclusive) for name in sorted(names)}
+    shared = dict(body.named_parameters())
+    parts = {name: _parts(name, tasks, private, exclusive) for name in sorted(shared)}
+    if masked is not None:
+        parts |= {name: masked.parts(name, shared[name]) for name in masked.unified if name in shared}
     for path, layer in list(body.named_modules()):
         own = {name: parts.get(f"{path}.{name}") for name, _ in layer.named_parameters(recurse=False)}
         gated = {name: part for name, part in own.items() if part is not None}

@@ -1,18 +1,26 @@
-"""Averages of the experts."""
+"""Averages of the experts: plain, weighted by Fisher information, or by the geometry of their vectors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any
 
-from twin_merging.errors import UserError
+from twin_merging.merging.inputs import Inputs
+from twin_merging.merging.products import inner_products
 from twin_merging.merging.registry import Parameter, merging_method
 
 if TYPE_CHECKING:
     import torch
 
 
-@merging_method("static", source="Wortsman et al. 2022, arXiv 2203.05482")
+def _check_weights(options: Mapping[str, Any], tasks: list[str]) -> None:
+    if options["weights"] is not None and sum(options["weights"].values()) == 0:
+        raise ValueError("the weights sum to 0; give at least one task a share")
+
+
+@merging_method("static", source="Wortsman et al. 2022, arXiv 2203.05482", check=_check_weights)
 def weight_average(
     parameter: Parameter,
     *,
@@ -24,9 +32,52 @@ def weight_average(
     """Mean of the experts: theta_0 + sum_t a_t tau_t, with shares a_t that sum to 1."""
     shares = weights or dict.fromkeys(parameter.vectors, 1.0)
     total = sum(shares.values())
-    if total == 0:
-        raise UserError("weight_average: the weights sum to 0; give at least one task a share")
     merged = parameter.base.clone()
     for task, vector in parameter.vectors.items():
         merged.add_(vector, alpha=shares[task] / total)
+    return merged
+
+
+@merging_method("static", source="Matena and Raffel 2022, arXiv 2111.09832", statistics="fisher")
+def fisher(
+    parameter: Parameter,
+    *,
+    floor: Annotated[
+        float, {"exclusiveMinimum": 0, "description": "least Fisher information of an entry, after normalisation"}
+    ] = 1e-6,
+) -> torch.Tensor:
+    """Experts averaged entry by entry, weighted by their diagonal Fisher information: sum_t F_t theta_t / sum_t F_t.
+
+    Each F_t has unit norm over the whole model.
+    """
+    weighted, total = parameter.base.new_zeros(parameter.base.shape), parameter.base.new_zeros(parameter.base.shape)
+    for task, vector in parameter.vectors.items():
+        information = parameter.statistics[task].clamp(min=floor)
+        weighted.addcmul_(information, vector)
+        total.add_(information)
+    return parameter.base + weighted.div_(total)
+
+
+def _cosines(inputs: Inputs, **_: Any) -> dict[str, float]:
+    """Ratio t of each parameter, from the mean cosine between every two of its vectors."""
+    ratios = {}
+    for name, products in inner_products(inputs):
+        norms = {task: math.sqrt(products[task, task]) for task in inputs.tasks}
+        pairs = [(one, other) for one, other in combinations(inputs.tasks, 2)]
+        cosines = [products[pair] / (norms[pair[0]] * norms[pair[1]] or math.inf) for pair in pairs]
+        cosine = math.fsum(cosines) / len(cosines) if cosines else 1.0
+        count = len(norms)
+        ratios[name] = count * cosine / (1 + (count - 1) * cosine)
+    return ratios
+
+
+@merging_method("static", source="Jang et al. 2024, arXiv 2403.19522", prepare=_cosines)
+def model_stock(parameter: Parameter, ratios: Mapping[str, float]) -> torch.Tensor:
+    """Between base and average, as far as the angle of the vectors says: theta_0 + t mean_t tau_t for each parameter.
+
+    t = T cos / (1 + (T - 1) cos), cos the mean cosine between every two task vectors of the parameter.
+    """
+    merged = parameter.base.clone()
+    for vector in parameter.vectors.values():
+        merged.add_(vector, alpha=ratios[parameter.name] / len(parameter.vectors))
     return merged

@@ -1,0 +1,86 @@
+"""Ties-Merging's election (Yadav et al. 2023, arXiv 2306.01708, algorithm 1): one sign an entry, and who has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from twin_merging.merging.inputs import Rows
+
+if TYPE_CHECKING:
+    import torch
+
+Elect = Literal["sum", "count"]
+Combine = Literal["mean", "sum"]
+
+
+def ballot(vectors: Sequence[torch.Tensor], elect: Elect) -> torch.Tensor:
+    """What elects the sign of each entry: the sum of the vectors, or of their signs."""
+    import torch
+
+    total = torch.zeros_like(vectors[0])
+    for vector in vectors:
+        total.add_(vector if elect == "sum" else vector.sign())
+    return total
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Of some rows: how many more entries were elected positive than negative, and whether votes cancelled out."""
+
+    balance: int
+    tied: bool
+
+
+class Majority:
+    """The sign of the sum of all elected signs, which decides where votes cancel out.
+
+    It is known when every row has been merged. Until then it is taken for +; `settle` says which rows have to be merged
+    again because it is not: those with ties.
+    """
+
+    def __init__(self) -> None:
+        self.sign = 1
+
+    def settle(self, votes: Sequence[tuple[Rows, Votes]]) -> list[Rows]:
+        total = sum(found.balance for _, found in votes)
+        self.sign = int(total > 0) - int(total < 0)
+        return [] if self.sign == 1 else [rows for rows, found in votes if found.tied]
+
+
+def disjoint_merge(
+    vectors: Sequence[torch.Tensor], elect: Elect, combine: Combine, majority: Majority
+) -> tuple[torch.Tensor, Votes]:
+    """Mean (or sum) over the vectors' entries that are not zero and have the elected sign, 0 where none has; and how
+    the votes fell."""
+    import torch
+
+    votes = ballot(vectors, elect)
+    sign = torch.copysign(torch.ones_like(votes), votes)
+    total, agreeing = _agreement(vectors, sign)
+    positive, negative = (int(np.count_nonzero(found)) for found in (votes.numpy() > 0, votes.numpy() < 0))
+    tied = np.zeros(0, bool)
+    if positive + negative < votes.numel():  # a tie, counted as +, has entries of both signs; 0 of all, of none
+        tied = (votes.numpy() == 0) & (agreeing.numpy() > 0)
+    if majority.sign != 1 and tied.any():
+        sign[torch.from_numpy(tied)] = float(majority.sign)
+        total, agreeing = _agreement(vectors, sign)
+    total.mul_(sign)
+    merged = total.div_(agreeing.clamp_(min=1)) if combine == "mean" else total
+    return merged, Votes(positive - negative, bool(tied.any()))
+
+
+def _agreement(vectors: Sequence[torch.Tensor], sign: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of the magnitudes of the entries that have a sign, and their number."""
+    import torch
+
+    total, agreeing = torch.zeros_like(sign), torch.zeros_like(sign)
+    own, counted = torch.empty_like(sign), torch.empty_like(sign)
+    for vector in vectors:
+        torch.mul(vector, sign, out=own).relu_()
+        total.add_(own)
+        agreeing.add_(torch.gt(own, 0, out=counted))
+    return total, agreeing

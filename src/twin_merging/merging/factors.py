@@ -1,0 +1,111 @@
+"""`lora_space: factor`: LoRA experts merged by their factors A and B apart, as the paper's generative code does.
+
+The product of merged factors is not the merged product. This space exists to match figures that were made in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from twin_merging.errors import UserError
+from twin_merging.experts import Factors
+from twin_merging.merging.inputs import Inputs, Tensors, Vector
+
+if TYPE_CHECKING:
+    import torch
+
+DOWN, UP = ".lora_A", ".lora_B"
+
+
+def factor_space(inputs: Inputs) -> tuple[Inputs, list[str]]:
+    """Inputs whose parameters are the factors A and B (which start from 0) of every matrix that LoRA changes, and
+    whatever else an expert changes; and the names of those matrices.
+
+    Raises UserError when the experts' ranks differ, or one trains whole what another changes by LoRA.
+    """
+    ranks = {name: rank for name in inputs.names if (rank := _rank(inputs.vectors, name)) is not None}
+    if not ranks:
+        first = next(iter(inputs.vectors.values()))
+        raise UserError(f"{first.where}: lora_space: factor is for LoRA experts, and none is one; leave it out")
+    names = [name for name in inputs.names if name not in ranks and _changed(inputs.vectors, name)]
+    names += [part for name in ranks for part in parts_of(name)]
+    base = _FactorBase(inputs.base, ranks)
+    vectors = {task: _FactorVector(vector) for task, vector in inputs.vectors.items()}
+    return replace(inputs, base=base, vectors=vectors, names=tuple(sorted(names))), sorted(ranks)
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """The names of a matrix's factors A and B among the inputs."""
+    return name + DOWN, name + UP
+
+
+def _changed(vectors: Mapping[str, Vector], name: str) -> bool:
+    return any(vector.changes(name) for vector in vectors.values())
+
+
+def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
+    """The one rank of the experts' factors of a matrix; None when no expert changes it by LoRA."""
+    found: dict[int, str] = {}
+    for vector in vectors.values():
+        factors = vector.factors(name)
+        if factors is not None:
+            found.setdefault(factors.down.shape[0], vector.where)
+        elif vector.changes(name) and any(other.factors(name) for other in vectors.values()):
+            raise UserError(
+                f"{vector.where}: '{name}' is trained whole, and by LoRA in others; use lora_space: product"
+            )
+    if len(found) > 1:
+        (rank, one), (other_rank, other) = list(found.items())[:2]
+        raise UserError(
+            f"{other}: '{name}' has LoRA rank {other_rank}, but {rank} in {one}; factors of different ranks cannot be "
+            "merged, use lora_space: product"
+        )
+    return next(iter(found), None)
+
+
+class _FactorBase:
+    """The base, and zeros for factors."""
+
+    def __init__(self, base: Tensors, ranks: Mapping[str, int]):
+        self._base = base
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for name, rank in ranks.items():
+            m, n = base.shape(name)
+            self._shapes |= {name + DOWN: (rank, n), name + UP: (m, rank)}
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        import torch
+
+        if name in self._shapes:
+            return torch.zeros(stop - start, *self._shapes[name][1:])
+        return self._base.rows(name, start, stop)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name] if name in self._shapes else self._base.shape(name)
+
+
+class _FactorVector:
+    """A task vector whose low-rank parts are seen as their factors."""
+
+    def __init__(self, vector: Vector):
+        self.where, self._vector = vector.where, vector
+
+    def factors(self, name: str) -> Factors | None:
+        return None
+
+    def changes(self, name: str) -> bool:
+        return self._split(name) is not None or self._vector.changes(name)
+
+    def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
+        split = self._split(name)
+        if split is None:
+            return self._vector.rows(name, start, stop, base)
+        factors = self._vector.factors(split[0])
+        if factors is None:
+            return base.new_zeros(base.shape)
+        return (factors.down if split[1] == DOWN else factors.up)[start:stop]
+
+    def _split(self, name: str) -> tuple[str, str] | None:
+        return next(((name.removesuffix(part), part) for part in (DOWN, UP) if name.endswith(part)), None)

@@ -1,0 +1,144 @@
+"""Exact order statistics of magnitudes at any size: by histograms of their bits, in two passes, nothing sorted.
+
+The bits of a non-negative fp32 number, read as an integer, are ordered as the number is. A first pass counts magnitudes
+by their upper 15 bits, which tells the bucket that the wanted rank lies in; a second counts the lower 16 bits of the
+magnitudes in that bucket, which tells the number itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from twin_merging.merging.inputs import Inputs
+from twin_merging.merging.registry import Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+Scope = Literal["global", "tensor"]
+Bits = np.ndarray[Any, Any]
+Key = tuple[str, str]
+# Of n magnitudes, the ranks (1 is the smallest) whose values are wanted; a rank of 0 stands for the number 0.
+Ranks = Callable[[int], list[int]]
+_LOW = 16
+_COARSE, _FINE = 2 ** (31 - _LOW), 2**_LOW
+_BATCH = 2**20
+
+
+@dataclass(frozen=True)
+class Magnitudes:
+    """The magnitudes at the wanted ranks: of each task's whole vector, or of each task's tensors by name."""
+
+    scope: Scope
+    values: Mapping[Key, list[float]]
+
+    def of(self, task: str, name: str) -> list[float]:
+        return self.values[task, name if self.scope == "tensor" else ""]
+
+
+def magnitudes_at(inputs: Inputs, ranks: Ranks, scope: Scope) -> Magnitudes:
+    """The magnitudes at ranks(n) of all n numbers of each task's vector (`global`), or of each of its tensors."""
+
+    def key(task: str, name: str) -> Key:
+        return task, name if scope == "tensor" else ""
+
+    def add_coarse(counts: _Counts, parameter: Parameter) -> None:
+        for task, vector in parameter.vectors.items():
+            counts.add(key(task, parameter.name), _upper_counts(vector))
+
+    coarse = _merged(inputs.gather(lambda: _Counts(_COARSE), add_coarse, "counting magnitudes"))
+    wanted = {at: [_locate(counts, rank) for rank in ranks(int(counts.sum()))] for at, counts in coarse.items()}
+    buckets = {at: sorted({bucket for bucket, _ in places}) for at, places in wanted.items()}
+
+    def add_fine(counts: _Counts, parameter: Parameter) -> None:
+        for task, vector in parameter.vectors.items():
+            at, bits = key(task, parameter.name), _bits(vector)
+            for bucket in buckets[at]:
+                counts.collect((*at, bucket), bits[(bits >> _LOW) == bucket] & (_FINE - 1))
+
+    fine = _merged(inputs.gather(lambda: _Counts(_FINE), add_fine, "finding thresholds"))
+    values = {
+        at: [_number(bucket, fine[(*at, bucket)], rank) for bucket, rank in places] for at, places in wanted.items()
+    }
+    return Magnitudes(scope, values)
+
+
+class _Counts:
+    """Histograms by key, of `size` bins each."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._counts: dict[Any, Bits] = {}
+        self._waiting: dict[Any, list[Bits]] = {}
+        self._length: dict[Any, int] = {}
+
+    def add(self, key: Any, counts: Bits) -> None:
+        if key in self._counts:
+            self._counts[key] += counts
+        else:
+            self._counts[key] = counts
+
+    def collect(self, key: Any, values: Bits) -> None:
+        """Count values later, many at once."""
+        self._waiting.setdefault(key, []).append(values)
+        self._length[key] = self._length.get(key, 0) + values.size
+        if self._length[key] > _BATCH:
+            self._settle(key)
+
+    def settled(self) -> dict[Any, Bits]:
+        for key in list(self._waiting):
+            self._settle(key)
+        return self._counts
+
+    def _settle(self, key: Any) -> None:
+        self.add(key, np.bincount(np.concatenate(self._waiting.pop(key)), minlength=self.size))
+        self._length.pop(key)
+
+
+def _merged(parts: list[_Counts]) -> dict[Any, Bits]:
+    """The sum of several histograms, key by key."""
+    found: dict[Any, Bits] = {}
+    for part in parts:
+        for key, counts in part.settled().items():
+            found[key] = found[key] + counts if key in found else counts
+    return found
+
+
+def _bits(vector: torch.Tensor) -> Bits:
+    """Bits of the magnitudes of a fp32 tensor, flat, int32."""
+    return vector.contiguous().reshape(-1).numpy().view(np.int32) & np.int32(0x7FFFFFFF)
+
+
+def _upper_counts(vector: torch.Tensor) -> Bits:
+    """How often each value of the upper bits occurs."""
+    import torch
+
+    bits = torch.from_numpy(_bits(vector) >> _LOW)  # torch counts int32 as it is
+    return torch.bincount(bits, minlength=_COARSE).numpy()
+
+
+def _locate(counts: Bits, rank: int) -> tuple[int, int]:
+    """The bucket that holds the rank-th smallest, and its rank within it; (0, 0) for rank 0."""
+    if rank == 0:
+        return 0, 0
+    below = np.cumsum(counts)
+    bucket = int(np.searchsorted(below, rank))
+    return bucket, rank - int(below[bucket] - counts[bucket])
+
+
+def _number(bucket: int, counts: Bits, rank: int) -> float:
+    low = _locate(counts, rank)[0] if rank else 0
+    return float(np.array([bucket << _LOW | low], dtype=np.int32).view(np.float32)[0])
+
+
+def trim(vector: torch.Tensor, threshold: float) -> torch.Tensor:
+    """The entries of magnitude `threshold` or more; zeros for the others."""
+    import torch
+
+    if threshold == 0:
+        return vector
+    return torch.hardshrink(vector, float(np.nextafter(np.float32(threshold), np.float32(0))))

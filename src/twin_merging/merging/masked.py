@@ -1,0 +1,69 @@
+"""Rule merge_masked: one unified vector for all tasks, and for each task a mask and a factor (EMR-Merging).
+
+The body that is written beside them is the base's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from twin_merging.checkpoints import WEIGHTS, Checkpoint, tensor_file, write_tensors
+from twin_merging.files import whole_directory
+from twin_merging.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape
+from twin_merging.merging.inputs import Inputs, Rows
+from twin_merging.merging.products import by_pieces
+from twin_merging.merging.registry import Method
+from twin_merging.merging.workers import in_order, one_thread_each
+from twin_merging.rows import row_width
+
+Sizes = dict[str, list[tuple[float, float]]]  # by task, of each piece: sum |tau_t|, sum |mask_t * tau_uni|
+
+
+def merge_masked_body(
+    method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path
+) -> None:
+    """Write the body, the unified vector and the masks of a masked method into the directory `output`."""
+    import torch
+
+    shapes = {name: base.shape(name) for name in inputs.names}
+    packed = {name: (packed_shape(shape), torch.uint8) for name, shape in shapes.items()}
+    with one_thread_each(), whole_directory(output / MASKS) as folder, ExitStack() as stack:
+        unified = stack.enter_context(
+            tensor_file(output / UNIFIED, {name: (shape, torch.float32) for name, shape in shapes.items()})
+        )
+        masks = {
+            task: stack.enter_context(
+                tensor_file(folder / f"{task}.safetensors", {**packed, RESCALE: ((), torch.float32)})
+            )
+            for task in inputs.tasks
+        }
+
+        def work(rows: Rows) -> tuple[Rows, Sizes]:
+            name, start, _ = rows
+            parameter = inputs.parameter(rows)
+            vector = method.function(parameter, **options)
+            unified.write(name, vector, start)
+            sizes: Sizes = {}
+            for task, own in parameter.vectors.items():
+                mask = (own * vector > 0).reshape(-1, row_width(parameter.shape))
+                masks[task].write(name, pack(mask), start)
+                parts = by_pieces(parameter, {"own": own, "kept": vector * mask.reshape(vector.shape)})
+                sizes[task] = [(float(part["own"].abs().sum()), float(part["kept"].abs().sum())) for part in parts]
+            return rows, sizes
+
+        jobs = inputs.chunks()
+        found = []
+        for (name, start, stop), sizes in inputs.progress(in_order(jobs, work, inputs.workers), "merging", len(jobs)):
+            found.append(sizes)
+            unified.written(name, (stop - start) * row_width(shapes[name]), start)
+            for file in masks.values():
+                file.written(name, (stop - start) * packed[name][0][1], start)
+        for task, file in masks.items():
+            own, kept = (math.fsum(pair[side] for sizes in found for pair in sizes[task]) for side in (0, 1))
+            file.write(RESCALE, torch.tensor(own / kept if kept else 1.0))
+            file.written(RESCALE, 1)
+    write_tensors(output / WEIGHTS, {name: (base.shape(name), base.dtype(name)) for name in base}, base.items())

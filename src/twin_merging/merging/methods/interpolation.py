@@ -1,0 +1,65 @@
+"""Spherical interpolation of two experts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from twin_merging.merging.inputs import Inputs
+from twin_merging.merging.products import inner_products
+from twin_merging.merging.registry import Parameter, merging_method
+
+if TYPE_CHECKING:
+    import torch
+
+PARALLEL = 0.9995
+
+
+def _two_tasks(options: Mapping[str, Any], tasks: list[str]) -> None:
+    if len(tasks) != 2:
+        raise ValueError(f"slerp merges two experts, not {len(tasks)} ({', '.join(tasks)}); choose another method")
+
+
+def _coefficients(inputs: Inputs, *, t: float, of: str, **_: Any) -> dict[str, tuple[float, float]]:
+    """Of each parameter the factors of the two experts' weights (or vectors)."""
+    one, other = inputs.tasks
+    found = {}
+    for name, products in inner_products(inputs, of_weights=of == "weights"):
+        norms = math.sqrt(products[one, one]), math.sqrt(products[other, other])
+        cosine = products[one, other] / (norms[0] * norms[1]) if min(norms) > 0 else 1.0
+        if abs(cosine) > PARALLEL:
+            found[name] = 1 - t, t
+            continue
+        angle = math.acos(cosine)
+        length = (1 - t) * norms[0] + t * norms[1]
+        parts = math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+        found[name] = length * parts[0] / norms[0], length * parts[1] / norms[1]
+    return found
+
+
+@merging_method(
+    "static",
+    source="Shoemake 1985, Animating rotation with quaternion curves",
+    prepare=_coefficients,
+    check=_two_tasks,
+)
+def slerp(
+    parameter: Parameter,
+    coefficients: Mapping[str, tuple[float, float]],
+    *,
+    t: Annotated[
+        float, {"minimum": 0, "maximum": 1, "description": "0: the first expert (in alphabetical order), 1: the second"}
+    ] = 0.5,
+    of: Annotated[
+        Literal["weights", "task_vectors"], {"description": "interpolate the experts' weights, or their task vectors"}
+    ] = "weights",
+) -> torch.Tensor:
+    """Two experts on the great circle between them, for each parameter as one flat vector; norms interpolated.
+
+    Linear where they are nearly parallel (abs(cos) > 0.9995) or one of them is zero.
+    """
+    (a, b), (first, second) = coefficients[parameter.name], parameter.vectors.values()
+    if of == "task_vectors":
+        return parameter.base + a * first + b * second
+    return a * (parameter.base + first) + b * (parameter.base + second)

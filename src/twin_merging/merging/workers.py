@@ -1,0 +1,117 @@
+"""Many jobs in several processes, with results that do not depend on how many there are.
+
+Processes, not threads: a chunk is many short operations, and threads would wait for each other's interpreter lock more
+than they compute. They are forked, so that they share what is open and prepared; where a system cannot fork safely,
+threads do the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def in_order(jobs: Sequence[Job], function: Callable[[Job], Result], workers: int) -> Iterator[Result]:
+    """Results of all jobs, in their order. The first exception of a job is raised here."""
+    count = min(workers, len(jobs))
+    if count <= 1:
+        yield from map(function, jobs)
+    elif sys.platform == "linux":
+        yield from _forked(jobs, function, count)
+    else:
+        with ThreadPoolExecutor(count) as pool:
+            yield from pool.map(function, jobs)
+
+
+def one_each(jobs: Sequence[Job], function: Callable[[Sequence[Job]], Result], workers: int) -> list[Result]:
+    """One result for each worker, of all the jobs that it was given. What is made of them must not depend on that."""
+    count = max(1, min(workers, len(jobs)))
+    return list(in_order([jobs[number::count] for number in range(count)], function, count))
+
+
+def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) -> Iterator[Result]:
+    context = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    try:
+        for number in range(count):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(sender, jobs[number::count], function), daemon=True)
+            process.start()
+            sender.close()
+            pipes.append(receiver)
+            processes.append(process)
+        for number in range(len(jobs)):
+            try:
+                failed, result = pipes[number % count].recv()
+            except EOFError:
+                process = processes[number % count]
+                process.join()
+                raise RuntimeError(
+                    f"a worker process ended with code {process.exitcode}; if memory ran out, use fewer threads"
+                ) from None
+            if failed:
+                raise result
+            yield result
+    finally:
+        for process in processes:
+            process.terminate()
+        for process, pipe in zip(processes, pipes, strict=True):
+            process.join()
+            pipe.close()
+
+
+def _work(pipe: Any, jobs: Sequence[Job], function: Callable[[Job], Result]) -> None:
+    """What one process does: every job in turn, each result into the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        for job in jobs:
+            pipe.send((False, function(job)))
+    except BrokenPipeError:  # the parent is gone
+        os._exit(1)
+    except Exception as error:
+        pipe.send((True, _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    """An exception that can be sent; one of another library becomes a RuntimeError with its traceback."""
+    if type(error).__module__.split(".")[0] in ("builtins", "twin_merging"):
+        return error
+    return RuntimeError("".join(traceback.format_exception(error)))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let torch compute every operation in one thread: its results must not depend on how many there are."""
+    import torch
+
+    _keep_freed_memory()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to use freed memory again instead of giving it back: chunk after chunk has the same size, and new pages
+    from the system cost several times what is computed in them. Elsewhere nothing happens."""
+    try:
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_MMAP_THRESHOLD, 2**30)
+        allocator.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    except (OSError, AttributeError):
+        return
