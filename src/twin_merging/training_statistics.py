@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from twin_merging.architectures import architecture_of, load_config
 from twin_merging.checkpoints import open_directory, save_tensors
+from twin_merging.errors import UserError
 from twin_merging.experts import Expert
+from twin_merging.names import match_names
 from twin_merging.tasks import collate, encode, read_rows
 
 if TYPE_CHECKING:
@@ -39,26 +41,24 @@ def gather_statistics(
     max_length: int,
     output: Path,
 ) -> None:
-    """Write one expert's statistics of its first `rows` training rows, by the body's canonical names, in fp32.
+    """Write one expert's statistics of its first `rows` training rows, by the base's names, in fp32.
 
     base, expert: model directories (the expert may be a LoRA adapter); data: the rows' parquet file.
     """
     from transformers import AutoTokenizer
 
-    model, prefix = load_expert(base, expert, labels)
+    model, names = load_expert(base, expert, labels)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     examples = encode(read_rows(data, rows), text, tokenizer, max_length)
     size = 1 if kind == "fisher" else BATCH
     batches = (collate(examples[start : start + size], tokenizer) for start in range(0, len(examples), size))
     found = (fisher_information if kind == "fisher" else gram_matrices)(model, batches, len(examples))
-    names = set(open_directory(base))
-    found = {name.removeprefix(f"{prefix}."): tensor for name, tensor in found.items()}
-    save_tensors(output, {name: tensor for name, tensor in found.items() if name in names})
+    save_tensors(output, {names[name]: tensor for name, tensor in found.items() if name in names})
     log.info("%s of %s from %d rows", kind, expert, len(examples))
 
 
-def load_expert(base: Path, directory: Path, labels: int) -> tuple[Any, str]:
-    """An expert as one classifier, in eval mode and fp32, and the prefix of its body's parameters."""
+def load_expert(base: Path, directory: Path, labels: int) -> tuple[Any, dict[str, str]]:
+    """An expert as one classifier, in eval mode and fp32; and for its body's parameters the base's names."""
     from transformers import AutoModelForSequenceClassification
 
     start = open_directory(base)
@@ -66,12 +66,20 @@ def load_expert(base: Path, directory: Path, labels: int) -> tuple[Any, str]:
     config = load_config(base, labels)
     shapes = architecture_of(config)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    tensors = {name: expert.head[name] if name in expert.head else expert.parameter(name)
-               for name in (*shapes.body, *shapes.head)}  # fmt: skip
-    model.load_state_dict(
-        {shapes.in_classifier(name): tensor.float() for name, tensor in tensors.items()}, strict=False
-    )
-    return model.eval(), shapes.prefix
+    matched = match_names(shapes.body, start)
+    names = {shapes.in_classifier(name): own for name, own in matched.items() if own in start}
+    tensors = {name: expert.parameter(own) for name, own in names.items()}
+    for name in (*shapes.body, *shapes.head):  # the head, and a pooler, which the base lacks
+        stored = shapes.in_classifier(name)
+        if stored not in tensors:
+            own = next((key for key in (name, stored) if key in expert.head), None)
+            if own is None:
+                raise UserError(
+                    f"{directory}: no tensor '{stored}', which a classifier of its kind has; fetch it again"
+                )
+            tensors[stored] = expert.head[own]
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    return model.eval(), names
 
 
 def fisher_information(model: Any, batches: Iterator[Any], rows: int) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ import torch
 
 from tests.tiny import LABELS, merged
 from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
-from twin_merging.errors import UserError
 from twin_merging.experts import Expert
 from twin_merging.files import read_json
 from twin_merging.parameters import PROTOCOLS, group_of, protocol_of

@@ -66,7 +66,7 @@ def disjoint_merge(
     if positive + negative < votes.numel():  # a tie, counted as +, has entries of both signs; 0 of all, of none
         tied = (votes.numpy() == 0) & (agreeing.numpy() > 0)
     if majority.sign != 1 and tied.any():
-        sign[torch.from_numpy(tied)] = float(majority.sign)
+        sign[torch.from_numpy(np.asarray(tied))] = float(majority.sign)
         total, agreeing = _agreement(vectors, sign)
     total.mul_(sign)
     merged = total.div_(agreeing.clamp_(min=1)) if combine == "mean" else total

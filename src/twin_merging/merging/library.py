@@ -37,6 +37,7 @@ def merge(
     chunk: int = CHUNK,
     overwrite: bool = False,
     progress: bool = False,
+    record_hashes: bool = True,
     **options: Any,
 ) -> Path:
     """Merge experts of one base into the directory `output` (written whole or not at all), and give its path.
@@ -46,7 +47,8 @@ def merge(
     beside the base's parameters is its head, and stays its own. options: the method's (config/README.md). statistics:
     for `fisher` and `regmean`, a file of training statistics for each expert. protocol: which groups of parameters
     are merged. seed: of random masks. threads and chunk (numbers of each tensor in memory at once) change the time
-    and the memory, and no byte of the result.
+    and the memory, and no byte of the result. record_hashes: write the SHA-256 of every input into merge.json (which
+    takes longer than a simple merge does).
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
@@ -86,7 +88,7 @@ def merge(
         pass_on(Path(base), partial)
         files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}
         tasks = {name: _labels(expert) for name, expert in opened.items()}
-        write_record(partial, chosen, options, groups, tasks, start, opened, files, inputs.workers)
+        write_record(partial, chosen, options, groups, tasks, start, opened, files, inputs.workers, record_hashes)
     return output
 
 

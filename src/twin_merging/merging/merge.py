@@ -109,13 +109,14 @@ def write_record(
     experts: Mapping[str, Expert],
     files: Mapping[str, list[Path]],
     workers: int = 1,
+    hashes: bool = True,
 ) -> None:
-    """Write merge.json: how the model was made, and the SHA-256 of every file that it was made from."""
+    """Write merge.json: how the model was made, and (with `hashes`) the SHA-256 of every file it was made from."""
     inputs = {"base": base.paths, **files, **{f"experts/{task}": expert.paths for task, expert in experts.items()}}
     named: dict[str, Path] = {}
     for name, paths in inputs.items():
         named |= {name if len(paths) == 1 else f"{name}/{path.name}": path for path in paths}
-    hashes = dict(zip(named, in_order(list(named.values()), sha256, workers), strict=True))
+    found = in_order(list(named.values()), sha256, workers) if hashes else [None] * len(named)
     record = {
         "method": method.name,
         "options": dict(options),
@@ -123,7 +124,7 @@ def write_record(
         "groups": dict(protocol.groups),
         "head": "oracle",
         "tasks": dict(tasks),
-        "inputs": {name: {"sha256": found} for name, found in hashes.items()},
+        "inputs": {name: {"sha256": digest} for name, digest in zip(named, found, strict=True)},
         "library": __version__,
     }
     write_json(output / "merge.json", record)

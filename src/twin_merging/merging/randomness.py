@@ -40,7 +40,7 @@ def numbers_of(parameter: Parameter, task: str, seed: int) -> Numbers:
 
 
 def drop_at_random(vector: torch.Tensor, numbers: Numbers, drop_rate: float) -> torch.Tensor:
-    """DARE (Yu et al. 2024, arXiv 2311.03099): entries are dropped with probability p = drop_rate, the others / (1 - p)."""
+    """DARE (Yu et al. 2024, arXiv 2311.03099): drop entries with probability p = drop_rate, the others / (1 - p)."""
     import torch
 
     kept = np.greater_equal(numbers, round(drop_rate * 2**32)).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Commands: `python -m twin_merging merge METHOD ...` and `python -m twin_merging statistics KIND ...`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from twin_merging import __version__
+from twin_merging.errors import UserError
+from twin_merging.merging.options import option_schemas
+from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.parameters import PROTOCOLS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code. A wrong input ends it with one sentence."""
+    given = vars(parser().parse_args(arguments))
+    command = given.pop("command")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        command(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser("python -m twin_merging", description="Merge fine-tuned experts of one base model.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    merge = commands.add_parser("merge", help="merge experts into one model", description="Merge experts.")
+    methods = merge.add_subparsers(title="methods", required=True, metavar="METHOD")
+    for method in merging_methods().values():
+        if method.kind != "dynamic":
+            _add_method(methods.add_parser(method.name, help=method.summary, description=method.summary), method)
+    _add_statistics(commands.add_parser("statistics", help="gather what fisher and regmean need of an expert"))
+    return top
+
+
+def _add_method(command: argparse.ArgumentParser, method: Method) -> None:
+    command.set_defaults(command=_merge, method=method.name)
+    command.add_argument("--base", required=True, type=Path, metavar="DIR", help="the base's model directory")
+    command.add_argument("--expert", required=True, action="append", type=_named, metavar="NAME=DIR",
+                         help="an expert's directory, or a LoRA adapter's; once for each")  # fmt: skip
+    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="the merged model's directory")
+    command.add_argument("--protocol", choices=list(PROTOCOLS), default="strict", help="what is merged (%(default)s)")
+    command.add_argument("--threads", type=int, help="processes (all cores); changes no byte")
+    command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
+    command.add_argument("--no-hashes", dest="record_hashes", action="store_false",
+                         help="do not write the SHA-256 of every input into merge.json")  # fmt: skip
+    if method.statistics:
+        command.add_argument("--statistics", required=True, action="append", type=_named, metavar="NAME=FILE",
+                             help="an expert's training statistics; once for each")  # fmt: skip
+    own = command.add_argument_group("options of the method (values as in a suite)")
+    for name, schema in option_schemas(method).items():
+        default = "required" if "default" not in schema else f"default: {schema['default']}"
+        text = f"{schema.get('description', '')} ({default})".replace("%", "%%")
+        own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
+
+
+def _add_statistics(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_statistics)
+    command.add_argument("kind", choices=["fisher", "gram"], help="fisher: for fisher; gram: for regmean")
+    command.add_argument("--base", required=True, type=Path, metavar="DIR")
+    command.add_argument("--expert", required=True, type=Path, metavar="DIR")
+    command.add_argument("--data", required=True, type=Path, metavar="FILE", help="training rows (parquet)")
+    command.add_argument("--text", required=True, nargs="+", metavar="COLUMN", help="the column, or the two, to read")
+    command.add_argument("--labels", required=True, type=int, help="the expert's labels; 1: a regression")
+    command.add_argument("--rows", type=int, default=256, help="how many rows (%(default)s)")
+    command.add_argument("--max-length", type=int, default=128, help="tokens of a row (%(default)s)")
+    command.add_argument("--output", required=True, type=Path, metavar="FILE")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=PATH")
+    return name, Path(path)
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no value of YAML") from None
+
+
+def _once_each(pairs: Sequence[tuple[str, Path]], what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name, path in pairs:
+        if name in found:
+            raise UserError(f"--{what} {name}=: is given twice; give each name once")
+        found[name] = path
+    return found
+
+
+def _merge(given: dict[str, Any]) -> None:
+    from twin_merging.merging.library import merge
+
+    chosen = {key: value for key, value in given.items() if not key.startswith("option ")}
+    options = {key.removeprefix("option "): value for key, value in given.items() if key.startswith("option ")}
+    experts = _once_each(chosen.pop("expert"), "expert")
+    statistics = _once_each(chosen.pop("statistics", []), "statistics")
+    options = {name: value for name, value in options.items() if value is not None}
+    output = merge(experts=experts, statistics=statistics, progress=sys.stderr.isatty(), **chosen, **options)
+    logging.getLogger(__name__).info("%s", output)
+
+
+def _statistics(given: dict[str, Any]) -> None:
+    from twin_merging.training_statistics import gather_statistics
+
+    gather_statistics(**given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

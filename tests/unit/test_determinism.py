@@ -1,0 +1,154 @@
+"""The same bytes of a merge, whatever the order of experts, shards, chunks, processes, and after an interruption."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.random_models import write_models
+from twin_merging.checkpoints import WEIGHTS
+from twin_merging.files import sha256
+from twin_merging.merging.library import merge
+from twin_merging.merging.randomness import uniform_numbers
+from twin_merging.rows import chunks, pieces, row_count
+
+CASES: dict[str, dict[str, Any]] = {
+    "task_arithmetic": {"scaling": 0.29},
+    "ties": {"density": 0.3, "elect": "count"},
+    "dare": {"drop_rate": 0.5, "then": {"method": "ties", "density": 0.3}},
+    "della": {},
+    "breadcrumbs": {},
+    "model_stock": {},
+    "tsv_m": {},
+    "iso_c": {},
+    "wudi": {},
+    "emr": {},
+}
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file of tensors."""
+    return {str(path.relative_to(directory)): sha256(path) for path in sorted(directory.rglob("*.safetensors"))}
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_order_shards_chunks_and_processes_change_no_byte(tmp_path: Path, method: str) -> None:
+    base, experts = write_models(tmp_path / "one")
+    sharded, same = write_models(tmp_path / "many", shards=3)
+    options = CASES[method]
+    found = [
+        merge(method, base=base, experts=experts, output=tmp_path / "a", threads=1, **options),
+        merge(method, base=base, experts=dict(reversed(experts.items())), output=tmp_path / "b", threads=2, **options),
+        merge(method, base=sharded, experts=same, output=tmp_path / "c", threads=3, chunk=2**19, **options),
+        merge(method, base=base, experts=same, output=tmp_path / "d", threads=2, chunk=1, **options),
+    ]
+    assert all(digests(directory) == digests(found[0]) for directory in found)
+
+
+def test_a_name_of_a_body_with_or_without_prefix_changes_no_byte(tmp_path: Path) -> None:
+    base, experts = write_models(tmp_path / "with", prefix="roberta.")
+    _, plain = write_models(tmp_path / "without", prefix="")
+    one = merge("ties", base=base, experts=experts, output=tmp_path / "a")
+    other = merge("ties", base=base, experts=plain, output=tmp_path / "b")
+    assert sha256(one / WEIGHTS) == sha256(other / WEIGHTS)
+
+
+def test_a_mask_depends_on_seed_task_and_name_alone(tmp_path: Path) -> None:
+    """Another expert beside it, even one of weight 0, leaves what DARE keeps of an expert as it is."""
+    base, experts = write_models(tmp_path)
+    then: dict[str, Any] = {"method": "task_arithmetic", "scaling": {"cola": 1.0, "sst2": 0.0, "mnli": 0.0}}
+    alone = {"method": "task_arithmetic", "scaling": 1.0}
+    one = merge("dare", base=base, experts=experts, output=tmp_path / "a", drop_rate=0.5, then=then)
+    cola = {"cola": experts["cola"]}
+    other = merge("dare", base=base, experts=cola, output=tmp_path / "b", drop_rate=0.5, then=alone)
+    changed = merge("dare", base=base, experts=cola, output=tmp_path / "c", drop_rate=0.5, then=alone, seed=1)
+    assert sha256(one / WEIGHTS) == sha256(other / WEIGHTS) != sha256(changed / WEIGHTS)
+
+
+def test_the_random_stream_is_entered_at_any_place_and_never_changes() -> None:
+    whole = uniform_numbers(0, "cola", "x", 0, 1001)
+    assert [int(number) for number in whole[:4]] == [292271258, 3363734971, 88758467, 4176458575]
+    for first, count in ((0, 1), (1, 1), (7, 13), (500, 501), (1000, 1)):
+        assert np.array_equal(uniform_numbers(0, "cola", "x", first, count), whole[first : first + count])
+    many = uniform_numbers(0, "cola", "x", 0, 200_000)
+    assert abs(float((many < 0.3 * 2**32).mean()) - 0.3) < 0.005
+    others = [uniform_numbers(1, "cola", "x", 0, 9), uniform_numbers(0, "sst2", "x", 0, 9)]
+    assert all(not np.array_equal(other, whole[:9]) for other in others)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5000,), (1, 1), (3, 2), (2500, 64), (7, 300_000), (700, 10, 30), (0, 4)])
+@pytest.mark.parametrize("size", [1, 2**15, 2**17, 2**30])
+def test_chunks_are_whole_pieces_and_cover_every_row_once(shape: tuple[int, ...], size: int) -> None:
+    bounds = chunks(shape, size)
+    assert [row for start, stop in bounds for row in range(start, stop)] == list(range(row_count(shape)))
+    assert [piece for start, stop in bounds for piece in pieces(shape, start, stop)] == pieces(shape)
+
+
+def script(base: Path, experts: dict[str, Path], output: Path) -> str:
+    """A merge that gives away a process's number and goes on slowly."""
+    return f"""
+import time
+from twin_merging.merging import merge as stage
+from twin_merging import merge
+write = stage._write
+def slowly(*arguments):
+    time.sleep(0.02)
+    write(*arguments)
+stage._write = slowly
+print("ready", flush=True)
+merge("ties", base={str(base)!r}, experts={ {name: str(path) for name, path in experts.items()}!r},
+      output={str(output)!r}, threads=2, chunk=1)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_merge_leaves_no_output_and_its_repetition_gives_the_same_bytes(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    base, experts = write_models(tmp_path / "models")
+    whole = merge("ties", base=base, experts=experts, output=tmp_path / "whole")
+    output = tmp_path / "killed"
+    run = subprocess.Popen(
+        [sys.executable, "-c", script(base, experts, output)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    partial = tmp_path / ".killed.partial" / f".{WEIGHTS}.partial"
+    until = time.monotonic() + 60
+    while not partial.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert partial.exists(), "the merge never began to write"
+    time.sleep(0.1)
+    run.send_signal(how)
+    assert run.wait(30) != 0
+    assert not output.exists()
+    again = merge("ties", base=base, experts=experts, output=output)
+    assert digests(again) == digests(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "models", "whole"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux only")
+def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twin_merging.merging import merge as stage
+
+    base, experts = write_models(tmp_path / "models")
+    monkeypatch.setattr(stage, "_write", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RuntimeError, match="a worker process ended with code -9; if memory ran out"):
+        merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_merging_leaves_torch_as_many_threads_as_before(tmp_path: Path) -> None:
+    base, experts = write_models(tmp_path)
+    torch.set_num_threads(2)
+    merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
+    assert torch.get_num_threads() == 2
+    shutil.rmtree(tmp_path / "out")
