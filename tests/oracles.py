@@ -56,7 +56,7 @@ def ties(
 def elected(base: Tensors, vectors: Vectors, scaling: float, elect: str = "sum", merge: str = "mean") -> Tensors:
     stacked = {n: torch.stack([vectors[t][n] for t in vectors]) for n in base}
     votes = {n: (s if elect == "sum" else s.sign()).sum(0) for n, s in stacked.items()}
-    majority = sum(v.sign().sum() for v in votes.values()).sign()
+    majority = torch.stack([v.sign().sum() for v in votes.values()]).sum().sign()
     found = {}
     for n, taus in stacked.items():
         sign = torch.where(votes[n] == 0, majority, votes[n].sign())
@@ -126,7 +126,7 @@ def model_stock(base: Tensors, vectors: Vectors) -> Tensors:
         pairs = [(a, b) for i, a in enumerate(taus) for b in taus[i + 1 :]]
         cosine = sum(float(a @ b / (a.norm() * b.norm())) for a, b in pairs) / len(pairs)
         t = len(taus) * cosine / (1 + (len(taus) - 1) * cosine)
-        found[n] = base[n] + t * (sum(taus) / len(taus)).reshape(base[n].shape)
+        found[n] = base[n] + t * torch.stack(taus).mean(0).reshape(base[n].shape)
     return found
 
 
@@ -171,7 +171,7 @@ def tsv_m(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
 
 def iso_c(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
     def change(taus: list[torch.Tensor]) -> torch.Tensor:
-        U, S, V = torch.linalg.svd(sum(taus), full_matrices=False)  # type: ignore[call-overload]
+        U, S, V = torch.linalg.svd(torch.stack(taus).sum(0), full_matrices=False)
         return S.mean() * U @ V
 
     return _by_matrix(base, vectors, scaling, change)

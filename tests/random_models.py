@@ -41,7 +41,7 @@ def write_model(folder: Path, tensors: Mapping[str, torch.Tensor], prefix: str =
     if shards == 1:
         save_file(named, folder / "model.safetensors", {"format": "pt"})
         return folder
-    places = {}
+    places: dict[str, str] = {}
     for number in range(shards):
         part = dict(sorted(named.items())[number::shards])
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
