@@ -39,6 +39,9 @@ methods:
   weight-average: {{method: weight_average}}
   task-arithmetic: {{method: task_arithmetic, scaling: 0.29}}
   task-arithmetic-strict: {{method: task_arithmetic, scaling: 0.29, protocol: strict}}
+  dare-ties: {{method: dare, drop_rate: 0.5, then: {{method: ties, density: 0.3}}}}
+  regmean: {{method: regmean}}
+  emr: {{method: emr, protocol: strict}}
   twin: {{method: twin, shared: task-arithmetic, fraction: 0.25}}
   twin-strict: {{method: twin, shared: task-arithmetic-strict, rank: 3, protocol: strict}}
 """

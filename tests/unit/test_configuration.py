@@ -179,3 +179,22 @@ def test_every_shipped_suite_loads(file: Path) -> None:
     suite = load_suite(file, SUITE_SCHEMA)
     assert suite.static
     assert suite.content == complete(suite.content, SUITE), "its normal form is not normal"
+
+
+def test_the_documented_method_is_one() -> None:
+    import torch
+
+    from twin_merging.merging.registry import _options
+
+    text = (ROOT / "docs" / "merging.md").read_text()
+    example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "merging_method" in block)
+    registered: list[Any] = []
+    scope: dict[str, Any] = {
+        "merging_method": lambda *_, **__: lambda function: registered.append(function) or function
+    }
+    header = "from typing import Annotated\nimport torch\nfrom twin_merging.merging.registry import Parameter\n"
+    exec(header + example, scope)
+    vectors = {"a": torch.tensor([1.0, -3.0]), "b": torch.tensor([-2.0, 1.0])}
+    parameter = scope["Parameter"]("x", torch.ones(2), vectors, (2,))
+    assert registered[0](parameter, scaling=2.0).tolist() == [-3.0, -5.0]
+    assert _options(registered[0])["scaling"]["default"] == 1.0

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.workflow.running import make_working_folder, rules_of, snakemake
-from twin_merging import TwinModel
-from twin_merging.checkpoints import open_directory
+from twin_merging import TwinModel, merge
+from twin_merging.checkpoints import WEIGHTS, open_directory
+from twin_merging.files import sha256
 
 pytestmark = pytest.mark.workflow
 
@@ -55,11 +56,12 @@ def rerun(folder: Path, tiny: Path, *arguments: str, suites: str = "") -> Any:
 def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path) -> None:
     table: Any = pd.read_csv(folder / TABLE)
     assert list(table.columns) == ["model", "protocol", "true_task", "one", "two", "avg"]
-    methods = ["weight-average", "task-arithmetic", "task-arithmetic-strict", "twin", "twin-strict"]
-    assert table["model"].tolist() == ["pretrained", *methods, "experts"]
+    methods = ["weight-average", "task-arithmetic", "task-arithmetic-strict", "dare-ties", "regmean", "emr"]
+    assert table["model"].tolist() == ["pretrained", *methods, "twin", "twin-strict", "experts"]
     assert table.set_index("model").loc["experts", ["one", "two", "avg"]].tolist() == [100, 100, 100]
     told = table.set_index("model")["true_task"]
     assert (told["twin"], told["twin-strict"], told["pretrained"]) == ("head+bias", "nothing", "head")
+    assert (told["regmean"], told["emr"]) == ("head+bias", "head+masks")
     for name in ("absolute", "experts", "router"):
         assert (folder / f"results/tables/mine-{name}.csv").is_file()
 
@@ -95,6 +97,31 @@ def test_weight_average_is_the_mean_of_the_originals(folder: Path, originals: di
         if "bias" not in name:
             wanted = (experts[0][name] + experts[1][name]) / 2
             torch.testing.assert_close(body[name].double(), wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "method"), [("dare-ties", "dare"), ("task-arithmetic", "task_arithmetic")])
+def test_the_workflow_merges_as_the_library_does_alone(
+    folder: Path, tiny: Path, tmp_path: Path, name: str, method: str
+) -> None:
+    """Through task vectors on disk, or from the original directories: the same numbers."""
+    options: dict[str, Any] = {"drop_rate": 0.5, "then": {"method": "ties", "density": 0.3}}
+    if method == "task_arithmetic":
+        options = {"scaling": 0.29}
+    experts = {task: tiny / "experts" / task for task in TASKS}
+    alone = merge(method, base=folder / "results/mine/base", experts=experts, output=tmp_path / "out",
+                  protocol="reference", **options)  # fmt: skip
+    assert sha256(alone / WEIGHTS) == sha256(folder / f"results/mine/models/{name}/model.safetensors")
+
+
+def test_a_masked_model_is_predicted_with_each_rows_own_task(folder: Path, tiny: Path) -> None:
+    model = TwinModel.from_pretrained(folder / "results/mine/models/emr")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "results/mine/base")
+    predictions: Any = pd.read_parquet(folder / "results/mine/predictions/emr.parquet").set_index(["task", "row"])
+    rows: Any = pd.read_parquet(folder / "results/mine/data/two/test.parquet").head(5)
+    batch = tokenizer(rows["premise"].tolist(), rows["hypothesis"].tolist(), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        answers = model(**batch, tasks=["two"] * 5).logits.argmax(-1)
+    assert answers.tolist() == predictions.loc["two"]["output"].head(5).tolist()
 
 
 def test_the_shared_body_is_read_by_automodel(folder: Path) -> None:
@@ -157,6 +184,38 @@ def test_a_method_that_is_added_runs_nothing_but_itself_and_the_tables(
     run = rerun(folder, tiny, "-n", suites=str(suites))
     wanted = {"merge": 1, "compress": 2, "assemble": 2, "predict": 3, "score": 1, "tabulate": 1}
     assert rules_of(run) == wanted, "a rank beside a fraction makes the decomposition, and what is cut from it, stale"
+
+
+@pytest.mark.parametrize(
+    ("edit", "wanted"),
+    [
+        (("density: 0.3", "density: 0.4"), {"merge": 1, "predict": 1, "score": 1, "tabulate": 1}),
+        (("router:", "statistics: {rows: 9}\nrouter:"),
+         {"training_statistics": 2, "merge": 1, "predict": 1, "score": 1, "tabulate": 1}),
+        (("{method: emr, protocol: strict}", "{method: emr}"),
+         {"merge_masked": 1, "predict": 1, "score": 1, "tabulate": 1}),
+    ],
+    ids=["an option of the inner method", "rows of training statistics", "protocol of a masked method"],
+)  # fmt: skip
+def test_a_change_of_one_method_runs_nothing_but_what_it_makes_stale(
+    folder: Path, tiny: Path, tmp_path: Path, edit: tuple[str, str], wanted: dict[str, int]
+) -> None:
+    suites = shutil.copytree(tiny / "suites", tmp_path / "suites")
+    text = (suites / "mine.yaml").read_text()
+    assert edit[0] in text
+    (suites / "mine.yaml").write_text(text.replace(edit[0], edit[1], 1))
+    assert rules_of(rerun(folder, tiny, "-n", suites=str(suites))) == wanted
+
+
+def test_more_threads_for_merging_run_nothing(folder: Path, tiny: Path) -> None:
+    file = folder / "config" / "config.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("  merge: 1", "  merge: 2"))
+    try:
+        run = rerun(folder, tiny, "-n")
+    finally:
+        file.write_text(text)
+    assert "Nothing to be done" in run.stdout + run.stderr
 
 
 def test_keys_in_another_order_and_defaults_written_out_run_nothing(folder: Path, tiny: Path, tmp_path: Path) -> None:
