@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from twin_merging.checkpoints import open_directory, tensor_file
 from twin_merging.files import write_json
@@ -32,22 +32,36 @@ EXPERTS = {"encoder": 8, "decoder": 3}
 SHARD = 2**30
 
 
-def make(kind: str, folder: Path) -> tuple[Path, dict[str, Path]]:
-    """Base and experts of one kind below `folder`, made where they are missing; decoders in shards of 1 GiB."""
+def directories(kind: str, folder: Path) -> tuple[Path, dict[str, Path]]:
+    """Base and experts of one kind below `folder`."""
+    names = [f"expert{number}" for number in range(EXPERTS[kind])]
+    return folder / kind / "base", {name: folder / kind / name for name in names}
+
+
+def size_of(kind: str) -> tuple[int, int]:
+    """Parameters of one model, and the number of experts."""
+    return sum(torch.Size(shape).numel() for shape in _shapes(kind)[1].values()), EXPERTS[kind]
+
+
+def make(kind: str, folder: Path) -> None:
+    """Make base and experts of one kind below `folder` where they are missing; decoders in shards of 1 GiB."""
+    config, shapes = _shapes(kind)
+    base, experts = directories(kind, folder)
+    for seed, directory in enumerate([base, *experts.values()]):
+        if not (directory / "config.json").is_file():
+            _write(directory, shapes, DTYPES[kind], seed, base)
+            config.to_json_file(directory / "config.json")
+
+
+def _shapes(kind: str) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """A configuration, and names and shapes of its model's parameters."""
     options = dict(SHAPES[kind])
     config = AutoConfig.for_model(options.pop("model_type"), **options)
-    config.architectures = ["RobertaModel" if kind == "encoder" else "Qwen2ForCausalLM"]
-    loader = AutoModel if kind == "encoder" else AutoModelForCausalLM
+    config.architectures = ["RobertaForMaskedLM" if kind == "encoder" else "Qwen2ForCausalLM"]
+    loader = AutoModelForMaskedLM if kind == "encoder" else AutoModelForCausalLM
     with torch.device("meta"):
         model = loader.from_config(config)
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters() if "pooler" not in name}
-    names = ["base", *(f"expert{number}" for number in range(EXPERTS[kind]))]
-    for seed, name in enumerate(names):
-        directory = folder / kind / name
-        if not (directory / "config.json").is_file():
-            _write(directory, shapes, DTYPES[kind], seed, folder / kind / "base")
-            config.to_json_file(directory / "config.json")
-    return folder / kind / "base", {name: folder / kind / name for name in names[1:]}
+    return config, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _write(directory: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, seed: int, base: Path) -> None:

@@ -159,9 +159,10 @@ class TensorWriter:
         while data:
             written = os.pwrite(self._descriptor, data, position)
             data, position = data[written:], position + written
+        self.written(name, tensor.numel(), start)
 
     def written(self, name: str, numbers: int, start: int = 0) -> None:
-        """Note how many numbers were written from a row on, by whichever process."""
+        """Note how many numbers were written from a row on; to be called for what another process wrote."""
         self._written[name][start] = numbers
 
     def check_whole(self) -> None:
@@ -208,7 +209,6 @@ def write_tensors(
     with tensor_file(path, shapes, metadata) as file:
         for name, tensor in tensors:
             file.write(name, tensor)
-            file.written(name, tensor.numel())
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -65,5 +65,4 @@ def merge_masked_body(
         for task, file in masks.items():
             own, kept = (math.fsum(pair[side] for sizes in found for pair in sizes[task]) for side in (0, 1))
             file.write(RESCALE, torch.tensor(own / kept if kept else 1.0))
-            file.written(RESCALE, 1)
     write_tensors(output / WEIGHTS, {name: (base.shape(name), base.dtype(name)) for name in base}, base.items())
