@@ -98,7 +98,7 @@ def script(base: Path, experts: dict[str, Path], output: Path) -> str:
     """A merge that gives away a process's number and goes on slowly."""
     return f"""
 import time
-from twin_merging.merging import merge as stage
+from twin_merging.merging import body as stage
 from twin_merging import merge
 write = stage._write
 def slowly(*arguments):
@@ -137,7 +137,7 @@ def test_a_killed_merge_leaves_no_output_and_its_repetition_gives_the_same_bytes
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux only")
 def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from twin_merging.merging import merge as stage
+    from twin_merging.merging import body as stage
 
     base, experts = write_models(tmp_path / "models")
     monkeypatch.setattr(stage, "_write", lambda *_: os.kill(os.getpid(), signal.SIGKILL))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,13 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from twin_merging.errors import UserError
 from twin_merging.experts import Factors
 from twin_merging.merging.registry import Parameter
-from twin_merging.merging.workers import in_order, one_each
+from twin_merging.merging.workers import batches, in_order
 from twin_merging.rows import CHUNK, chunks, row_count
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Rows = tuple[str, int, int]
@@ -110,8 +107,11 @@ class Inputs:
 
         yield from self.progress(in_order(self.chunks(), work, self.workers), what, len(self.chunks()))
 
-    def gather(self, start: Callable[[], Result], add: Callable[[Result, Parameter], None], what: str) -> list[Result]:
-        """What `add` makes of `start()` with every range of rows: one for each process, for sums without rounding."""
+    def gather(
+        self, start: Callable[[], Result], add: Callable[[Result, Parameter], None], what: str
+    ) -> Iterator[Result]:
+        """What `add` makes of `start()` with every range of rows, in parts whose number depends on that of processes:
+        for sums without rounding."""
 
         def work(share: Sequence[Rows]) -> Result:
             found = start()
@@ -119,8 +119,8 @@ class Inputs:
                 add(found, self.parameter(rows))
             return found
 
-        log.info("%s", what)
-        return one_each(self.chunks(), work, self.workers)
+        shares = batches(self.chunks(), self.workers)
+        yield from self.progress(in_order(shares, work, self.workers), what, len(shares))
 
     def _statistics_of(self, name: str, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Statistics of one parameter: the same rows where they have its shape, else whole."""

@@ -7,7 +7,7 @@ magnitudes in that bucket, which tells the number itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +99,7 @@ class _Counts:
         self._length.pop(key)
 
 
-def _merged(parts: list[_Counts]) -> dict[Any, Bits]:
+def _merged(parts: Iterator[_Counts]) -> dict[Any, Bits]:
     """The sum of several histograms, key by key."""
     found: dict[Any, Bits] = {}
     for part in parts:

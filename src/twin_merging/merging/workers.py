@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_BATCHES = 8
 
 
 def in_order(jobs: Sequence[Job], function: Callable[[Job], Result], workers: int) -> Iterator[Result]:
@@ -35,10 +36,10 @@ def in_order(jobs: Sequence[Job], function: Callable[[Job], Result], workers: in
             yield from pool.map(function, jobs)
 
 
-def one_each(jobs: Sequence[Job], function: Callable[[Sequence[Job]], Result], workers: int) -> list[Result]:
-    """One result for each worker, of all the jobs that it was given. What is made of them must not depend on that."""
-    count = max(1, min(workers, len(jobs)))
-    return list(in_order([jobs[number::count] for number in range(count)], function, count))
+def batches(jobs: Sequence[Job], workers: int) -> list[Sequence[Job]]:
+    """Jobs in their order, in some batches for each worker: few enough to be summed up, enough to show progress."""
+    size = max(1, -(-len(jobs) // (_BATCHES * workers)))
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
 
 def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) -> Iterator[Result]:

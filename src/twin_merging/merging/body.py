@@ -1,0 +1,93 @@
+"""A static method's merged body, a range of rows at a time, straight into its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_merging.checkpoints import Checkpoint, TensorWriter, tensor_file
+from twin_merging.errors import UserError
+from twin_merging.experts import Factors
+from twin_merging.merging.factors import factor_space, parts_of
+from twin_merging.merging.inputs import Inputs, Rows
+from twin_merging.merging.registry import Method, Parameter
+from twin_merging.merging.workers import in_order, one_thread_each
+
+if TYPE_CHECKING:
+    import torch
+
+
+def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
+    """Write the merged body: the base's parameters, and in their place those that are merged.
+
+    Sums are in fp32 over the tasks in alphabetical order, cast once to the base's dtype. Bytes depend on the inputs'
+    content and on the options alone: not on threads, chunks, shards, or the order of experts. What no expert changes
+    is the base's. Raises UserError for NaN or infinity, in an input or in the result.
+    """
+    options = dict(options)
+    lora: list[str] = []  # matrices whose factors are merged apart
+    with one_thread_each():
+        if options.pop("lora_space", "product") == "factor":
+            inputs, lora = factor_space(inputs)
+        compute, settle = prepared(method, options, inputs)
+        merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
+        parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
+        factors = {rows: compute(inputs.parameter(rows)) for rows in parts}
+        kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
+        jobs = kept + inputs.chunks(method.whole, [name for name in base if name in merged])
+        with tensor_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}) as file:
+
+            def work(rows: Rows) -> tuple[Rows, int, Any]:
+                name, start, stop = rows
+                note = None
+                if name in merged:
+                    value, note = compute(inputs.parameter(rows))
+                elif name in lora:
+                    down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in parts_of(name))
+                    value = base.rows(*rows).float() + Factors(down, up[start:stop]).product()
+                else:
+                    value = base.rows(*rows)
+                _write(file, name, value, base.dtype(name), start, output)
+                return rows, value.numel(), note
+
+            def run(jobs: list[Rows], what: str) -> list[tuple[Rows, Any]]:
+                notes = []
+                for rows, numbers, note in inputs.progress(in_order(jobs, work, inputs.workers), what, len(jobs)):
+                    file.written(rows[0], numbers, rows[1])
+                    notes += [] if note is None else [(rows, note)]
+                return notes
+
+            notes = run(jobs, "merging") + [(rows, note) for rows, (_, note) in factors.items() if note]
+            again = settle(notes)
+            factors |= {rows: compute(inputs.parameter(rows)) for rows in again if rows in factors}
+            run([rows for rows in again if rows not in factors] + inputs.chunks(names=lora), "writing what is settled")
+
+
+Compute = Callable[[Parameter], tuple["torch.Tensor", Any]]
+Settle = Callable[[list[tuple[Rows, Any]]], list[Rows]]
+
+
+def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tuple[Compute, Settle]:
+    """The method after its pass over all parameters where it needs one: as a function of a Parameter, which gives rows
+    and a note (None for most methods), and what says from all notes which rows are to be merged again."""
+    if method.prepare is None:
+        return lambda parameter: (method.function(parameter, **options), None), lambda notes: []
+    found = method.prepare(inputs, **options)
+
+    def compute(parameter: Parameter) -> tuple[torch.Tensor, Any]:
+        result = method.function(parameter, found, **options)
+        return result if isinstance(result, tuple) else (result, None)
+
+    return compute, lambda notes: found.settle(notes) if notes else []
+
+
+def _write(file: TensorWriter, name: str, value: torch.Tensor, dtype: torch.dtype, start: int, output: Path) -> None:
+    cast = value.to(dtype)
+    if cast.is_floating_point() and not math.isfinite(cast.float().sum()) and not cast.isfinite().all():
+        raise UserError(
+            f"{output}: merged tensor '{name}' does not fit {str(dtype).removeprefix('torch.')}, the base's type; "
+            "lower the scaling, or convert the base to float32"
+        )
+    file.write(name, cast, start)
