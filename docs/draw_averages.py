@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-WIDTH, BAR, GAP, LEFT, RIGHT, TOP = 760, 22, 10, 210, 60, 56
-COLOURS = {"pretrained": "#9aa3ad", "experts": "#9aa3ad", "static": "#4c7fb8", "dynamic": "#d1603d"}
+WIDTH, BAR, GAP, LEFT, RIGHT, TOP = 860, 22, 10, 210, 60, 56
+COLOURS = {"pretrained": "#9aa3ad", "experts": "#9aa3ad", "static": "#4c7fb8", "masked": "#6a9a5b",
+           "dynamic": "#d1603d"}  # fmt: skip
 
 
 def draw(table: pd.DataFrame, title: str) -> str:
@@ -29,14 +30,15 @@ def draw(table: pd.DataFrame, title: str) -> str:
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#555">{mark}</text>')
     for row, line in enumerate(table.itertuples(index=False)):
         y = TOP + row * (BAR + GAP)
-        kind = "dynamic" if line.model.startswith("twin") else "static"
+        kind = "dynamic" if line.model.startswith("twin") else "masked" if "masks" in line.true_task else "static"
         colour = COLOURS.get(line.model, COLOURS[kind])
         parts.append(f'<text x="{LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(line.model)}</text>')
         parts.append(
             f'<rect x="{LEFT}" y="{y}" width="{max(line.avg, 0) * scale:.1f}" height="{BAR}" fill="{colour}"/>'
         )
         parts.append(f'<text x="{LEFT + max(line.avg, 0) * scale + 6:.1f}" y="{y + 16}">{line.avg:.1f}</text>')
-    caption = "average normalised score (% of the experts' scores, same test rows)"
+    caption = "average normalised score, % of the experts' (same test rows). Blue: one model for all inputs; "
+    caption += "green: a mask for the true task; orange: routed"
     parts.append(f'<text x="{LEFT}" y="{bottom + 36}" fill="#555">{escape(caption)}</text></svg>')
     return "\n".join(parts) + "\n"
 

@@ -97,7 +97,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         rest = _bytes_of(tensor)
         position = place.begin + start * row_width(place.shape) * tensor.itemsize
         while rest:
-            count = os.preadv(place.file.fileno(), [rest], position)
+            count = _read_into(rest, place.file, position)
             if count == 0:
                 raise UserError(f"{place.file.name}: ends within tensor '{name}'; it was cut off while it was read")
             rest, position = rest[count:], position + count
@@ -215,6 +215,15 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """Write tensors that are all at hand (see tensor_file)."""
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     write_tensors(path, shapes, tensors.items(), metadata)
+
+
+def _read_into(memory: memoryview, file: io.FileIO, position: int) -> int:
+    """Read from a position of a file, whatever else reads from it; gives how many bytes were read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [memory], position)
+    data = os.pread(file.fileno(), len(memory), position)
+    memory[: len(data)] = data
+    return len(data)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.random_models import write_models
 from twin_merging.checkpoints import WEIGHTS
@@ -146,9 +144,20 @@ def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
-def test_merging_leaves_torch_as_many_threads_as_before(tmp_path: Path) -> None:
+def test_merging_in_a_program_that_computes_with_many_threads_neither_hangs_nor_changes_their_number(
+    tmp_path: Path,
+) -> None:
     base, experts = write_models(tmp_path)
-    torch.set_num_threads(2)
-    merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
-    assert torch.get_num_threads() == 2
-    shutil.rmtree(tmp_path / "out")
+    code = f"""
+import torch, twin_merging
+torch.set_num_threads(4)
+matrix = torch.randn(900, 900)
+torch.linalg.svd(matrix @ matrix)
+for number in range(2):
+    twin_merging.merge("tsv_m", base={str(base)!r}, experts={ {name: str(path) for name, path in experts.items()}!r},
+                       output={str(tmp_path)!r} + f"/{{number}}", threads=3)
+    torch.linalg.svd(matrix @ matrix)
+assert torch.get_num_threads() == 4
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+    assert digests(tmp_path / "0") == digests(tmp_path / "1")

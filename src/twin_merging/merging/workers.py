@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,7 +50,11 @@ def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) 
         for number in range(count):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(sender, jobs[number::count], function), daemon=True)
-            process.start()
+            with (
+                warnings.catch_warnings()
+            ):  # Python warns of locks that other threads hold; a worker takes none of them
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
             sender.close()
             pipes.append(receiver)
             processes.append(process)
