@@ -66,11 +66,6 @@ class Inputs:
     def tasks(self) -> list[str]:
         return list(self.vectors)
 
-    @property
-    def numbers(self) -> int:
-        """How many numbers one task vector has."""
-        return sum(math.prod(self.base.shape(name)) for name in self.names)
-
     def rows_of(self, name: str) -> int:
         return row_count(self.base.shape(name))
 
