@@ -146,11 +146,18 @@ def slerp(base: Tensors, vectors: Vectors, t: float = 0.5, of: str = "weights") 
     return found
 
 
-def _by_matrix(base: Tensors, vectors: Vectors, scaling: float, change: Callable[[list[torch.Tensor]], Any]) -> Tensors:
+def _by_matrix(
+    base: Tensors,
+    vectors: Vectors,
+    scaling: float,
+    change: Callable[[list[torch.Tensor]], Any],
+    embeddings: bool = True,
+) -> Tensors:
     found = {}
     for n in base:
         taus = [vectors[t][n].double() for t in vectors]
-        found[n] = base[n] + scaling * (change(taus) if base[n].dim() == 2 else sum(taus) / len(taus))
+        matrix = base[n].dim() == 2 and (embeddings or "embeddings" not in n)
+        found[n] = base[n] + scaling * (change(taus) if matrix else sum(taus) / len(taus))
     return found
 
 
@@ -202,7 +209,7 @@ def wudi(
         right = torch.cat([tau @ tau.T / tau.norm() for tau in taus], 1)
         return (torch.linalg.pinv(left) @ right.T).T
 
-    return _by_matrix(base, vectors, scaling, change)
+    return _by_matrix(base, vectors, scaling, change, embeddings=False)
 
 
 METHODS: dict[str, Callable[..., Tensors]] = {

@@ -1,4 +1,4 @@
-"""Methods that choose the merged matrix by least squares. What is no matrix is averaged."""
+"""Methods that choose the merged matrix of a linear layer by least squares. All else is averaged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from twin_merging.merging.matrices import divided, is_matrix, mean_of
 from twin_merging.merging.registry import Parameter, merging_method
+from twin_merging.parameters import group_of
 
 if TYPE_CHECKING:
     import torch
@@ -58,12 +59,13 @@ def wudi(
     """The change that interferes least with the tasks' matrices: D minimises sum_t |(D - tau_t) tau_t'|^2 / |tau_t|^2.
 
     The minimum is D = C G^+ with G = sum_t tau_t' tau_t / |tau_t|^2 and C = sum_t tau_t tau_t' tau_t / |tau_t|^2; the
-    authors take Adam steps towards it. A parameter that is no matrix: the mean of the vectors.
+    authors take Adam steps towards it. That is about linear layers, whose inputs the rows of tau_t stand for; of all
+    other parameters, embeddings among them: the mean of the vectors.
     """
     import torch
 
     vectors = list(parameter.vectors.values())
-    if not is_matrix(parameter.shape):
+    if not is_matrix(parameter.shape) or group_of(parameter.name) != "matrix":
         return parameter.base + scaling * mean_of(vectors)
     n = parameter.shape[1]
     gram = torch.zeros(n, n, dtype=torch.float64)
