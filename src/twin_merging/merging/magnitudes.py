@@ -15,15 +15,16 @@ import numpy as np
 
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.registry import Parameter
+from twin_merging.merging.workers import in_order
 
 if TYPE_CHECKING:
     import torch
 
 Scope = Literal["global", "tensor"]
 Bits = np.ndarray[Any, Any]
-Key = tuple[str, str]
 # Of n magnitudes, the ranks (1 is the smallest) whose values are wanted; a rank of 0 stands for the number 0.
 Ranks = Callable[[int], list[int]]
+Add = Callable[["_Counts", Parameter], None]
 _LOW = 16
 _COARSE, _FINE = 2 ** (31 - _LOW), 2**_LOW
 _BATCH = 2**20
@@ -31,40 +32,58 @@ _BATCH = 2**20
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """The magnitudes at the wanted ranks: of each task's whole vector, or of each task's tensors by name."""
+    """The magnitudes at the wanted ranks: of each task's whole vector (under no name), or of each of its tensors."""
 
     scope: Scope
-    values: Mapping[Key, list[float]]
+    values: Mapping[str, Mapping[str, list[float]]]
 
     def of(self, task: str, name: str) -> list[float]:
-        return self.values[task, name if self.scope == "tensor" else ""]
+        return self.values[name if self.scope == "tensor" else ""][task]
 
 
 def magnitudes_at(inputs: Inputs, ranks: Ranks, scope: Scope) -> Magnitudes:
     """The magnitudes at ranks(n) of all n numbers of each task's vector (`global`), or of each of its tensors."""
+    if scope == "global":
 
-    def key(task: str, name: str) -> Key:
-        return task, name if scope == "tensor" else ""
+        def of_all(size: int, add: Add, what: str) -> dict[Any, Bits]:
+            return _merged(inputs.gather(lambda: _Counts(size), add, what))
 
-    def add_coarse(counts: _Counts, parameter: Parameter) -> None:
+        return Magnitudes(scope, {"": _values(of_all, ranks)})
+
+    def of_tensor(name: str) -> dict[str, list[float]]:
+        def counted(size: int, add: Add, what: str) -> dict[Any, Bits]:
+            counts = _Counts(size)
+            for rows in inputs.chunks(names=[name]):
+                add(counts, inputs.parameter(rows))
+            return counts.settled()
+
+        return _values(counted, ranks)
+
+    found = in_order(inputs.names, of_tensor, inputs.workers)
+    shown = inputs.progress(found, "finding thresholds", len(inputs.names))
+    return Magnitudes(scope, dict(zip(inputs.names, shown, strict=True)))
+
+
+def _values(counted: Callable[[int, Add, str], dict[Any, Bits]], ranks: Ranks) -> dict[str, list[float]]:
+    """Each task's magnitudes at ranks(n). `counted` makes histograms of a size, by what adds a Parameter to them."""
+
+    def add_upper(counts: _Counts, parameter: Parameter) -> None:
         for task, vector in parameter.vectors.items():
-            counts.add(key(task, parameter.name), _upper_counts(vector))
+            counts.add(task, _upper_counts(vector))
 
-    coarse = _merged(inputs.gather(lambda: _Counts(_COARSE), add_coarse, "counting magnitudes"))
-    wanted = {at: [_locate(counts, rank) for rank in ranks(int(counts.sum()))] for at, counts in coarse.items()}
-    buckets = {at: sorted({bucket for bucket, _ in places}) for at, places in wanted.items()}
+    upper = counted(_COARSE, add_upper, "counting magnitudes")
+    wanted = {task: [_locate(counts, rank) for rank in ranks(int(counts.sum()))] for task, counts in upper.items()}
 
-    def add_fine(counts: _Counts, parameter: Parameter) -> None:
+    def add_lower(counts: _Counts, parameter: Parameter) -> None:
         for task, vector in parameter.vectors.items():
-            at, bits = key(task, parameter.name), _bits(vector)
-            for bucket in buckets[at]:
-                counts.collect((*at, bucket), bits[(bits >> _LOW) == bucket] & (_FINE - 1))
+            bits = _bits(vector)
+            for bucket in {bucket for bucket, _ in wanted[task]}:
+                counts.collect((task, bucket), bits[(bits >> _LOW) == bucket] & (_FINE - 1))
 
-    fine = _merged(inputs.gather(lambda: _Counts(_FINE), add_fine, "finding thresholds"))
-    values = {
-        at: [_number(bucket, fine[(*at, bucket)], rank) for bucket, rank in places] for at, places in wanted.items()
+    lower = counted(_FINE, add_lower, "finding thresholds")
+    return {
+        task: [_number(bucket, lower[task, bucket], rank) for bucket, rank in places] for task, places in wanted.items()
     }
-    return Magnitudes(scope, values)
 
 
 class _Counts:
