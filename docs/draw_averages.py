@@ -16,7 +16,7 @@ COLOURS = {"pretrained": "#9aa3ad", "experts": "#9aa3ad", "static": "#4c7fb8", "
 def draw(table: pd.DataFrame, title: str) -> str:
     """An SVG with a bar a model: its average normalised score, in percent of the experts'."""
     scale = (WIDTH - LEFT - RIGHT) / max(100.0, table["avg"].max())
-    height = TOP + len(table) * (BAR + GAP) + 44
+    height = TOP + len(table) * (BAR + GAP) + 62
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#222">',
@@ -37,9 +37,13 @@ def draw(table: pd.DataFrame, title: str) -> str:
             f'<rect x="{LEFT}" y="{y}" width="{max(line.avg, 0) * scale:.1f}" height="{BAR}" fill="{colour}"/>'
         )
         parts.append(f'<text x="{LEFT + max(line.avg, 0) * scale + 6:.1f}" y="{y + 16}">{line.avg:.1f}</text>')
-    caption = "average normalised score, % of the experts' (same test rows). Blue: one model for all inputs; "
-    caption += "green: a mask for the true task; orange: routed"
-    parts.append(f'<text x="{LEFT}" y="{bottom + 36}" fill="#555">{escape(caption)}</text></svg>')
+    captions = (
+        "average normalised score, % of the experts' scores on the same test rows",
+        "blue: one model for all inputs; green: a mask for the true task; orange: routed",
+    )
+    for line, caption in enumerate(captions):
+        parts.append(f'<text x="{LEFT}" y="{bottom + 36 + 18 * line}" fill="#555">{escape(caption)}</text>')
+    parts.append("</svg>")
     return "\n".join(parts) + "\n"
 
 
