@@ -56,9 +56,14 @@ def config_of(model_type: str, labels: int = 2) -> Any:
         "num_attention_heads": 2,
         "intermediate_size": 24,
         "max_position_embeddings": 40,
-        "type_vocab_size": 2,
         "pad_token_id": 1,
     }
+    if model_type in ("roberta", "bert", "electra"):
+        sizes["type_vocab_size"] = 2
+    if model_type in ("llama", "qwen2", "gemma"):
+        sizes["num_key_value_heads"] = 2
+    if model_type == "gemma":
+        sizes["head_dim"] = 8
     return transformers.AutoConfig.for_model(model_type, **sizes, num_labels=labels)
 
 

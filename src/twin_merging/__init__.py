@@ -14,13 +14,25 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from twin_merging.errors import UserError
     from twin_merging.merging.library import merge
-    from twin_merging.model.twin import TwinModel
+    from twin_merging.model.export import export
+    from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification, TwinModel
 
-__all__ = ["TwinModel", "UserError", "__version__", "merge"]
+__all__ = [
+    "TwinForCausalLM",
+    "TwinForSequenceClassification",
+    "TwinModel",
+    "UserError",
+    "__version__",
+    "export",
+    "merge",
+]
 
 _HOMES = {
+    "TwinForCausalLM": "twin_merging.model.twin",
+    "TwinForSequenceClassification": "twin_merging.model.twin",
     "TwinModel": "twin_merging.model.twin",
     "UserError": "twin_merging.errors",
+    "export": "twin_merging.model.export",
     "merge": "twin_merging.merging.library",
 }
 
@@ -29,3 +41,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _register() -> None:
+    from twin_merging.model.auto import register_when_imported
+
+    register_when_imported()
+
+
+_register()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,57 @@ def classifier_on_meta(config: Any) -> nn.Module:
         except ValueError:
             kind = config.model_type
             raise UserError(f"model type '{kind}' has no sequence classifier in transformers; choose another") from None
+
+
+def body_on_meta(config: Any) -> nn.Module:
+    """The body of `config` (an `AutoModel`) with no memory behind its parameters."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        return AutoModel.from_config(config, trust_remote_code=False)
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a body reads from left to right: its architecture generates text and fills no masks."""
+    from transformers.models.auto import modeling_auto
+
+    kind = config.model_type
+    generates = kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return generates and kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def layers_path(body: Any) -> str:
+    """Path of the list of a body's layers, such as `encoder.layer`. Raises UserError when there is no such list."""
+    from torch import nn
+
+    count = body.config.num_hidden_layers
+    paths = [
+        path for path, part in body.named_modules() if isinstance(part, nn.ModuleList) and len(part) == count and path
+    ]
+    if not paths:
+        raise UserError(f"model type '{body.config.model_type}' has no list of layers; use router features: last")
+    return min(paths, key=lambda path: path.count("."))
+
+
+def before_layer(names: Iterable[str], body: Any, layer: int) -> set[str]:
+    """Those of a body's parameter names that lie before layer `layer`: the embeddings, and all earlier layers."""
+    path = layers_path(body)
+
+    def early(name: str) -> bool:
+        if name.startswith(f"{path}."):
+            return int(name.removeprefix(f"{path}.").partition(".")[0]) < layer
+        first = name.partition(".")[0]
+        return "embed" in first or first in ("wte", "wpe")
+
+    return {name for name in names if early(name)}
+
+
+def transposed_layers(body: nn.Module) -> set[str]:
+    """Paths of a body's layers that keep their matrix as (in, out), as GPT-2's do."""
+    from transformers.pytorch_utils import Conv1D
+
+    return {path for path, part in body.named_modules() if isinstance(part, Conv1D)}
 
 
 def architecture_of(config: Any) -> Architecture:

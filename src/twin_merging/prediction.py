@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 from twin_merging.checkpoints import open_directory
 from twin_merging.experts import Expert
 from twin_merging.files import whole_file
-from twin_merging.model.twin import TwinModel, load_body
+from twin_merging.model.loading import load_body
+from twin_merging.model.twin import TwinForSequenceClassification
 from twin_merging.parameters import PROTOCOLS
 from twin_merging.tasks import LABEL, batches, collate, encode, read_rows
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def unmerged_model(base: Path, experts: Mapping[str, Path], labels: Mapping[str, int], body: str | None) -> TwinModel:
+def unmerged_model(
+    base: Path, experts: Mapping[str, Path], labels: Mapping[str, int], body: str | None
+) -> TwinForSequenceClassification:
     """The base's body (body None), or that of one task's expert, with every task's own head on it."""
     start = open_directory(base)
     opened = {task: Expert(directory, start) for task, directory in experts.items()}
@@ -32,11 +35,11 @@ def unmerged_model(base: Path, experts: Mapping[str, Path], labels: Mapping[str,
     if body is not None:
         own = {name: opened[body].parameter(name).float() for name in start}
         model.load_state_dict(own, strict=False)
-    return TwinModel(model, labels, private)
+    return TwinForSequenceClassification(model, labels, private)
 
 
 def predict(
-    model: TwinModel,
+    model: TwinForSequenceClassification,
     tokenizer: Path,
     data: Mapping[str, Path],
     text: Mapping[str, list[str]],

@@ -9,111 +9,32 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import classifier, config_of, expert_of, perturbed
+from tests.dense_twin import DECODERS, ENCODERS, LABELS, DenseTwin, alone, mixed_batch, router_of
+from tests.tiny import config_of
 from twin_merging.errors import UserError
-from twin_merging.model.adapters import ExclusiveVector, load_exclusive, save_exclusive
-from twin_merging.model.twin import TwinModel
-from twin_merging.parameters import PROTOCOLS, group_of
+from twin_merging.model.adapters import AdapterForm, load_exclusive, save_exclusive
+from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
+from twin_merging.parameters import group_of
 from twin_merging.routing.router import Router, keep_largest
-
-LABELS = {"a": 2, "b": 3, "c": 1}
-ENCODERS = ["roberta", "bert", "electra"]
-
-
-class Dense:
-    """The same parts as a TwinModel, kept as whole state dicts, and merged for one input at a time."""
-
-    def __init__(self, model_type: str, protocol: str, fraction: float):
-        torch.manual_seed(0)
-        self.model_type, self.protocol = model_type, PROTOCOLS[protocol]
-        base = classifier(model_type, 2, seed=0)
-        self.prefix = base.base_model_prefix
-        self.body = perturbed(copy.deepcopy(base.base_model), seed=7)
-        self.experts = {
-            task: expert_of(base, model_type, labels, seed).eval()
-            for seed, (task, labels) in enumerate(LABELS.items(), start=1)
-        }
-        self.exclusive = {task: self._exclusive(task, fraction) for task in LABELS}
-        self.private = {task: self._private(task) for task in LABELS}
-
-    def _body_of(self, task: str) -> dict[str, torch.Tensor]:
-        return dict(self.experts[task].base_model.named_parameters())
-
-    def _exclusive(self, task: str, fraction: float) -> ExclusiveVector:
-        shared, vector = dict(self.body.named_parameters()), ExclusiveVector()
-        for name, value in self._body_of(task).items():
-            if not self.protocol.merges(name):
-                continue
-            difference = (value - shared[name]).detach()
-            if difference.dim() == 1:
-                vector.vectors[name] = difference
-            else:
-                rank = int(fraction * min(difference.shape))
-                U, S, V = torch.linalg.svd(difference, full_matrices=False)
-                if rank:
-                    vector.factors[name] = (V[:rank], U[:, :rank] * S[:rank])
-        return vector
-
-    def _private(self, task: str) -> dict[str, torch.Tensor]:
-        body = {n: p.detach() for n, p in self._body_of(task).items() if self.protocol.is_private(n)}
-        head = {n: p.detach() for n, p in self.experts[task].named_parameters() if not n.startswith(f"{self.prefix}.")}
-        return {**body, **head}
-
-    def twin(self, router: Router | None = None) -> TwinModel:
-        return TwinModel(copy.deepcopy(self.body), LABELS, self.private, self.exclusive, router)
-
-    @torch.no_grad()
-    def explicit(self, weights: torch.Tensor, task: str, **row: torch.Tensor) -> torch.Tensor:
-        """Logits of one row from a classifier whose every weight is merged for it."""
-        model = copy.deepcopy(self.experts[task])
-        shared = dict(self.body.named_parameters())
-        for name, parameter in model.base_model.named_parameters():
-            if name in self.private[task]:
-                parameter.copy_(self.private[task][name])
-                continue
-            parameter.copy_(shared[name])
-            for other, weight in zip(LABELS, weights.tolist(), strict=True):
-                vector = self.exclusive[other]
-                if name in vector.vectors:
-                    parameter.add_(weight * vector.vectors[name])
-                elif name in vector.factors:
-                    down, up = vector.factors[name]
-                    parameter.add_(weight * (up @ down))
-        return model(**row).logits[0]
-
-
-def mixed_batch(rows: int = 6) -> tuple[dict[str, torch.Tensor], torch.Tensor, list[str]]:
-    """Ids with padding, mixing weights, and a task a row."""
-    generator = torch.Generator().manual_seed(3)
-    ids = torch.randint(5, 45, (rows, 9), generator=generator)
-    mask = torch.ones_like(ids)
-    for row in range(rows):
-        mask[row, 9 - row :] = 0 if row else 1
-    ids[mask == 0] = 1
-    weights = torch.rand(rows, len(LABELS), generator=generator).softmax(-1)
-    tasks = [list(LABELS)[row % len(LABELS)] for row in range(rows)]
-    return {"input_ids": ids, "attention_mask": mask}, weights, tasks
 
 
 @pytest.mark.parametrize("protocol", ["reference", "strict"])
-@pytest.mark.parametrize("model_type", ENCODERS)
+@pytest.mark.parametrize("model_type", [*ENCODERS, *DECODERS])
 def test_a_mixed_batch_is_answered_as_by_explicit_merging_of_each_row(model_type: str, protocol: str) -> None:
-    dense = Dense(model_type, protocol, fraction=0.25)
+    dense = DenseTwin(model_type, protocol, fraction=0.25)
     batch, weights, tasks = mixed_batch()
     with torch.no_grad():
         answer = dense.twin()(**batch, weights=weights, tasks=tasks)
     assert answer.logits.shape == (len(tasks), max(LABELS.values()))
     for row, task in enumerate(tasks):
-        length = int(batch["attention_mask"][row].sum())
-        alone = {name: tensor[row : row + 1, :length] for name, tensor in batch.items()}
-        wanted = dense.explicit(weights[row], task, **alone)
+        wanted = dense.explicit(weights[row], task, **alone(batch, row))
         torch.testing.assert_close(answer.logits[row, : LABELS[task]], wanted, rtol=1e-5, atol=1e-5)
         assert (answer.logits[row, LABELS[task] :] == -torch.inf).all()
 
 
-@pytest.mark.parametrize("model_type", ENCODERS)
+@pytest.mark.parametrize("model_type", [*ENCODERS, *DECODERS])
 def test_full_rank_and_one_hot_weights_give_the_expert(model_type: str) -> None:
-    dense = Dense(model_type, "strict", fraction=1.0)
+    dense = DenseTwin(model_type, "strict", fraction=1.0)
     batch, _, _ = mixed_batch()
     for index, task in enumerate(LABELS):
         weights = torch.zeros(6, 3)
@@ -125,9 +46,9 @@ def test_full_rank_and_one_hot_weights_give_the_expert(model_type: str) -> None:
 
 
 def test_rank_0_gives_the_shared_expert_whatever_the_weights() -> None:
-    dense = Dense("roberta", "reference", fraction=0.0)
+    dense = DenseTwin("roberta", "reference", fraction=0.0)
     batch, weights, tasks = mixed_batch()
-    static = TwinModel(copy.deepcopy(dense.body), LABELS, dense.private)
+    static = dense.static()
     with torch.no_grad():
         answer = dense.twin()(**batch, weights=weights, tasks=tasks).logits
         wanted = static(**batch, tasks=tasks).logits
@@ -141,10 +62,12 @@ def test_rank_0_gives_the_shared_expert_whatever_the_weights() -> None:
 
 
 def test_permuting_the_tasks_permutes_nothing_but_the_weights() -> None:
-    dense = Dense("roberta", "strict", fraction=0.25)
+    dense = DenseTwin("roberta", "strict", fraction=0.25)
     batch, weights, tasks = mixed_batch()
     order = ["c", "a", "b"]
-    other = TwinModel(copy.deepcopy(dense.body), {task: LABELS[task] for task in order}, dense.private, dense.exclusive)
+    other = TwinForSequenceClassification(
+        copy.deepcopy(dense.body), {task: LABELS[task] for task in order}, dense.private, dense.exclusive
+    )
     columns = [list(LABELS).index(task) for task in order]
     with torch.no_grad():
         one = dense.twin()(**batch, weights=weights, tasks=tasks).logits
@@ -153,19 +76,18 @@ def test_permuting_the_tasks_permutes_nothing_but_the_weights() -> None:
 
 
 def test_batch_composition_and_padding_change_nothing() -> None:
-    dense = Dense("roberta", "reference", fraction=0.25)
+    dense = DenseTwin("roberta", "reference", fraction=0.25)
     batch, weights, tasks = mixed_batch()
     model = dense.twin()
     with torch.no_grad():
         together = model(**batch, weights=weights, tasks=tasks).logits
         for row in range(len(tasks)):
-            alone = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            answer = model(**alone, weights=weights[row : row + 1], tasks=tasks[row : row + 1]).logits
+            answer = model(**alone(batch, row), weights=weights[row : row + 1], tasks=tasks[row : row + 1]).logits
             torch.testing.assert_close(answer[0], together[row], rtol=1e-5, atol=1e-5)
 
 
 def test_an_expert_of_weight_0_for_the_whole_batch_changes_nothing_and_is_not_multiplied() -> None:
-    dense = Dense("roberta", "strict", fraction=0.25)
+    dense = DenseTwin("roberta", "strict", fraction=0.25)
     batch, _, _ = mixed_batch()
     weights = torch.tensor([[0.4, 0.0, 0.6]]).repeat(6, 1)
     with torch.no_grad():
@@ -177,12 +99,11 @@ def test_an_expert_of_weight_0_for_the_whole_batch_changes_nothing_and_is_not_mu
 
 
 def router(temperature: float = 1.0, top_k: int | None = None) -> Router:
-    torch.manual_seed(5)
-    return Router(list(LABELS), config_of("roberta").hidden_size, temperature=temperature, top_k=top_k).eval()
+    return router_of(config_of("roberta").hidden_size, "last", temperature, top_k)
 
 
 def test_the_router_reads_the_shared_body_and_its_task_answers_when_none_is_named() -> None:
-    dense = Dense("roberta", "reference", fraction=0.25)
+    dense = DenseTwin("roberta", "reference", fraction=0.25)
     batch, _, _ = mixed_batch()
     model = dense.twin(router())
     with torch.no_grad():
@@ -219,13 +140,13 @@ def test_the_router_is_the_same_after_saving(tmp_path: Path) -> None:
 def test_peft_loads_an_exclusive_vector_with_the_numbers_of_weight_1(model_type: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    dense = Dense(model_type, "reference", fraction=0.25)
+    dense = DenseTwin(model_type, "reference", fraction=0.25)
     vector = dense.exclusive["b"]
     vector.factors["embeddings.position_embeddings.weight"] = tuple(  # type: ignore[assignment]
         part[:2] if part.shape[0] < part.shape[1] else part[:, :2]
         for part in vector.factors["embeddings.position_embeddings.weight"]
     )
-    save_exclusive(vector, tmp_path)
+    save_exclusive(vector, tmp_path, AdapterForm.of(dense.body))
     loaded = load_exclusive(tmp_path)
     assert loaded.vectors.keys() == vector.vectors.keys()
     for name, pair in vector.factors.items():
@@ -242,9 +163,9 @@ def test_peft_loads_an_exclusive_vector_with_the_numbers_of_weight_1(model_type:
 
 
 def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
-    dense = Dense("roberta", "strict", fraction=0.25)
+    dense = DenseTwin("roberta", "strict", fraction=0.25)
     batch, weights, tasks = mixed_batch()
-    model, static = dense.twin(), TwinModel(copy.deepcopy(dense.body), LABELS, dense.private)
+    model, static = dense.twin(), dense.static()
     with pytest.raises(ValueError, match="give tasks"):
         static(**batch)
     with pytest.raises(ValueError, match=r"weights are \(6, 2\), but this batch needs \(6, 3\)"):
@@ -264,5 +185,5 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
 
 def test_biases_are_private_under_reference_and_merged_under_strict() -> None:
     for protocol, private in (("reference", True), ("strict", False)):
-        names = Dense("roberta", protocol, fraction=0.25).private["a"]
+        names = DenseTwin("roberta", protocol, fraction=0.25).private["a"]
         assert any(group_of(name) == "bias" for name in names if not name.startswith("classifier")) is private

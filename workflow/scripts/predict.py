@@ -13,7 +13,7 @@ def main(job: Any) -> None:
     settings = job.params.settings
     directory = folder(job.input.model[0])
     if settings["merged"]:
-        model = TwinModel.from_pretrained(directory)
+        model = TwinModel.from_pretrained(directory, dtype="float32")
     else:
         results = directory.parent
         experts = {task: results / "experts" / task for task in settings["labels"]}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from twin_merging.architectures import transposed_layers
 from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.experts import ADAPTER, ADAPTER_CONFIG
 from twin_merging.files import write_json
-from twin_merging.parameters import group_of
+from twin_merging.names import OUTPUT_EMBEDDINGS
 
 VECTORS = "vectors.safetensors"
 _STEM = "base_model.model."
@@ -19,7 +21,11 @@ _STEM = "base_model.model."
 
 @dataclass
 class ExclusiveVector:
-    """v_t by parameter name: `factors` (down (r, n), up (m, r)) of matrices, `vectors` of what is stored whole."""
+    """v_t by parameter name: `factors` of matrices, `vectors` of what is stored whole.
+
+    Factors are (down (r, n), up (m, r)) of a layer with n inputs and m outputs, however it keeps its matrix; of an
+    embedding of m words in n dimensions.
+    """
 
     factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     vectors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -31,13 +37,37 @@ class ExclusiveVector:
         return whole + sum(down.numel() + up.numel() for down, up in self.factors.values())
 
 
-def save_exclusive(vector: ExclusiveVector, directory: Path) -> None:
+@dataclass(frozen=True)
+class AdapterForm:
+    """How a body keeps its matrices, which decides how an adapter on it is written.
+
+    lookups: paths of the body's embeddings; transposed: whether matrices are stored as (in, out); prefix: what stands
+    before the body's names in the model that PEFT adapts (a decoder's is the language model, as servers expect).
+    """
+
+    lookups: frozenset[str] = frozenset()
+    transposed: bool = False
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, body: Any, prefix: str = "") -> AdapterForm:
+        lookups = frozenset(path for path, part in body.named_modules() if isinstance(part, torch.nn.Embedding))
+        return cls(lookups, bool(transposed_layers(body)), prefix)
+
+    def path(self, module: str) -> str:
+        """A module's path in the model that PEFT adapts; what lies beside the body (an output layer) has no prefix."""
+        beside = f"{module}.weight".endswith(OUTPUT_EMBEDDINGS)
+        return module if beside else f"{self.prefix}{module.removeprefix(self.prefix)}"
+
+
+def save_exclusive(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:
     """Write adapter_model.safetensors and adapter_config.json (scaling 1 everywhere), and vectors.safetensors."""
     tensors, ranks = {}, {}
     for name, (down, up) in vector.factors.items():
-        module = name.removesuffix(".weight")
+        own = name.removesuffix(".weight")
+        module = form.path(own)
         ranks[module] = down.shape[0]
-        if group_of(name) == "embedding":  # PEFT's change of an embedding (V, d) is (B A)^T
+        if own.removeprefix(form.prefix) in form.lookups:  # PEFT's change of an embedding (V, d) is (B A)^T
             tensors[f"{_STEM}{module}.lora_embedding_A"] = up.T
             tensors[f"{_STEM}{module}.lora_embedding_B"] = down.T
         else:
@@ -57,7 +87,7 @@ def save_exclusive(vector: ExclusiveVector, directory: Path) -> None:
         "target_modules": sorted(ranks),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": form.transposed,
         "use_rslora": False,
         "modules_to_save": None,
     }

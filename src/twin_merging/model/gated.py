@@ -1,37 +1,29 @@
 """Layers that answer each row of a batch with its own mixture of exclusive vectors, without building its weights.
 
 With every v_t = B_t A_t of one matrix stacked, y = W_s x + ((x A^T) * gate(w)) B^T: two thin products for any mixture
-of inputs in a batch. 1-D parts are w times the stacked vectors. A parameter that is private (each task's own) is
-looked up by the row's task.
+of inputs in a batch. Where each row has one task of weight 1, the rows of a task use that task's factors alone. 1-D
+parts are w times the stacked vectors. A parameter that is private (each task's own) is looked up by the row's task.
+
+A layer is gated in place: it stays what it was, with the same parameters, and gets the parts beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
+from twin_merging.errors import UserError
 from twin_merging.masks import unpack
+from twin_merging.model.gates import Gates, Mixture
 
-
-@dataclass
-class Gates:
-    """What one forward pass of all gated layers shares.
-
-    weights: (batch, T) mixing weights, or None for the shared expert alone. tasks: (batch,) whose private parameters
-    answer each row, or None for the shared body's own values.
-    """
-
-    weights: torch.Tensor | None = None
-    tasks: torch.Tensor | None = None
-
-    def active(self) -> list[int]:
-        """Tasks whose weight is not 0 in every row of the batch."""
-        return [] if self.weights is None else self.weights.ne(0).any(0).nonzero().flatten().tolist()
+KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale")
 
 
 @dataclass
@@ -50,53 +42,54 @@ class Masked:
 class Parts:
     """What one parameter of the shared body has beside its shared value.
 
-    down, up: a matrix's stacked factors (R, n) and (m, R), with `ranks[t]` rows of task t, in task order; vectors:
-    (T, ...) exclusive parts that are stored whole; private: (T, ...) values of private parameters; masked: those of a
-    masked one, which are made when they are used.
+    down, up: a matrix's stacked factors (R, n) and (m, R), with `ranks[t]` rows of task t, in task order, for a layer
+    of n inputs and m outputs (an embedding: of m words in n dimensions); vectors: (T, ...) exclusive parts that are
+    stored whole; private: (T, ...) values of private parameters; masked: those of a masked one, which are made when
+    they are used.
     """
 
     down: torch.Tensor | None = None
     up: torch.Tensor | None = None
-    ranks: list[int] = field(default_factory=list)
+    ranks: tuple[int, ...] = ()
     vectors: torch.Tensor | None = None
     private: torch.Tensor | None = None
     masked: Masked | None = None
 
 
-class GatedLayer(nn.Module):
-    """A layer with its shared parameters and, for each of them by name, its Parts."""
+class Gated(nn.Module):
+    """What all gated layers have: Parts, by the name of the parameter that they belong to."""
 
-    def __init__(self, layer: nn.Module, parts: Mapping[str, Parts], gates: Gates):
-        super().__init__()
-        self.layer, self.gates = layer, gates
+    gates: Gates
+    ranks: dict[str, tuple[int, ...]]
+
+    def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
+        self.gates = gates
         self.ranks = {name: part.ranks for name, part in parts.items()}
         for name, part in parts.items():
-            for kind in ("down", "up", "vectors", "private"):
-                self.register_buffer(f"{name}_{kind}", getattr(part, kind), persistent=False)
-            for kind in ("unified", "bits", "rescale"):
-                self.register_buffer(f"{name}_{kind}", getattr(part.masked, kind, None), persistent=False)
+            for kind in KINDS:
+                value = getattr(part if hasattr(part, kind) else part.masked, kind, None)
+                self.register_buffer(f"{name}_{kind}", value, persistent=False)
 
     def part(self, name: str, kind: str) -> torch.Tensor | None:
-        return getattr(self, f"{name}_{kind}", None)
+        return self._buffers.get(f"{name}_{kind}")
 
-    def per_row(self, name: str, dims: int) -> torch.Tensor | None:
-        """One value a row of a small parameter, (batch, 1, ..., size) to broadcast over `dims` dimensions; or the
-        shared value itself."""
-        shared = getattr(self.layer, name)
+    def per_row(self, name: str, mixture: Mixture, dims: int) -> torch.Tensor | None:
+        """One value a row of a 1-D parameter, (batch, 1, ..., size) to broadcast over `dims` dimensions; or the shared
+        value itself, 1-D."""
+        shared = getattr(self, name)
         private, vectors = self.part(name, "private"), self.part(name, "vectors")
-        value = shared
-        if private is not None and self.gates.tasks is not None:
-            value = private[self.gates.tasks]
-        elif vectors is not None and self.gates.weights is not None:
-            value = shared + self.gates.weights.to(vectors.dtype) @ vectors
-        if value is None or value.dim() == 1:
-            return value
+        if private is not None and mixture.tasks is not None:
+            value = private[mixture.tasks]
+        elif vectors is not None and mixture.weights is not None:
+            value = torch.addmm(shared, mixture.weights.to(vectors.dtype), vectors)
+        else:
+            return shared
         return value.reshape(value.shape[0], *[1] * (dims - 2), value.shape[-1])
 
-    def is_private(self, name: str) -> bool:
+    def is_private(self, name: str, mixture: Mixture) -> bool:
         """Whether each row of the batch has its own task's value of a parameter."""
         stored = self.part(name, "private") is not None or self.part(name, "bits") is not None
-        return stored and self.gates.tasks is not None
+        return stored and mixture.tasks is not None
 
     def value_of(self, name: str, task: int, rows: torch.Tensor | None = None) -> torch.Tensor:
         """One task's value of a parameter, or of some of its rows."""
@@ -108,86 +101,195 @@ class GatedLayer(nn.Module):
         if bits is None or unified is None or rescale is None:
             raise RuntimeError(f"'{name}' is no task's own")
         chosen = unified[pick]
-        return getattr(self.layer, name)[pick] + rescale[task] * unpack(bits[task][pick], chosen.shape[-1]) * chosen
+        return getattr(self, name)[pick] + rescale[task] * unpack(bits[task][pick], chosen.shape[-1]) * chosen
 
-    def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Stacked factors and gates (batch, R) of the tasks that some row has a weight for; None without any."""
-        down, up = self.part("weight", "down"), self.part("weight", "up")
-        active = self.gates.active() if down is not None else []
-        ranks = self.ranks.get("weight", [])
-        if down is None or up is None or self.gates.weights is None or not sum(ranks[task] for task in active):
+    def factors_of(self, task: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """One task's own factors of the matrix, down (r, n) and up (m, r); None without any."""
+        down, up, ranks = self.part("weight", "down"), self.part("weight", "up"), self.ranks.get("weight", ())
+        if down is None or up is None or not ranks[task]:
             return None
-        gate = self.gates.weights.repeat_interleave(torch.tensor(ranks, device=down.device), dim=1).to(down.dtype)
-        if len(active) == len(ranks):
+        end = list(accumulate(ranks))[task]
+        return down[end - ranks[task] : end], up[:, end - ranks[task] : end]
+
+    def factors(self, mixture: Mixture) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Stacked factors, and gates (batch, R), of the tasks that some row has a weight for; None without any."""
+        down, up, ranks = self.part("weight", "down"), self.part("weight", "up"), self.ranks.get("weight", ())
+        if down is None or up is None or mixture.weights is None:
+            return None
+        active = [task for task in mixture.active if ranks[task]]
+        if not active:
+            return None
+        gate = mixture.gate(ranks, down)
+        if len(active) == sum(rank > 0 for rank in ranks):
             return down, up, gate
-        ends = torch.tensor(ranks).cumsum(0).tolist()
+        ends = list(accumulate(ranks))
         spans = [slice(ends[task] - ranks[task], ends[task]) for task in active]
         if len(spans) == 1:
             return down[spans[0]], up[:, spans[0]], gate[:, spans[0]]
         pick = torch.cat([torch.arange(span.start, span.stop, device=down.device) for span in spans])
         return down[pick], up[:, pick], gate[:, pick]
 
-    def by_task(self) -> list[tuple[int, torch.Tensor]]:
-        """Each task that answers some row, with those rows."""
-        tasks = self.gates.tasks
-        if tasks is None:
-            return []
-        return [(task, (tasks == task).nonzero().flatten()) for task in tasks.unique().tolist()]
 
+class GatedProduct(Gated):
+    """A product with a matrix, gated. Inputs are (batch, ..., n)."""
 
-class GatedLinear(GatedLayer):
-    """nn.Linear, gated. Inputs are (batch, ..., n)."""
+    def matrix(self, value: Any) -> torch.Tensor:
+        """The weight's value as (m, n)."""
+        return value
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layer: Any = self.layer
-        bias = self.per_row("bias", x.dim())
+        mixture = self.gates.of(x)
+        shared: Any = self
+        if mixture is None:
+            return super().forward(x)
+        bias = self.per_row("bias", mixture, x.dim()) if shared.bias is not None else None
         common = bias if bias is not None and bias.dim() == 1 else None
-        if self.is_private("weight"):
-            y = x.new_empty(*x.shape[:-1], layer.weight.shape[0])
-            for task, rows in self.by_task():
-                y[rows] = functional.linear(x[rows], self.value_of("weight", task), common)
+        if self.is_private("weight", mixture):
+            y = x.new_empty(*x.shape[:-1], self.matrix(shared.weight).shape[0])
+            for task, rows in mixture.by_task:
+                y[rows] = functional.linear(x[rows], self.matrix(self.value_of("weight", task)), common)
         else:
-            y = functional.linear(x, layer.weight, common)
-        stacked = self.factors()
+            y = functional.linear(x, self.matrix(shared.weight), common)
+        self.add_exclusive(x, y, mixture)
+        return y if bias is None or bias is common else y.add_(bias)
+
+    def add_exclusive(self, x: torch.Tensor, y: torch.Tensor, mixture: Mixture) -> None:
+        """Add every row's mixture of exclusive parts to its product y (batch, ..., m), in place."""
+        if mixture.groups is not None:
+            for task, rows in mixture.groups:
+                pair = self.factors_of(task)
+                if pair is None:
+                    continue
+                hidden = functional.linear(x[rows], pair[0])
+                if isinstance(rows, slice):
+                    _add_product(y[rows], hidden, pair[1])
+                else:
+                    y.index_add_(0, rows, functional.linear(hidden, pair[1]))
+            return
+        stacked = self.factors(mixture)
         if stacked is not None:
             down, up, gate = stacked
             gate = gate.reshape(gate.shape[0], *[1] * (x.dim() - 2), gate.shape[1])
-            y = y + functional.linear(functional.linear(x, down) * gate, up)
-        return y if bias is None or bias is common else y + bias
+            _add_product(y, functional.linear(x, down) * gate, up)
 
 
-class GatedEmbedding(GatedLayer):
+def _add_product(y: torch.Tensor, hidden: torch.Tensor, up: torch.Tensor) -> None:
+    """y += hidden up^T in place, without a second y."""
+    y.view(-1, y.shape[-1]).addmm_(hidden.reshape(-1, hidden.shape[-1]), up.T)
+
+
+class GatedLinear(GatedProduct, nn.Linear):
+    """nn.Linear, gated."""
+
+
+class GatedConv1D(GatedProduct, Conv1D):
+    """transformers' Conv1D, a linear layer whose matrix is stored as (n, m), gated."""
+
+    def matrix(self, value: Any) -> torch.Tensor:
+        return value.T
+
+
+class GatedEmbedding(Gated, nn.Embedding):
     """nn.Embedding, gated. Its matrix (V, d) has factors down (R, d) and up (V, R): rows of `up` are looked up.
 
-    Ids are (batch, length), or (1, length) for positions that all rows share.
+    Ids are (batch, length), or (1, length) for positions that all rows share. What a kind of embedding multiplies its
+    rows by (Gemma's) multiplies the exclusive part too.
     """
 
+    def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
+        super().attach(parts, gates)
+        self.factor = _factor_of(self)
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        layer: Any = self.layer
-        if self.is_private("weight"):
-            parts = self.by_task()
-            ids = ids.expand(sum(len(rows) for _, rows in parts), -1)
-            y = layer.weight.new_empty(*ids.shape, layer.weight.shape[1])
-            for task, rows in parts:
-                y[rows] = self.value_of("weight", task, ids[rows])
+        mixture = self.gates.of(ids, broadcast=True)
+        if mixture is None:
+            return super().forward(ids)
+        if self.is_private("weight", mixture):
+            ids = ids.expand(mixture.rows, -1) if ids.shape[0] == 1 else ids
+            y = self.weight.new_empty(*ids.shape, self.weight.shape[1])
+            for task, rows in mixture.by_task:
+                y[rows] = self.value_of("weight", task, ids[rows]) * self.factor
             return y
-        y = layer(ids)
-        stacked = self.factors()
+        y = super().forward(ids)
+        if mixture.groups is not None and ids.shape[0] == mixture.rows:
+            for task, rows in mixture.groups:
+                pair = self.factors_of(task)
+                if pair is not None:
+                    y[rows] += functional.embedding(ids[rows], pair[1]) @ pair[0] * self.factor
+            return y
+        stacked = self.factors(mixture)
         if stacked is None:
             return y
         down, up, gate = stacked
-        return y + (functional.embedding(ids, up) * gate[:, None]) @ down
+        return y + (functional.embedding(ids, up) * gate[:, None]) @ down * self.factor
 
 
-class GatedNorm(GatedLayer):
+class GatedLayerNorm(Gated, nn.LayerNorm):
     """nn.LayerNorm, gated: normalised once, then scaled and shifted row by row."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layer: Any = self.layer
-        y = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-        weight, bias = self.per_row("weight", x.dim()), self.per_row("bias", x.dim())
-        y = y if weight is None else y * weight
-        return y if bias is None else y + bias
+        mixture = self.gates.of(x)
+        if mixture is None:
+            return super().forward(x)
+        y = functional.layer_norm(x, self.normalized_shape, eps=self.eps)
+        weight, bias = self.per_row("weight", mixture, x.dim()), self.per_row("bias", mixture, x.dim())
+        if weight is None:
+            return y if bias is None else y + bias
+        return y * weight if bias is None else torch.addcmul(bias, y, weight)
+
+
+class GatedScale(Gated):
+    """A norm that ends in a product with its weight (Llama's RMSNorm) or with 1 + weight (Gemma's), gated."""
+
+    def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
+        super().attach(parts, gates)
+        self.offset = _offset_of(self)
+        weight: Any = self.weight
+        self.register_buffer("neutral", torch.full_like(weight, 1.0 - self.offset).detach(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixture = self.gates.of(x)
+        if mixture is None:
+            return super().forward(x)
+        weight = self.per_row("weight", mixture, x.dim())
+        if weight is None or weight.dim() == 1:
+            return super().forward(x)
+        neutral: Any = self.neutral
+        return _with_weight(self, neutral, x) * (weight + self.offset if self.offset else weight)
+
+
+def _factor_of(layer: Any) -> float:
+    """What an embedding multiplies its rows by. Raises ValueError when it does more than that."""
+    if type(layer) is GatedEmbedding:
+        return 1.0
+    ids = torch.arange(2)[None]
+    found = _with_weight(layer, torch.arange(1.0, layer.weight.shape[0] + 1)[:, None].expand(layer.weight.shape), ids)
+    factor = float(found[0, 0, 0])
+    if not torch.allclose(found[0], factor * torch.tensor([[1.0], [2.0]]).expand_as(found[0])):
+        raise ValueError("its output is not a multiple of its rows")
+    return factor
+
+
+def _with_weight(layer: Any, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What a gated layer, before it was gated, gives for x with another weight."""
+    own = layer._parameters["weight"]
+    try:
+        layer._parameters["weight"] = weight
+        return super(Gated, layer).forward(x)
+    finally:
+        layer._parameters["weight"] = own
+
+
+def _offset_of(layer: Any) -> float:
+    """0 for a norm times its weight, 1 for a norm times 1 + weight. Raises ValueError for anything else."""
+    size = layer.weight.shape[0]
+    x = torch.linspace(-1, 2, size)[None, None]
+    found = [_with_weight(layer, torch.full((size,), value), x) for value in (0.0, 1.0)]
+    if not found[0].any():
+        return 0.0
+    if torch.allclose(found[1], 2 * found[0]):
+        return 1.0
+    raise ValueError("its output is not a multiple of its weight")
 
 
 class PerTask(nn.Module):
@@ -201,19 +303,43 @@ class PerTask(nn.Module):
         self.choices, self.gates = nn.ModuleList(modules), gates
 
     def forward(self, x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        tasks = self.gates.tasks
-        if tasks is None:
+        mixture = self.gates.of(x)
+        if mixture is None or mixture.tasks is None:
             raise RuntimeError("private modules need the task of each row")
-        answers = []
-        for task in tasks.unique().tolist():
-            rows = (tasks == task).nonzero().flatten()
-            answers.append((rows, self.choices[task](x[rows], *arguments, **options)))
+        answers = [(rows, self.choices[task](x[rows], *arguments, **options)) for task, rows in mixture.by_task]
         size = max(answer.shape[-1] for _, answer in answers)
         first = answers[0][1]
+        if len(answers) == 1:
+            return first
         y = first.new_full((x.shape[0], *first.shape[1:-1], size), -torch.inf)
         for rows, answer in answers:
             y[rows, ..., : answer.shape[-1]] = answer
         return y
 
 
-GATED = {nn.Linear: GatedLinear, nn.Embedding: GatedEmbedding, nn.LayerNorm: GatedNorm}
+GATED: dict[type, type] = {
+    nn.Linear: GatedLinear,
+    Conv1D: GatedConv1D,
+    nn.Embedding: GatedEmbedding,
+    nn.LayerNorm: GatedLayerNorm,
+}
+
+
+def gate_layer(path: str, layer: Any, parts: Mapping[str, Parts], gates: Gates) -> None:
+    """Gate a layer in place. Raises UserError for a kind of layer that cannot be."""
+    kind = GATED.get(type(layer))
+    scale = [name for name, _ in layer.named_parameters(recurse=False)] == ["weight"] and layer.weight.dim() == 1
+    before = type(layer)
+    if kind is None and (isinstance(layer, nn.Embedding) or (scale and "RMSNorm" in before.__name__)):
+        general = GatedEmbedding if isinstance(layer, nn.Embedding) else GatedScale
+        kind = type(f"Gated{before.__name__}", (general, before), {})
+    try:
+        if kind is None:
+            raise ValueError("no such kind is known")
+        layer.__class__ = kind
+        layer.attach(parts, gates)
+    except ValueError as error:
+        layer.__class__ = before
+        raise UserError(
+            f"layer '{path}' is a {before.__name__}, which cannot be gated ({error}); keep its group in the base"
+        ) from None

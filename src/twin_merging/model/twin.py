@@ -1,261 +1,350 @@
-"""The merged model as one module: shared body, private parameters, exclusive vectors, router."""
+"""The merged model as one module: shared body, private parameters, exclusive vectors, router.
+
+theta(x) = theta_s + sum_t w_t(x) v_t (paper, section 3.3) for each row of a batch, without building theta(x).
+"""
 
 from __future__ import annotations
 
-import copy
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel
-from transformers import logging as transformers_logging
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import GenerationMixin, PreTrainedModel
 
-from twin_merging.architectures import classifier_on_meta, heads_of, with_labels
-from twin_merging.checkpoints import Checkpoint
-from twin_merging.errors import UserError, unknown
-from twin_merging.files import read_json
-from twin_merging.masks import MASKS, RESCALE, UNIFIED, unpack
-from twin_merging.model.adapters import ExclusiveVector, load_exclusive
-from twin_merging.model.gated import GATED, Gates, Masked, Parts, PerTask
-from twin_merging.routing.features import mean_of_tokens
+from twin_merging.architectures import classifier_on_meta, heads_of, is_causal, layers_path, with_labels
+from twin_merging.errors import unknown
+from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.gated import PerTask
+from twin_merging.model.gates import Gates, Mixture
+from twin_merging.model.masked import MaskedVectors
+from twin_merging.model.parts import Beside, Tensors, filled, gate_model
+from twin_merging.routing.features import entering, features_of, pool
+from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
 
 POOLER = "pooler"
 
 
-@dataclass
-class TwinOutput(SequenceClassifierOutput):
-    """A sequence classifier's output, and the mixing weights (batch, T); None for a model without a router."""
+class TwinModel(PreTrainedModel):
+    """A merged model that answers batches of mixed tasks; `from_pretrained` gives one of its two subclasses.
 
-    weights: torch.Tensor | None = None
-
-
-class TwinModel(nn.Module):
-    """A merged model that answers batches of mixed tasks: theta(x) = theta_s + sum_t w_t(x) v_t.
-
-    body: the shared expert (an `AutoModel`). labels: each task's label count, in the router's order. private: each
-    task's private parameters by name, its head among them. exclusive: each task's vector. Without exclusive vectors
-    and router it is a static model with a head a task.
+    With a router it is dynamic: each row is answered by the shared expert plus that row's mixture of exclusive vectors.
+    Without, it is static, and the caller names each row's task. `model` is the architecture's own model, its layers
+    gated in place; `record` is what merge.json says. One forward pass at a time: a model is no place for two threads.
     """
+
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(
         self,
-        body: nn.Module,
-        labels: Mapping[str, int],
-        private: Mapping[str, Mapping[str, torch.Tensor]],
-        exclusive: Mapping[str, ExclusiveVector] | None = None,
+        model: Any,
+        beside: Beside,
+        gates: Gates,
         router: Router | None = None,
-        masked: MaskedVectors | None = None,
+        onepass: bool = False,
+        record: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        self.tasks = list(labels)
-        self.labels = dict(labels)
-        self.gates = Gates()
-        self.router = router
-        self.largest = max(labels.values())
-        skeletons = {count: classifier_on_meta(with_labels(body.config, count)) for count in set(labels.values())}
-        self.model: Any = skeletons[self.largest]
-        self._place_body(body, private)
-        self._place_heads(skeletons, private)
-        _gate_body(self.body, self.tasks, private, exclusive or {}, masked, self.gates)
+        super().__init__(_own_config(model.config, type(self).__name__))
+        self.model, self.router, self.gates = model, router, gates
+        self.tasks = list(beside.tasks)
+        self.onepass, self.record = onepass, dict(record or {})
+        self._causal = is_causal(model.config)
+        self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
+        gate_model(model, beside, gates, _layer_read(router) if onepass else None)
+        self._awaited: tuple[torch.Tensor, Sequence[str] | None] | None = None
+        if onepass:
+            layer = self.body.get_submodule(layers_path(self.body))[_layer_read(router)]
+            layer.register_forward_pre_hook(self._route_within, with_kwargs=True)
         self.eval()
 
     @property
     def body(self) -> Any:
         return getattr(self.model, self.model.base_model_prefix)
 
-    @property
-    def config(self) -> Any:
-        return self.body.config
-
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> TwinModel:
-        """Load a merged model's directory, static or dynamic. Raises UserError, naming the file, when one is wrong."""
-        directory = Path(directory)
-        if not (directory / "merge.json").is_file():
-            raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
-        labels = {task: entry["labels"] for task, entry in read_json(directory / "merge.json")["tasks"].items()}
-        private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in labels}
-        exclusive = router = masked = None
-        if (directory / "router").is_dir():
-            exclusive = {task: load_exclusive(directory / "exclusive" / task) for task in labels}
-            router = Router.load(directory / "router")
-        if (directory / MASKS).is_dir():
-            masked = MaskedVectors.load(directory, list(labels))
-        return cls(load_body(directory), labels, private, exclusive, router, masked)
+    def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:  # type: ignore[override]
+        """Load a merged model's directory, static or dynamic (or a repository of the Hub that holds one).
+
+        options: dtype ("auto", the shared body's own, by default), device_map (one device), attn_implementation, and
+        those that say where the Hub is. Raises UserError, naming the file, when one is missing or wrong.
+        """
+        from twin_merging.model.loading import load
+
+        return load(cls, directory, **options)
+
+    def save_pretrained(self, save_directory: Any, **_: Any) -> None:  # type: ignore[override]
+        """Write the model's directory (DESIGN of merged models), whole or not at all; the tokenizer is not in it."""
+        from twin_merging.model.saving import save
+
+        save(self, Path(save_directory))
+
+    def get_input_embeddings(self) -> Any:
+        return self.model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> Any:
+        return self.model.get_output_embeddings()
+
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """torch.compile of the body's forward pass, in place; heads and router stay as they are."""
+        self.body.compile(*arguments, **options)
 
     @torch.no_grad()
-    def route(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **batch: Any) -> torch.Tensor:
-        """Mixing weights (batch, T) of inputs, from the shared expert's features of them."""
+    def route(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **batch: Any) -> torch.Tensor:
+        """Mixing weights (batch, T), fp32, of inputs, from the shared expert's features of them."""
         if self.router is None:
             raise ValueError("this model has no router: give weights")
-        self.gates.weights = self.gates.tasks = None
-        hidden = self._hidden(input_ids=input_ids, attention_mask=attention_mask, **batch)
-        return self.router.weights(mean_of_tokens(hidden, attention_mask))
-
-    def forward(
-        self, *, weights: torch.Tensor | None = None, tasks: Sequence[str] | None = None, **batch: torch.Tensor
-    ) -> TwinOutput:
-        """Answer a tokenised batch. weights (batch, T) replaces the router; tasks, a name a row, says whose private
-        parameters answer each row instead of the routed task's. logits: (batch, largest label count), padded
-        with -inf where a row's head is smaller.
-        """
-        if "labels" in batch:
-            raise ValueError("a batch of mixed tasks has no one loss: leave out labels")
-        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
-        if weights is None and self.router is not None:
-            weights = self.route(**batch)
-        self._check(weights, len(batch["input_ids"]))
-        chosen = self._chosen(weights, tasks, len(batch["input_ids"]), batch["input_ids"].device)
-        try:
-            self.gates.weights, self.gates.tasks = weights, chosen
-            output = self.model(**batch)
-        finally:
-            self.gates.weights = self.gates.tasks = None
-        missing = self.largest - output.logits.shape[-1]
-        logits = nn.functional.pad(output.logits, (0, missing), value=-torch.inf)
-        return TwinOutput(
-            logits=logits, hidden_states=output.hidden_states, attentions=output.attentions, weights=weights
-        )
-
-    def _hidden(self, **batch: torch.Tensor) -> torch.Tensor:
-        pooler = getattr(self.body, POOLER, None)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
+        pooler, awaited = getattr(self.body, POOLER, None), self._awaited
+        self._awaited = None
         if pooler is not None:
             self.body.pooler = None
         try:
-            return self.body(**batch).last_hidden_state
+            with self.gates.holding(None):
+                features = features_of(self.body, self.router.features, mask, **batch)
         finally:
+            self._awaited = awaited
             if pooler is not None:
                 self.body.pooler = pooler
+        return self.router.weights(features)
 
-    def _check(self, weights: torch.Tensor | None, rows: int) -> None:
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+        **batch: Any,
+    ) -> Any:
+        """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and `weights` (batch, T) in it
+        (None for a model without a router).
+
+        weights (batch, T) replaces the router; tasks, a name a row, says whose private parameters answer each row
+        instead of the routed task's (the one of the largest weight).
+        """
+        if input_ids is None:
+            raise ValueError("give input_ids: a router reads tokens")
+        if batch.get("labels") is not None:
+            raise ValueError("a batch of mixed tasks has no one loss: leave out labels")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        self._check(weights, tasks, len(input_ids))
+        within = weights is None and self.onepass
+        if weights is None and self.router is not None and not within:
+            weights = self.route(input_ids, mask, **_prompt_part(batch))
+        batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
+        batch["attention_mask"] = mask
+        if within:
+            return self._answer_within(batch, mask, tasks)
+        mixture = Mixture.of(weights, self._chosen(weights, tasks, input_ids.device))
+        order = None if self._causal else _order_by_task(mixture)
+        if order is not None:
+            batch = _rows_in_order(batch, order, len(input_ids))
+            mixture = Mixture.of(*(None if one is None else one[order] for one in (mixture.weights, mixture.tasks)))
+        with self.gates.holding(mixture):
+            output = self.model(**batch)
+        if order is not None:
+            output = _in_order(output, order.argsort(), len(input_ids))
+        return self._completed(output, weights)
+
+    def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Sequence[str] | None) -> Any:
+        """One pass: the weights are computed when the forward pass comes to the layer that the router reads."""
+        with self.gates.holding(None):
+            self.gates.pending, self._awaited = True, (mask, tasks)
+            try:
+                output = self.model(**batch)
+            finally:
+                self._awaited = None
+            mixture = self.gates.mixture
+        return self._completed(output, None if mixture is None else mixture.weights)
+
+    def _route_within(self, _: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        if self._awaited is None or self.router is None:
+            return
+        mask, tasks = self._awaited
+        with torch.no_grad():
+            weights = self.router.weights(pool(entering(arguments, named), mask, self._causal))
+        self.gates.set(Mixture.of(weights, self._chosen(weights, tasks, weights.device)))
+
+    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
+        output["weights"] = weights
+        return output
+
+    def _with_positions(self, batch: dict[str, Any], mask: torch.Tensor) -> dict[str, Any]:
+        """Positions that count from each row's first token, wherever the padding is (for causal bodies)."""
+        if not self._positions or batch.get("position_ids") is not None:
+            return batch
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return {**batch, "position_ids": positions[:, -batch["input_ids"].shape[1] :]}
+
+    def _check(self, weights: torch.Tensor | None, tasks: Sequence[str] | None, rows: int) -> None:
         if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):
             raise ValueError(f"weights are {tuple(weights.shape)}, but this batch needs {(rows, len(self.tasks))}")
-
-    def _chosen(
-        self, weights: torch.Tensor | None, tasks: Sequence[str] | None, rows: int, device: torch.device
-    ) -> torch.Tensor:
         if tasks is None:
-            if weights is None:
+            if weights is None and self.router is None:
                 raise ValueError("a static model does not know its inputs' tasks: give tasks, a name a row")
-            return weights.argmax(-1)
+            return
         if len(tasks) != rows:
             raise ValueError(f"{len(tasks)} tasks for {rows} rows; give one a row")
         for name in set(tasks) - set(self.tasks):
             raise ValueError(unknown("task", name, self.tasks))
-        return torch.tensor([self.tasks.index(name) for name in tasks], device=device)
 
-    def _place_body(self, body: Any, private: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Put the body into the classifier, with a pooler only where the classifier has one: a pooler a task."""
-        wanted = getattr(self.body, POOLER, None)
-        setattr(self.model, self.model.base_model_prefix, body)
-        if getattr(body, POOLER, None) is not None:
-            body.pooler = None
-        if wanted is not None:
-            body.pooler = PerTask([_filled(wanted, POOLER, private[task], task) for task in self.tasks], self.gates)
-
-    def _place_heads(self, skeletons: Mapping[int, Any], private: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Replace every part of the classifier beside its body by one a task."""
-        for name in heads_of(self.model):
-            heads = [
-                _filled(getattr(skeletons[self.labels[task]], name), name, private[task], task) for task in self.tasks
-            ]
-            setattr(self.model, name, PerTask(heads, self.gates))
+    def _chosen(self, weights: torch.Tensor | None, tasks: Sequence[str] | None, device: torch.device) -> torch.Tensor:
+        """Number of the task whose private parameters answer each row."""
+        if tasks is not None:
+            return torch.tensor([self.tasks.index(name) for name in tasks], device=device)
+        if weights is None:
+            raise ValueError("give weights, or tasks, a name a row")
+        return weights.argmax(-1)
 
 
-@dataclass(frozen=True)
-class MaskedVectors:
-    """A unified vector, and each task's masks and factor, in the order of the tasks."""
+class TwinForSequenceClassification(TwinModel):
+    """A merged sequence classifier: a head a task, logits padded with -inf where a row's head is smaller.
 
-    unified: Checkpoint
-    masks: list[Checkpoint]
+    body: the shared expert (an `AutoModel`). labels: each task's label count (1: a regression), in the router's order.
+    private: each task's private parameters by name, its head among them. exclusive: each task's vector.
+    """
 
-    @classmethod
-    def load(cls, directory: Path, tasks: list[str]) -> MaskedVectors:
-        masks = [Checkpoint(directory / MASKS / f"{task}.safetensors") for task in tasks]
-        return cls(Checkpoint(directory / UNIFIED), masks)
+    def __init__(
+        self,
+        body: Any,
+        labels: Mapping[str, int],
+        private: Mapping[str, Tensors],
+        exclusive: Mapping[str, ExclusiveVector] | None = None,
+        router: Router | None = None,
+        masked: MaskedVectors | None = None,
+        onepass: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ):
+        counts = sorted(set(labels.values()))
+        skeletons = {count: classifier_on_meta(with_labels(body.config, count)) for count in counts}
+        model: Any = skeletons[counts[-1]]
+        beside = Beside(list(labels), private, exclusive or {}, masked).canonical(model.base_model_prefix)
+        gates = Gates()
+        _place_body(model, body, beside, gates)
+        _place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
+        super().__init__(model, beside, gates, router, onepass, record)
+        self.labels = dict(labels)
 
-    def parts(self, name: str, shared: torch.Tensor) -> Parts:
-        """A small parameter's values for all tasks; what a larger one's are made of."""
-        unified = self.unified[name]
-        bits = torch.stack([mask[name] for mask in self.masks])
-        rescale = torch.stack([mask[RESCALE] for mask in self.masks])
-        if unified.dim() > 1:
-            return Parts(masked=Masked(unified, bits, rescale))
-        return Parts(private=shared.detach() + rescale[:, None] * unpack(bits[:, 0], unified.shape[0]) * unified)
-
-
-def load_body(directory: Path) -> Any:
-    """The body of a model directory, fp32, in eval mode."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        return AutoModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
-    finally:
-        transformers_logging.set_verbosity(level)
-
-
-def _filled(module: nn.Module, name: str, tensors: Mapping[str, torch.Tensor], task: str) -> nn.Module:
-    """A copy of a module on the meta device, with one task's private parameters in it."""
-    own = {key.removeprefix(f"{name}."): tensors[key].float() for key in tensors if key.startswith(f"{name}.")}
-    filled = copy.deepcopy(module)
-    missing = [key for key, _ in filled.named_parameters() if key not in own]
-    if missing:
-        raise UserError(f"private parameters of task '{task}' lack '{name}.{missing[0]}'; merge again")
-    filled.load_state_dict(own, assign=True)
-    return filled.requires_grad_(False)
+    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
+        missing = max(self.labels.values()) - output.logits.shape[-1]
+        if missing:
+            output["logits"] = nn.functional.pad(output.logits, (0, missing), value=-torch.inf)
+        return super()._completed(output, weights)
 
 
-def _gate_body(
-    body: nn.Module,
-    tasks: list[str],
-    private: Mapping[str, Mapping[str, torch.Tensor]],
-    exclusive: Mapping[str, ExclusiveVector],
-    masked: MaskedVectors | None,
-    gates: Gates,
-) -> None:
-    """Replace every layer of the body that has exclusive or private parts by its gated form."""
-    shared = dict(body.named_parameters())
-    parts = {name: _parts(name, tasks, private, exclusive) for name in sorted(shared)}
-    if masked is not None:
-        parts |= {name: masked.parts(name, shared[name]) for name in masked.unified if name in shared}
-    for path, layer in list(body.named_modules()):
-        own = {name: parts.get(f"{path}.{name}") for name, _ in layer.named_parameters(recurse=False)}
-        gated = {name: part for name, part in own.items() if part is not None}
-        if not gated or path.startswith(f"{POOLER}."):
-            continue
-        kind = next((GATED[base] for base in GATED if type(layer) is base), None)
-        if kind is None:
-            raise UserError(
-                f"layer '{path}' is a {type(layer).__name__}, which cannot be gated; keep its group in the base"
-            )
-        owner, _, name = path.rpartition(".")
-        setattr(body.get_submodule(owner), name, kind(layer, gated, gates))
+class TwinForCausalLM(TwinModel, GenerationMixin):
+    """A merged language model. `model` is the shared expert with its output layer."""
+
+    def __init__(
+        self,
+        model: Any,
+        tasks: Sequence[str],
+        private: Mapping[str, Tensors] | None = None,
+        exclusive: Mapping[str, ExclusiveVector] | None = None,
+        router: Router | None = None,
+        onepass: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ):
+        beside = Beside(list(tasks), private or {}, exclusive or {}).canonical(model.base_model_prefix)
+        super().__init__(model, beside, Gates(), router, onepass, record)
+        self.generation_config = model.generation_config
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        inputs: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """transformers' `generate` for a batch of mixed tasks, each row's weights fixed from its prompt.
+
+        Prompts of several lengths are padded on the left, as transformers needs it. weights (batch, T) replaces the
+        router; tasks, a name a row, the routed task's private parameters.
+        """
+        ids = options.pop("input_ids", None) if inputs is None else inputs
+        if ids is None:
+            raise ValueError("give input_ids: a router reads tokens")
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask
+        self._check(weights, tasks, len(ids))
+        if weights is None and self.router is not None:
+            weights = self.route(ids, mask)
+        with self.gates.holding(Mixture.of(weights, self._chosen(weights, tasks, ids.device))):
+            return self.model.generate(input_ids=ids, attention_mask=mask, **options)
 
 
-def _parts(
-    name: str,
-    tasks: list[str],
-    private: Mapping[str, Mapping[str, torch.Tensor]],
-    exclusive: Mapping[str, ExclusiveVector],
-) -> Parts | None:
-    """What one parameter has beside its shared value; None when nothing."""
-    if tasks and name in private[tasks[0]] and not name.startswith(f"{POOLER}."):
-        return Parts(private=torch.stack([private[task][name].float() for task in tasks]))
-    if not exclusive:
+def _own_config(config: Any, name: str) -> Any:
+    import copy
+
+    own = copy.deepcopy(config)
+    own.architectures = [name]
+    return own
+
+
+def _layer_read(router: Router | None) -> int:
+    layer = None if router is None else single_layer(router.features)
+    if layer is None:
+        raise ValueError("onepass needs a router that reads the embedding or one layer")
+    return layer
+
+
+def _place_body(model: Any, body: Any, beside: Beside, gates: Gates) -> None:
+    """Put the body into the classifier, with a pooler only where the classifier has one: a pooler a task."""
+    wanted = getattr(getattr(model, model.base_model_prefix), POOLER, None)
+    setattr(model, model.base_model_prefix, body)
+    if getattr(body, POOLER, None) is not None:
+        body.pooler = None
+    if wanted is not None:
+        own = [filled(wanted, POOLER, beside.private[task], task, body.dtype) for task in beside.tasks]
+        body.pooler = PerTask(own, gates)
+
+
+def _place_heads(model: Any, skeletons: Mapping[str, Any], beside: Beside, gates: Gates) -> None:
+    """Replace every part of the classifier beside its body by one a task."""
+    body = getattr(model, model.base_model_prefix)
+    for name in heads_of(model):
+        own = [
+            filled(getattr(skeletons[task], name), name, beside.private[task], task, body.dtype)
+            for task in beside.tasks
+        ]
+        setattr(model, name, PerTask(own, gates))
+
+
+def _prompt_part(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a batch the router's own pass takes."""
+    return {name: batch[name] for name in ("token_type_ids", "position_ids") if batch.get(name) is not None}
+
+
+def _order_by_task(mixture: Mixture) -> torch.Tensor | None:
+    """An order of the rows in which those of one task stand together, where each has one task and they do not yet."""
+    if mixture.weights is None or mixture.groups is None:
         return None
-    if any(name in exclusive[task].vectors for task in tasks):
-        return Parts(vectors=torch.stack([exclusive[task].vectors[name] for task in tasks]))
-    found = [exclusive[task].factors.get(name) for task in tasks]
-    if not any(found):
+    if all(isinstance(rows, slice) for _, rows in mixture.groups):
         return None
-    present = [pair for pair in found if pair is not None]
-    return Parts(
-        down=torch.cat([down for down, _ in present]),
-        up=torch.cat([up for _, up in present], dim=1),
-        ranks=[0 if pair is None else pair[0].shape[0] for pair in found],
-    )
+    return mixture.weights.argmax(1).argsort(stable=True)
+
+
+def _rows_in_order(batch: Mapping[str, Any], order: torch.Tensor, rows: int) -> dict[str, Any]:
+    return {
+        name: value[order] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+        for name, value in batch.items()
+    }
+
+
+def _in_order(output: Any, order: torch.Tensor, rows: int) -> Any:
+    """The output with the rows of its tensors in another order."""
+
+    def put(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value[order] if value.dim() and len(value) == rows else value
+        return tuple(put(one) for one in value) if isinstance(value, tuple) else value
+
+    for name, value in list(output.items()):
+        output[name] = put(value)
+    return output

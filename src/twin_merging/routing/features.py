@@ -1,17 +1,24 @@
-"""What the router reads: the mean over an input's tokens of the shared expert's last layer (paper, section 3.3)."""
+"""What the router reads: hidden states of the shared expert, one vector an input (paper, section 3.3).
+
+The mean over an input's tokens for an encoder, the prompt's last token for a decoder.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.architectures import is_causal, layers_path
 from twin_merging.checkpoints import save_tensors
+from twin_merging.routing.layers import Features, layers_of
 from twin_merging.tasks import batches, collate, encode, read_rows
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +29,87 @@ def mean_of_tokens(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
+def last_token(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Hidden state (batch, d) of the last token that attention_mask marks, wherever the padding is."""
+    import torch
+
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    last = (attention_mask.to(places.dtype) * places).argmax(1)
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+
+
+def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, causal: bool) -> torch.Tensor:
+    """One fp32 vector an input (batch, d): its last token's if the body is causal, else the mean over its tokens."""
+    one = last_token if causal else mean_of_tokens
+    return one(hidden.float(), attention_mask)
+
+
+class _ReachedLayerError(Exception):
+    """Ends a forward pass whose later layers nobody needs."""
+
+
+def features_of(body: Any, features: Features, attention_mask: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
+    """Features (batch, d times the number of layers), fp32, of a tokenised batch. Layers after the last one that is
+    read are not run."""
+    import torch
+
+    count = body.config.num_hidden_layers
+    wanted = layers_of(features, count)
+    causal = is_causal(body.config)
+    found: dict[int, torch.Tensor] = {}
+
+    def take(layer: int, hidden: torch.Tensor) -> None:
+        found[layer] = pool(hidden, attention_mask, causal)
+        if layer == wanted[-1]:
+            raise _ReachedLayerError
+
+    inner = [layer for layer in wanted if layer < count]
+    with _before_layers(body, inner, take):
+        try:
+            extra = {"use_cache": False} if causal else {}
+            output = body(attention_mask=attention_mask, **batch, **extra)
+            found[count] = pool(output.last_hidden_state, attention_mask, causal)
+        except _ReachedLayerError:
+            pass
+    return torch.cat([found[layer] for layer in wanted], dim=-1)
+
+
+@contextmanager
+def _before_layers(body: nn.Module, layers: list[int], take: Any) -> Iterator[None]:
+    """Call `take(k, hidden state)` with what enters layer k of a forward pass, for each of `layers`."""
+    hooks = []
+    try:
+        for layer in layers:
+            module = body.get_submodule(layers_path(body))[layer]  # type: ignore[index]
+            hooks.append(module.register_forward_pre_hook(_hook(layer, take), with_kwargs=True))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _hook(layer: int, take: Any) -> Any:
+    return lambda _, arguments, named: take(layer, entering(arguments, named))
+
+
+def entering(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tensor:
+    """The hidden states that a layer is called with."""
+    return arguments[0] if arguments else named["hidden_states"]
+
+
 def extract_features(
     shared: Path,
     data: Mapping[str, Path],
     text: Mapping[str, list[str]],
     limits: Mapping[str, int | None],
     inference: Mapping[str, int],
+    features: Features,
     output: Path,
 ) -> None:
     """Write `<task>/<split>` (rows, d), fp32, for the train and validation rows of every task.
 
     shared: directory of the shared expert; data: each task's folder of parquet files; limits: rows of train
-    (`router`) and of `validation`; inference: max_length and batch_size.
+    (`router`) and of `validation`; inference: max_length and batch_size; features: which hidden states.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -41,23 +117,24 @@ def extract_features(
     tokenizer = AutoTokenizer.from_pretrained(shared, local_files_only=True)
     body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=torch.float32).eval()
     body.to("cuda" if torch.cuda.is_available() else "cpu")
-    features = {}
+    found = {}
     for task, folder in data.items():
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
             rows = read_rows(Path(folder) / f"{split}.parquet", limit)
             examples = encode(rows, text[task], tokenizer, inference["max_length"])
-            features[f"{task}/{split}"] = _of_examples(body, tokenizer, examples, inference["batch_size"])
+            found[f"{task}/{split}"] = of_examples(body, tokenizer, examples, inference["batch_size"], features)
             log.info("features of %s, %s: %d rows", task, split, len(rows))
-    save_tensors(output, features)
+    save_tensors(output, found)
 
 
-def _of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int) -> torch.Tensor:
+def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int, features: Features) -> torch.Tensor:
+    """Features (rows, d) of encoded examples, in their order."""
     import torch
 
-    found = torch.empty(len(examples), body.config.hidden_size)
+    parts: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
         for positions in batches(examples, batch_size):
             batch = collate([examples[position] for position in positions], tokenizer).to(body.device)
-            hidden = body(**batch).last_hidden_state
-            found[positions] = mean_of_tokens(hidden, batch["attention_mask"]).float().cpu()
-    return found
+            found = features_of(body, features, **batch).cpu()
+            parts |= dict(zip(positions, found, strict=True))
+    return torch.stack([parts[position] for position in range(len(examples))])

@@ -1,0 +1,134 @@
+"""What a merged model's shared body has beside it, by the names of the body's parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from twin_merging.architectures import before_layer
+from twin_merging.errors import UserError
+from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.gated import Gated, Parts, gate_layer
+from twin_merging.model.gates import Gates
+from twin_merging.model.masked import MaskedVectors
+from twin_merging.names import OUTPUT_EMBEDDINGS
+from twin_merging.parameters import is_pooler
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass
+class Beside:
+    """Each task's private parameters and exclusive vector, in the order of `tasks`; or masked vectors.
+
+    Names are the body's (as in `AutoModel`), and of what lies beside the body (a head, `lm_head`) the whole model's.
+    """
+
+    tasks: list[str]
+    private: Mapping[str, Tensors] = field(default_factory=dict)
+    exclusive: Mapping[str, ExclusiveVector] = field(default_factory=dict)
+    masked: MaskedVectors | None = None
+
+    def canonical(self, prefix: str) -> Beside:
+        """The same, with names that have the body's prefix without it."""
+
+        def short(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return {name.removeprefix(f"{prefix}."): tensors[name] for name in tensors}
+
+        private = {task: short(own) for task, own in self.private.items()}
+        exclusive = {
+            task: ExclusiveVector(short(vector.factors), short(vector.vectors))
+            for task, vector in self.exclusive.items()
+        }
+        return Beside(self.tasks, private, exclusive, self.masked)
+
+    def part(self, name: str, shared: torch.Tensor) -> Parts | None:
+        """What one parameter has beside its shared value; None when nothing."""
+        if self.masked is not None and name in self.masked.unified:
+            return self.masked.parts(name, shared)
+        if any(name in own for own in self.private.values()):
+            return Parts(private=torch.stack([self._own(task, name).to(shared.dtype) for task in self.tasks]))
+        vectors = [self.exclusive[task].vectors.get(name) for task in self.tasks if task in self.exclusive]
+        if any(vector is not None for vector in vectors):
+            zero = torch.zeros_like(shared).detach()
+            return Parts(vectors=torch.stack([zero if v is None else v.to(shared.dtype) for v in vectors]))
+        pairs = [self.exclusive[task].factors.get(name) for task in self.tasks if task in self.exclusive]
+        present = [(down.to(shared.dtype), up.to(shared.dtype)) for down, up in (p for p in pairs if p is not None)]
+        if not present:
+            return None
+        return Parts(
+            down=torch.cat([down for down, _ in present]).contiguous(),
+            up=torch.cat([up for _, up in present], dim=1).contiguous(),
+            ranks=tuple(0 if pair is None else pair[0].shape[0] for pair in pairs),
+        )
+
+    def _own(self, task: str, name: str) -> torch.Tensor:
+        if name not in self.private.get(task, {}):
+            raise UserError(f"private parameters of task '{task}' lack '{name}', which other tasks have; merge again")
+        return self.private[task][name]
+
+
+def gate_model(model: Any, beside: Beside, gates: Gates, first_layer: int | None) -> None:
+    """Gate every layer of a model that has parts beside its shared parameters, in place.
+
+    first_layer: in a one-pass model the layer that the router reads the input of; everything before it stays shared.
+    Raises UserError for parts that fit no parameter, or belong to a layer that cannot be gated.
+    """
+    body = getattr(model, model.base_model_prefix)
+    names = {name: parameter for name, parameter in body.named_parameters() if not is_pooler(name)}
+    early = set() if first_layer is None else before_layer(names, body, first_layer)
+    parts = {name: beside.part(name, parameter) for name, parameter in names.items() if name not in early}
+    used = set(names)
+    for path, layer in list(body.named_modules()):
+        _gate(path, layer, {n: parts.get(f"{path}.{n}") for n, _ in layer.named_parameters(recurse=False)}, gates)
+    output = output_layer(model)
+    if output is not None:
+        path, layer = output
+        tied = next((name for name, value in names.items() if value is layer.weight), None)
+        own = {
+            n: parts.get(tied) if tied and n == "weight" else beside.part(f"{path}.{n}", value)
+            for n, value in layer.named_parameters(recurse=False)
+        }
+        used |= {f"{path}.{n}" for n in own}
+        _gate(path, layer, own, gates)
+    _check_used(beside, used, model)
+
+
+def output_layer(model: Any) -> tuple[str, Any] | None:
+    """Path and module of a language model's output layer, which lies beside its body."""
+    for name in OUTPUT_EMBEDDINGS:
+        path = name.removesuffix(".weight")
+        try:
+            return path, model.get_submodule(path)
+        except AttributeError:
+            continue
+    return None
+
+
+def _gate(path: str, layer: Any, own: Mapping[str, Parts | None], gates: Gates) -> None:
+    found = {name: part for name, part in own.items() if part is not None}
+    if found and not isinstance(layer, Gated):
+        gate_layer(path, layer, found, gates)
+
+
+def _check_used(beside: Beside, names: set[str], model: Any) -> None:
+    for task, vector in beside.exclusive.items():
+        for name in [*vector.factors, *vector.vectors]:
+            if name not in names and not is_pooler(name):
+                raise UserError(f"exclusive vector of task '{task}': '{name}' fits no parameter of the shared body")
+
+
+def filled(module: nn.Module, name: str, tensors: Tensors, task: str, dtype: torch.dtype) -> nn.Module:
+    """A copy of a module on the meta device, with one task's private parameters in it."""
+    own = {key.removeprefix(f"{name}."): tensors[key].to(dtype) for key in tensors if key.startswith(f"{name}.")}
+    copied = copy.deepcopy(module)
+    missing = [key for key, _ in copied.named_parameters() if key not in own]
+    if missing:
+        raise UserError(f"private parameters of task '{task}' lack '{name}.{missing[0]}'; merge again")
+    copied.load_state_dict(own, assign=True)
+    return copied.requires_grad_(False)

@@ -1,0 +1,120 @@
+"""Writing a merged model's directory from the model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twin_merging import __version__
+from twin_merging.checkpoints import WEIGHTS, save_tensors
+from twin_merging.files import whole_directory, write_json, write_text
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.gated import Gated, PerTask
+from twin_merging.model.loading import RECORD
+from twin_merging.model.parts import output_layer
+
+MODULE = "modeling_twin_merging.py"
+CODE = '''"""Lets `trust_remote_code=True` find the classes of the installed package twin-merging; no code of its own."""
+
+from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
+
+__all__ = ["TwinForCausalLM", "TwinForSequenceClassification"]
+'''
+AUTO = {"encoder": "AutoModelForSequenceClassification", "decoder": "AutoModelForCausalLM"}
+CLASSES = {"encoder": "TwinForSequenceClassification", "decoder": "TwinForCausalLM"}
+
+
+def write_configuration(config: Mapping[str, Any], family: str, output: Path) -> None:
+    """Write the shared body's config.json, which names the class of the merged model too, and the module for it."""
+    named = {AUTO[family]: f"{Path(MODULE).stem}.{CLASSES[family]}"}
+    write_json(output / "config.json", {**config, "architectures": [CLASSES[family]], "auto_map": named})
+    write_text(output / MODULE, CODE)
+
+
+def save(model: Any, output: Path) -> None:
+    """Write the directory of a TwinModel that has a router."""
+    if model.router is None:
+        raise ValueError("only a model with a router can be saved; a static one is written by its merge")
+    from twin_merging.model.twin import TwinForCausalLM
+
+    family = "decoder" if isinstance(model, TwinForCausalLM) else "encoder"
+    labels = getattr(model, "labels", {})
+    with whole_directory(output) as partial:
+        _save_shared(model, partial)
+        if family == "decoder":
+            model.generation_config.save_pretrained(partial)
+        write_configuration(model.body.config.to_diff_dict(), family, partial)
+        private, exclusive = _private(model), _exclusive(model)
+        form = AdapterForm.of(model.body, f"{model.model.base_model_prefix}." if family == "decoder" else "")
+        for task in model.tasks:
+            save_tensors(partial / "private" / f"{task}.safetensors", private[task])
+            save_exclusive(exclusive[task], partial / "exclusive" / task, form)
+        model.router.save(partial / "router")
+        record = {
+            "method": "twin",
+            "family": family,
+            "options": {"onepass": model.onepass},
+            "tasks": {task: {"labels": labels[task]} if labels else {} for task in model.tasks},
+            "library": __version__,
+        }
+        write_json(partial / RECORD, {**record, **model.record})
+
+
+def _save_shared(model: Any, output: Path) -> None:
+    """The body's parameters by their own names, and with them a language model's output layer that is not tied."""
+    tensors = {
+        name: value.detach().cpu()
+        for name, value in model.body.named_parameters()
+        if not name.startswith("pooler.choices.")
+    }
+    output_part = output_layer(model.model)
+    if output_part is not None:
+        path, layer = output_part
+        tensors = {f"{model.model.base_model_prefix}.{name}": value for name, value in tensors.items()}
+        inside = {id(value) for value in model.body.parameters()}
+        own = dict(layer.named_parameters(recurse=False))
+        tensors |= {f"{path}.{n}": v.detach().cpu() for n, v in own.items() if id(v) not in inside}
+    save_tensors(output / WEIGHTS, tensors)
+
+
+def _gated(model: Any) -> dict[str, Gated]:
+    """The gated layers by their path in the body, or in the whole model where they lie beside it and are not tied."""
+    found = {path: layer for path, layer in model.body.named_modules() if isinstance(layer, Gated)}
+    output_part = output_layer(model.model)
+    inside = {id(value) for value in model.body.parameters()}
+    if output_part is not None and isinstance(output_part[1], Gated) and id(output_part[1].weight) not in inside:
+        found[output_part[0]] = output_part[1]
+    return found
+
+
+def _exclusive(model: Any) -> dict[str, ExclusiveVector]:
+    vectors = {task: ExclusiveVector() for task in model.tasks}
+    for path, layer in _gated(model).items():
+        for name in layer.ranks:
+            stacked = layer.part(name, "vectors")
+            for number, task in enumerate(model.tasks):
+                factors = layer.factors_of(number) if name == "weight" else None
+                if stacked is not None:
+                    vectors[task].vectors[f"{path}.{name}"] = stacked[number].cpu()
+                elif factors is not None:
+                    vectors[task].factors[f"{path}.{name}"] = (factors[0].cpu(), factors[1].cpu())
+    return vectors
+
+
+def _private(model: Any) -> dict[str, dict[str, torch.Tensor]]:
+    tensors: dict[str, dict[str, torch.Tensor]] = {task: {} for task in model.tasks}
+    for path, layer in _gated(model).items():
+        for name in layer.ranks:
+            stacked = layer.part(name, "private")
+            for number, task in enumerate(model.tasks if stacked is not None else []):
+                tensors[task][f"{path}.{name}"] = stacked[number].cpu()  # type: ignore[index]
+    for path, part in model.model.named_modules():
+        if isinstance(part, PerTask):
+            stem = path.removeprefix(f"{model.model.base_model_prefix}.")
+            for task, choice in zip(model.tasks, part.choices, strict=True):
+                own = {f"{stem}.{name}": value.detach().cpu() for name, value in choice.named_parameters()}
+                tensors[task] |= own
+    return tensors

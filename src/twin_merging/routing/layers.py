@@ -1,0 +1,52 @@
+"""Which hidden states a router reads: the `features` of a suite.
+
+`last`: the last hidden state (the paper's); `embedding`: what enters the first layer; `{layer: k}`: what leaves layer
+k of 1 to L; `{layers: [...]}`: several of them, side by side. Layer 0 is the embedding, layer L the last hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LAST, EMBEDDING = "last", "embedding"
+
+Features = str | Mapping[str, Any]
+
+
+def normal_form(features: Features) -> Features:
+    """The one way to write what `features` means. Raises ValueError for layers that are none."""
+    if isinstance(features, str):
+        return features
+    if len(features) != 1:
+        raise ValueError(f"give exactly one of layer, layers (here: {', '.join(features) or 'none'})")
+    if "layer" in features:
+        return EMBEDDING if features["layer"] == 0 else {"layer": int(features["layer"])}
+    layers = sorted({int(layer) for layer in features["layers"]})
+    return normal_form({"layer": layers[0]}) if len(layers) == 1 else {"layers": layers}
+
+
+def features_name(features: Features) -> str:
+    """A name for files: last, embedding, layer-3, layers-0-2-4."""
+    found = normal_form(features)
+    if isinstance(found, str):
+        return found
+    return f"layer-{found['layer']}" if "layer" in found else "layers-" + "-".join(map(str, found["layers"]))
+
+
+def layers_of(features: Features, count: int) -> list[int]:
+    """Numbers of the hidden states that are read, of a body of `count` layers. Raises ValueError beyond them."""
+    found = normal_form(features)
+    named = {LAST: [count], EMBEDDING: [0]}
+    layers = named[found] if isinstance(found, str) else found.get("layers", [found.get("layer")])
+    if max(layers) > count:
+        raise ValueError(f"features: layer {max(layers)} is asked for, but the body has {count} layers")
+    return layers
+
+
+def single_layer(features: Features) -> int | None:
+    """The one layer that is read, 0 for the embedding; None for the last hidden state and for several layers."""
+    found = normal_form(features)
+    if isinstance(found, str):
+        return 0 if found == EMBEDDING else None
+    return found.get("layer")
