@@ -30,7 +30,8 @@ CLASSES = {"encoder": "TwinForSequenceClassification", "decoder": "TwinForCausal
 def write_configuration(config: Mapping[str, Any], family: str, output: Path) -> None:
     """Write the shared body's config.json, which names the class of the merged model too, and the module for it."""
     named = {AUTO[family]: f"{Path(MODULE).stem}.{CLASSES[family]}"}
-    write_json(output / "config.json", {**config, "architectures": [CLASSES[family]], "auto_map": named})
+    content = {**config, "architectures": [CLASSES[family]], "auto_map": named}
+    write_json(output / "config.json", dict(sorted(content.items())))
     write_text(output / MODULE, CODE)
 
 
@@ -46,7 +47,8 @@ def save(model: Any, output: Path) -> None:
         _save_shared(model, partial)
         if family == "decoder":
             model.generation_config.save_pretrained(partial)
-        write_configuration(model.body.config.to_diff_dict(), family, partial)
+        dtype = str(model.body.dtype).removeprefix("torch.")
+        write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, family, partial)
         private, exclusive = _private(model), _exclusive(model)
         form = AdapterForm.of(model.body, f"{model.model.base_model_prefix}." if family == "decoder" else "")
         for task in model.tasks:
