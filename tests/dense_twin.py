@@ -150,7 +150,7 @@ def add_mixture(
             parameter.add_(weight * (product.T if name.removesuffix(".weight") in transposed else product))
 
 
-def mixed_batch(rows: int = 6, left: bool = False) -> tuple[dict[str, torch.Tensor], torch.Tensor, list[str]]:
+def mixed_batch(rows: int = 6, left: bool = False) -> tuple[dict[str, Any], torch.Tensor, list[str]]:
     """Ids with padding, mixing weights, and a task a row."""
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(5, 5 + len(WORDS), (rows, 9), generator=generator)
@@ -164,7 +164,7 @@ def mixed_batch(rows: int = 6, left: bool = False) -> tuple[dict[str, torch.Tens
     return {"input_ids": ids, "attention_mask": mask}, weights, tasks
 
 
-def alone(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
+def alone(batch: dict[str, Any], row: int) -> dict[str, Any]:
     """One row of a batch without its padding."""
     kept = batch["attention_mask"][row].bool()
     return {name: tensor[row : row + 1, kept] for name, tensor in batch.items()}

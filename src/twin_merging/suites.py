@@ -16,6 +16,7 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
+from twin_merging.routing.layers import Features, features_name, normal_form, single_layer
 from twin_merging.schemas import check, complete, read_schema, read_yaml
 
 GLUE_REPO = "nyu-mll/glue"
@@ -126,6 +127,7 @@ def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
         for name, task in content["tasks"].items():
             _check_task(f"tasks.{name}", task)
             _use_local_glue(f"tasks.{name}", task, glue)
+        content["router"]["features"] = _features("router", content["router"]["features"])
         _check_methods(content, rules)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
@@ -218,7 +220,7 @@ def _check_methods(content: dict[str, Any], schema: Mapping[str, Any]) -> None:
         _one_of("router.shared", content["router"]["shared"], "static method of the suite", static)
     for name, entry in methods.items():
         if registry[entry["method"]].kind == "dynamic":
-            _check_dynamic(f"methods.{name}", entry, methods, static, schema)
+            _check_dynamic(f"methods.{name}", entry, methods, static, schema, content["router"])
 
 
 def _method_entry(at: str, entry: Mapping[str, Any], method: Method, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,7 +239,12 @@ def _method_entry(at: str, entry: Mapping[str, Any], method: Method, content: Ma
 
 
 def _check_dynamic(
-    at: str, entry: dict[str, Any], methods: Mapping[str, Any], static: list[str], schema: Mapping[str, Any]
+    at: str,
+    entry: dict[str, Any],
+    methods: Mapping[str, Any],
+    static: list[str],
+    schema: Mapping[str, Any],
+    router: Mapping[str, Any],
 ) -> None:
     if entry["shared"] is None:
         raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
@@ -254,6 +261,21 @@ def _check_dynamic(
         check(entry["router"], rules, f"{at}.router")
         whole = complete(entry["router"], rules)
         entry["router"] = {key: value for key, value in whole.items() if key in entry["router"]}
+        if "features" in entry["router"]:
+            entry["router"]["features"] = _features(f"{at}.router", entry["router"]["features"])
+    features = (entry["router"] or {}).get("features", router["features"])
+    if entry["onepass"] and single_layer(features) is None:
+        raise ValueError(
+            f"{at}.onepass: the router reads {features_name(features)}, which is known only after a whole pass; give "
+            "router: {features: embedding}, or one layer"
+        )
+
+
+def _features(at: str, features: Features) -> Features:
+    try:
+        return normal_form(features)
+    except ValueError as error:
+        raise ValueError(f"{at}.features: {error}") from None
 
 
 def _one_of(at: str, name: str, what: str, allowed: Any) -> None:

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 
-from tests.dense_twin import ENCODERS, LABELS, DenseLanguageModel, DenseTwin, alone, mixed_batch, router_of
+from tests.dense_twin import ENCODERS, LABELS, DenseLanguageModel, DenseTwin, mixed_batch, router_of
 from tests.tiny import config_of, tokenizer
 from twin_merging import TwinForCausalLM, TwinForSequenceClassification, TwinModel, UserError, export
 from twin_merging.parameters import Protocol
@@ -199,7 +199,7 @@ def test_a_fixed_mixture_of_a_language_model(model_type: str, tied: bool, tmp_pa
     with torch.no_grad():
         for name, change in load_file(tmp_path / "lora" / "vectors.safetensors").items():
             own = dict(shared.named_parameters())
-            own.get(name, own.get(f"{dense.prefix}.{name}")).add_(change)
+            own[name if name in own else f"{dense.prefix}.{name}"].add_(change)
         adapted: Any = PeftModel.from_pretrained(shared, str(tmp_path / "lora")).eval()
         torch.testing.assert_close(adapted(**batch).logits[kept], wanted(**batch).logits[kept], rtol=1e-5, atol=1e-5)
 

@@ -54,13 +54,14 @@ def test_greedy_generation_of_a_mixed_batch_is_that_of_each_prompt_alone(model_t
 def test_generation_routes_each_prompt_once_and_without_a_cache_gives_the_same() -> None:
     dense = DenseLanguageModel("qwen2", fraction=0.5)
     batch, _, _ = mixed_batch(left=True)
-    model = dense.twin(router_of(dense.config.hidden_size))
+    router = router_of(dense.config.hidden_size)
+    model = dense.twin(router)
     weights = model.route(**batch)
     with torch.no_grad():
         for row in range(len(weights)):
             own = alone(batch, row)
             hidden = dense.shared.base_model(**own).last_hidden_state[:, -1]
-            torch.testing.assert_close(weights[row], model.router.weights(hidden)[0], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(weights[row], router.weights(hidden)[0], rtol=1e-5, atol=1e-6)
     options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 1}
     routed = model.generate(**batch, **options)
     assert torch.equal(routed, model.generate(**batch, weights=weights, **options))

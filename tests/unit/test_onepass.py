@@ -74,7 +74,7 @@ def without_early_parts(dense: DenseTwin, layer: int) -> None:
     for task in dense.exclusive:
         for own in (dense.exclusive[task].factors, dense.exclusive[task].vectors):
             for name in [name for name in own if name.rpartition(".")[0] in early]:
-                del own[name]  # type: ignore[attr-defined]
+                del own[name]
         for name in [name for name in dense.private[task] if name.rpartition(".")[0] in early]:
             dense.private[task][name] = dense.body.get_parameter(name).detach()
 

@@ -54,6 +54,7 @@ def test_features_are_those_of_each_row_alone(fetched: Path, tmp_path: Path) -> 
         {"a": ["sentence"]},
         {"router": 6, "validation": None},
         {"max_length": 16, "batch_size": 4},
+        "last",
         tmp_path / "features.safetensors",
     )
     found = Checkpoint(tmp_path / "features.safetensors")

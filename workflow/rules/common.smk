@@ -7,6 +7,7 @@ from twin_merging.code_digest import code_digest
 from twin_merging.errors import UserError
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.registry import merging_methods
+from twin_merging.routing.layers import features_name, features_named
 from twin_merging.schemas import check, complete, read_schema
 from twin_merging.suites import Suite, load_suite
 
@@ -26,6 +27,7 @@ wildcard_constraints:
     shared=NAME,
     router=f"{NAME}(?:/{NAME})?",
     kind=NAME,
+    features="last|embedding|layers?(?:-[0-9]+)+",
 
 
 def stop(error):

@@ -34,6 +34,12 @@ def assembled_from(wildcards):
     return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks]
 
 
+def router_features(wildcards):
+    """The hidden states that a router reads, of the shared expert that it belongs to."""
+    name = features_name(suite_of(wildcards).router_settings(wildcards.router)["features"])
+    return f"results/{wildcards.suite}/router/{wildcards.router.split('/')[0]}/features/{name}.safetensors"
+
+
 def shared_model(wildcards):
     shared = suite_of(wildcards).methods[wildcards.method]["shared"]
     names = (*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private")

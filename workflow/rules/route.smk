@@ -6,11 +6,11 @@ rule route_features:
         shared=lambda w: inside(f"results/{w.suite}/models/{w.shared}", *CONFIG, *WEIGHTS, *TOKENIZER),
         data=training_data,
     output:
-        "results/{suite}/router/{shared}/features.safetensors",
+        "results/{suite}/router/{shared}/features/{features}.safetensors",
     log:
-        "results/{suite}/logs/route_features/{shared}.log",
+        "results/{suite}/logs/route_features/{shared}/{features}.log",
     benchmark:
-        "results/{suite}/benchmarks/route_features/{shared}.tsv"
+        "results/{suite}/benchmarks/route_features/{shared}/{features}.tsv"
     conda:
         "../../environment.yml"
     threads: threads_of("route")
@@ -27,7 +27,7 @@ rule route_features:
 
 rule route:
     input:
-        features=lambda w: f"results/{w.suite}/router/{w.router.split('/')[0]}/features.safetensors",
+        features=router_features,
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",

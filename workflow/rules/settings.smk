@@ -65,6 +65,7 @@ def features_settings(wildcards):
         text=of_tasks(suite_of(wildcards), "text"),
         limits={limit: content["limits"].get(limit) for limit in ("router", "validation")},
         inference=content["inference"],
+        features=features_named(wildcards.features),
     )
 
 

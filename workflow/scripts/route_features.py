@@ -16,6 +16,7 @@ def main(job: Any) -> None:
         settings["text"],
         settings["limits"],
         settings["inference"],
+        settings["features"],
         Path(job.output[0]),
     )
 

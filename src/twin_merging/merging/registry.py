@@ -75,7 +75,7 @@ class Method:
     @property
     def details(self) -> str:
         """The rest of the function's docstring, as one paragraph."""
-        return " ".join((inspect.getdoc(self.function) or "").split("\n", 1)[-1].split())
+        return " ".join((inspect.getdoc(self.function) or "").partition("\n")[2].split())
 
 
 _METHODS: dict[str, Method] = {}

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging import __version__
-from twin_merging.checkpoints import WEIGHTS, Checkpoint
+from twin_merging.architectures import before_layer, body_on_meta, load_config, transposed_layers
+from twin_merging.checkpoints import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.errors import UserError
 from twin_merging.exclusives import Exclusive
 from twin_merging.files import copy_file, read_json, sha256, whole_directory, write_json
-from twin_merging.model.adapters import ExclusiveVector, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.directory import write_configuration
+from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router, load_router_tensors
 
 log = logging.getLogger(__name__)
 
-PASSED_ON = ("config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS)
+PASSED_ON = ("tokenizer.json", "tokenizer_config.json", WEIGHTS)
+FAMILY = "encoder"
 SIZES = ("rank", "fraction", "energy")
 
 
@@ -36,25 +41,30 @@ def assemble(
     """
     shared, output = Path(shared), Path(output)
     tasks = list(exclusives)
+    body = body_on_meta(load_config(shared))
+    early = _before_routing(body, entry, router_settings)
     for name in PASSED_ON:
         copy_file(shared / name, output / name)
     with whole_directory(output / "private") as private:
         for task in tasks:
-            copy_file(shared / "private" / f"{task}.safetensors", private / f"{task}.safetensors")
+            own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
+            save_tensors(private / f"{task}.safetensors", dict(own))
     sizes = {size: entry[size] for size in SIZES if size in entry}
     numbers = {}
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
-            vector = cut(Exclusive(path, sizes))
+            vector = cut(Exclusive(path, sizes), early, transposed_layers(body))
             numbers[task] = vector.numbers
-            save_exclusive(vector, folder / task)
+            save_exclusive(vector, folder / task, AdapterForm.of(body))
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
+    write_configuration(read_json(shared / "config.json"), FAMILY, output)
     below = read_json(shared / "merge.json")
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {
         "method": entry["method"],
+        "family": FAMILY,
         "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
         "protocol": below["protocol"],
         "groups": below["groups"],
@@ -68,14 +78,31 @@ def assemble(
     log.info("assembled %s: %d exclusive numbers in all", output, sum(numbers.values()))
 
 
-def cut(exclusive: Exclusive) -> ExclusiveVector:
-    """An exclusive file's vector at its sizes: up = U S, down = V. Matrices of rank 0 are left out."""
+def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, Any]) -> set[str]:
+    """Parameters that stay shared in a one-pass model: they work before the router knows the input."""
+    if not entry["onepass"]:
+        return set()
+    layer = single_layer(router["features"])
+    if layer is None:
+        raise UserError("onepass: its router must read the embedding or one layer; correct router.features")
+    return before_layer([name for name, _ in body.named_parameters()], body, layer)
+
+
+def cut(exclusive: Exclusive, without: Collection[str] = (), transposed: Collection[str] = ()) -> ExclusiveVector:
+    """An exclusive file's vector at its sizes: up = U S, down = V. Matrices of rank 0 are left out, and `without`.
+
+    transposed: layers that keep their matrix as (in, out), of which the factors change sides.
+    """
     factors = {}
     for name in exclusive.matrices:
         found = exclusive.matrix(name)
-        if found.S.numel():
-            factors[name] = (found.V, found.U * found.S)
-    return ExclusiveVector(factors, {name: exclusive.vector(name) for name in exclusive.vectors})
+        if not found.S.numel() or name in without:
+            continue
+        factors[name] = (found.V, found.U * found.S)
+        if name.removesuffix(".weight") in transposed:
+            factors[name] = (found.U.T * found.S[:, None], found.V.T)
+    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in without}
+    return ExclusiveVector(factors, vectors)
 
 
 def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:

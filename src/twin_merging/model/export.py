@@ -14,8 +14,9 @@ from twin_merging.architectures import classifier_on_meta, with_labels
 from twin_merging.errors import UserError, unknown
 from twin_merging.files import copy_file, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
+from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.gated import Gated, GatedConv1D, PerTask
-from twin_merging.model.loading import load, local_directory, read_record
+from twin_merging.model.loading import load
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
     else:
         with torch.device("meta"):
             single = type(model.model)(copy.deepcopy(model.model.config))
-    values = {}
+    values: dict[str, torch.Tensor] = {}
     for path, part in model.model.named_modules():
         if isinstance(part, PerTask):
             own = part.choices[number].named_parameters()

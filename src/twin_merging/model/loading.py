@@ -13,12 +13,11 @@ from transformers.models.auto import modeling_auto
 
 from twin_merging.checkpoints import Checkpoint
 from twin_merging.errors import UserError
-from twin_merging.files import read_json
 from twin_merging.model.adapters import load_exclusive
+from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.routing.router import Router
 
-RECORD = "merge.json"
 HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 # What transformers' Auto classes pass on beside what a user gave them.
 PASSED_ALONG = ("config", "trust_remote_code", "adapter_kwargs", "subfolder", "torch_dtype")
@@ -33,7 +32,7 @@ def load(kind: Any, directory: Any, *, dtype: Any = None, device_map: Any = None
     own = {k: v for k, v in options.items() if k not in PASSED_ALONG and not k.startswith("_")}
     directory = local_directory(directory, hub)
     record = read_record(directory)
-    of = TwinForCausalLM if record.get("family") == "decoder" else TwinForSequenceClassification
+    of: Any = TwinForCausalLM if record.get("family") == "decoder" else TwinForSequenceClassification
     if not issubclass(of, kind):
         raise UserError(f"{directory}: holds a {of.__name__}; load it as that, or as TwinModel")
     tasks = list(record["tasks"])
@@ -53,25 +52,6 @@ def load(kind: Any, directory: Any, *, dtype: Any = None, device_map: Any = None
         model = of(body, labels, private, exclusive, router, masked, **more)
     model.name_or_path = str(directory)
     return model if device_map is None else model.to(_device(device_map))
-
-
-def read_record(directory: Path) -> dict[str, Any]:
-    """What merge.json says. Raises UserError where there is none."""
-    if not (directory / RECORD).is_file():
-        raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
-    return read_json(directory / RECORD)
-
-
-def local_directory(directory: Any, hub: dict[str, Any]) -> Path:
-    """A directory as it is, or a repository of the Hub as one."""
-    path = Path(directory)
-    if path.is_dir():
-        return path
-    if str(directory).count("/") != 1 or path.is_absolute():
-        raise UserError(f"{directory}: no such directory; name one that holds a merged model")
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(directory), allow_patterns=["*.json", "*.safetensors", "*.jinja"], **hub))
 
 
 def load_body(directory: Path, dtype: Any = torch.float32, **options: Any) -> Any:

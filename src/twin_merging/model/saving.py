@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,11 @@ import torch
 
 from twin_merging import __version__
 from twin_merging.checkpoints import WEIGHTS, save_tensors
-from twin_merging.files import whole_directory, write_json, write_text
+from twin_merging.files import whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.gated import Gated, PerTask
-from twin_merging.model.loading import RECORD
 from twin_merging.model.parts import output_layer
-
-MODULE = "modeling_twin_merging.py"
-CODE = '''"""Lets `trust_remote_code=True` find the classes of the installed package twin-merging; no code of its own."""
-
-from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
-
-__all__ = ["TwinForCausalLM", "TwinForSequenceClassification"]
-'''
-AUTO = {"encoder": "AutoModelForSequenceClassification", "decoder": "AutoModelForCausalLM"}
-CLASSES = {"encoder": "TwinForSequenceClassification", "decoder": "TwinForCausalLM"}
-
-
-def write_configuration(config: Mapping[str, Any], family: str, output: Path) -> None:
-    """Write the shared body's config.json, which names the class of the merged model too, and the module for it."""
-    named = {AUTO[family]: f"{Path(MODULE).stem}.{CLASSES[family]}"}
-    content = {**config, "architectures": [CLASSES[family]], "auto_map": named}
-    write_json(output / "config.json", dict(sorted(content.items())))
-    write_text(output / MODULE, CODE)
 
 
 def save(model: Any, output: Path) -> None:

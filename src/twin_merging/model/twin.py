@@ -67,7 +67,7 @@ class TwinModel(PreTrainedModel):
         return getattr(self.model, self.model.base_model_prefix)
 
     @classmethod
-    def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:  # type: ignore[override]
+    def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:
         """Load a merged model's directory, static or dynamic (or a repository of the Hub that holds one).
 
         options: dtype ("auto", the shared body's own, by default), device_map (one device), attn_implementation, and
@@ -77,7 +77,7 @@ class TwinModel(PreTrainedModel):
 
         return load(cls, directory, **options)
 
-    def save_pretrained(self, save_directory: Any, **_: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: Any, **_: Any) -> None:
         """Write the model's directory (DESIGN of merged models), whole or not at all; the tokenizer is not in it."""
         from twin_merging.model.saving import save
 
@@ -255,7 +255,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         self.generation_config = model.generation_config
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         inputs: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,

@@ -6,6 +6,7 @@ k of 1 to L; `{layers: [...]}`: several of them, side by side. Layer 0 is the em
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,18 @@ def features_name(features: Features) -> str:
     if isinstance(found, str):
         return found
     return f"layer-{found['layer']}" if "layer" in found else "layers-" + "-".join(map(str, found["layers"]))
+
+
+def features_named(name: str) -> Features:
+    """What a name stands for. Raises ValueError for one that is none."""
+    if name in (LAST, EMBEDDING):
+        return name
+    kind, _, numbers = name.partition("-")
+    layers = [int(number) for number in numbers.split("-")] if re.fullmatch(r"\d+(-\d+)*", numbers) else []
+    found: Features = {"layer": layers[0]} if kind == "layer" and layers else {"layers": layers}
+    if not layers or kind not in ("layer", "layers") or features_name(found) != name:
+        raise ValueError(f"'{name}' names no features")
+    return found
 
 
 def layers_of(features: Features, count: int) -> list[int]:

@@ -30,6 +30,13 @@ def twin(
     top_k: Annotated[
         int | None, {"minimum": 1, "description": "keep the k largest weights, renormalised; absent: all"}
     ] = None,
+    onepass: Annotated[
+        bool,
+        {
+            "description": "one forward pass: the router reads `embedding` or `{layer: k}` on the way, and what lies "
+            "before that stays shared"
+        },
+    ] = False,
     temperature: Annotated[
         float, {"exclusiveMinimum": 0, "description": "the router's logits are divided by it"}
     ] = 1.0,
@@ -45,5 +52,6 @@ def twin(
         "router": dict(router) if router else None,
         "head": head,
         "top_k": top_k,
+        "onepass": onepass,
         "temperature": temperature,
     }

@@ -1,0 +1,48 @@
+"""What marks a directory as a merged model's: merge.json, and a config.json that names the model's class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twin_merging.errors import UserError
+from twin_merging.files import read_json, write_json, write_text
+
+RECORD = "merge.json"
+MODULE = "modeling_twin_merging.py"
+CODE = '''"""For `trust_remote_code=True`: the classes of the installed package twin-merging; no code of its own."""
+
+from twin_merging import TwinForCausalLM, TwinForSequenceClassification
+
+__all__ = ["TwinForCausalLM", "TwinForSequenceClassification"]
+'''
+AUTO = {"encoder": "AutoModelForSequenceClassification", "decoder": "AutoModelForCausalLM"}
+CLASSES = {"encoder": "TwinForSequenceClassification", "decoder": "TwinForCausalLM"}
+
+
+def write_configuration(config: Mapping[str, Any], family: str, output: Path) -> None:
+    """Write the shared body's config.json, which names the class of the merged model too, and the module for it."""
+    named = {AUTO[family]: f"{Path(MODULE).stem}.{CLASSES[family]}"}
+    content = {**config, "architectures": [CLASSES[family]], "auto_map": named}
+    write_json(output / "config.json", dict(sorted(content.items())))
+    write_text(output / MODULE, CODE)
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """What merge.json says. Raises UserError where there is none."""
+    if not (directory / RECORD).is_file():
+        raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
+    return read_json(directory / RECORD)
+
+
+def local_directory(directory: Any, hub: Mapping[str, Any]) -> Path:
+    """A directory as it is, or a repository of the Hub as one."""
+    path = Path(directory)
+    if path.is_dir():
+        return path
+    if str(directory).count("/") != 1 or path.is_absolute():
+        raise UserError(f"{directory}: no such directory; name one that holds a merged model")
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(directory), allow_patterns=["*.json", "*.safetensors", "*.jinja"], **hub))
