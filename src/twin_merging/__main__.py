@@ -1,4 +1,4 @@
-"""Commands: `python -m twin_merging merge METHOD ...` and `python -m twin_merging statistics KIND ...`."""
+"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND ...`, `predict DIR ...`, `export DIR ...`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
         if method.kind != "dynamic":
             _add_method(methods.add_parser(method.name, help=method.summary, description=method.summary), method)
     _add_statistics(commands.add_parser("statistics", help="gather what fisher and regmean need of an expert"))
+    _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
+    _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
     return top
 
 
@@ -81,6 +83,33 @@ def _add_statistics(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, type=Path, metavar="FILE")
 
 
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_predict)
+    command.add_argument("directory", metavar="DIR", help="a merged model's directory")
+    command.add_argument("--text", required=True, help="the text, or the first of two")
+    command.add_argument("--pair", help="the second text of a pair")
+    command.add_argument("--task", help="whose head answers, instead of the routed task's")
+    command.add_argument("--max-new-tokens", type=int, default=64, help="for a language model (%(default)s)")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_export)
+    command.add_argument("directory", metavar="DIR", help="a merged model's directory, with exclusive vectors")
+    command.add_argument("--weight", required=True, action="append", type=_weight, metavar="TASK=NUMBER",
+                         help="a task's weight; once for each, 0 for those not named")  # fmt: skip
+    command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
+    command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
+    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, equals, number = text.partition("=")
+    try:
+        return name, float(number if name and equals else "")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form TASK=NUMBER") from None
+
+
 def _named(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
@@ -95,8 +124,8 @@ def _value(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"'{text}' is no value of YAML") from None
 
 
-def _once_each(pairs: Sequence[tuple[str, Path]], what: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _once_each(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, path in pairs:
         if name in found:
             raise UserError(f"--{what} {name}=: is given twice; give each name once")
@@ -120,6 +149,19 @@ def _statistics(given: dict[str, Any]) -> None:
     from twin_merging.training_statistics import gather_statistics
 
     gather_statistics(**given)
+
+
+def _predict(given: dict[str, Any]) -> None:
+    from twin_merging.model.answering import answer_text
+
+    print("\n".join(answer_text(**given).lines()))
+
+
+def _export(given: dict[str, Any]) -> None:
+    from twin_merging.model.export import export
+
+    weights = _once_each(given.pop("weight"), "weight")
+    logging.getLogger(__name__).info("%s", export(weights=weights, **given))
 
 
 if __name__ == "__main__":
