@@ -21,6 +21,7 @@ include: "workflow/rules/route.smk"
 include: "workflow/rules/assemble.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/card.smk"
 include: "workflow/rules/tabulate.smk"
 
 

@@ -79,6 +79,11 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         rest._places = {name: place for name, place in self._places.items() if name not in names}
         return rest
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(math.prod(place.shape) for place in self._places.values())
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name].shape
 

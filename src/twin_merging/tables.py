@@ -120,7 +120,7 @@ def _markdown(
         f"# {title}",
         f"Normalised scores: 100 x a model's score / the expert's score on the same test rows ({on} rows a task). "
         "`true task` says what a model was told of the task that a row comes from: its head, its biases, or nothing.",
-        _markdown_table(_with_knowledge(normalised, knowledge).rename(columns={"true_task": "true task"})),
+        markdown_table(_with_knowledge(normalised, knowledge).rename(columns={"true_task": "true task"})),
     ]
     if left_out:
         parts.append(
@@ -128,14 +128,14 @@ def _markdown(
         )
     parts += [
         "Absolute scores of the same models, in percent (correlations x 100):",
-        _markdown_table(_with_knowledge(absolute, knowledge)[["model", *absolute.columns]]),
+        markdown_table(_with_knowledge(absolute, knowledge)[["model", *absolute.columns]]),
     ]
     if routed is not None:
-        parts += ["Routing, in percent:", _markdown_table(routed.reset_index())]
+        parts += ["Routing, in percent:", markdown_table(routed.reset_index())]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: pd.DataFrame) -> str:
+def markdown_table(table: pd.DataFrame) -> str:
     """A pipe table with columns in step, numbers to two digits and to the right."""
     cells = [[str(column) for column in table.columns]]
     cells += [[_cell(value) for value in row] for row in table.itertuples(index=False)]

@@ -48,7 +48,8 @@ def shared_model(wildcards):
 
 def model_files(wildcards):
     """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
-    suite, model = suite_of(wildcards), wildcards.model
+    suite = suite_of(wildcards)
+    model = wildcards.get("model", wildcards.get("method"))
     if model not in suite.methods:
         return [
             *inside(f"results/{suite.name}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
@@ -58,6 +59,16 @@ def model_files(wildcards):
     parts += ["exclusive", "router"] if model in suite.dynamic else []
     parts += ["unified.safetensors", "masks"] if model in suite.masked else []
     return inside(f"results/{suite.name}/models/{model}", *parts)
+
+
+def own_router_metrics(wildcards):
+    """Metrics of a dynamic method's router; nothing for another method."""
+    suite, method = suite_of(wildcards), wildcards.method
+    return (
+        [f"results/{suite.name}/router/{suite.router_name(method)}/metrics.json"]
+        if method in suite.dynamic
+        else []
+    )
 
 
 def routed_predictions(wildcards):

@@ -126,6 +126,16 @@ def true_task(suite, model):
     return "nothing" if suite.head(model) == "routed" else "+".join([*suite.private_groups(model), *masks])
 
 
+def card_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings(
+        "card",
+        name=wildcards.method,
+        title=suite.content["title"],
+        sources={"base": suite.content["base"], **of_tasks(suite, "expert")},
+    )
+
+
 def tabulate_settings(wildcards):
     suite = suite_of(wildcards)
     merged = {

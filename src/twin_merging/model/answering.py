@@ -35,7 +35,9 @@ class Answer:
             found.append("weights  " + ", ".join(f"{task} {weight:.3f}" for task, weight in order))
         if self.probabilities is not None:
             best = max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
-            found.append(f"answer   label {best} of 0 to {len(self.probabilities) - 1}, p = {max(self.probabilities):.3f}")
+            found.append(
+                f"answer   label {best} of 0 to {len(self.probabilities) - 1}, p = {max(self.probabilities):.3f}"
+            )
         elif self.value is not None:
             found.append(f"answer   {self.value:.3f}")
         else:

@@ -1,0 +1,24 @@
+"""Rule card: README.md of a merged model."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.model_card import write_card
+
+    settings = job.params.settings
+    write_card(
+        settings["name"],
+        settings["title"],
+        settings["sources"],
+        folder(job.input.record),
+        Path(job.input.scores),
+        Path(job.input.metrics[0]) if job.input.metrics else None,
+        Path(job.output[0]),
+    )
+
+
+run_job(snakemake, main)
