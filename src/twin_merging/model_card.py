@@ -113,8 +113,8 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
     return (
         f"{config['kind']}, reads {config['features']}; temperature {config['temperature']}, "
-        f"top_k {config['top_k'] or 'all'}. On {metrics['held_out_rows']} held-out rows of the tasks' training data, in "
-        f"percent: mean accuracy {100 * metrics['held_out_accuracy']:.2f}, expected calibration error "
+        f"top_k {config['top_k'] or 'all'}. In percent, on {metrics['held_out_rows']} held-out rows of the tasks' "
+        f"training data: mean accuracy {100 * metrics['held_out_accuracy']:.2f}, expected calibration error "
         f"{100 * metrics['expected_calibration_error']:.2f}.\n\n{markdown_table(table)}"
     )
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from twin_merging.errors import UserError, unknown
-from twin_merging.model.directory import local_directory
+from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.twin import TwinForCausalLM, TwinModel
 
 UNLIMITED = 1_000_000  # tokenizers without a limit name a larger one
@@ -53,9 +53,10 @@ def answer_text(
     Raises UserError for a directory that holds no merged model, an unknown task, or a static model without a task.
     """
     directory = local_directory(directory, {})
+    known = list(read_record(directory)["tasks"])
+    if task is not None and task not in known:
+        raise UserError(f"{directory}: {unknown('task', task, known)}")
     model: Any = TwinModel.from_pretrained(directory)
-    if task is not None and task not in model.tasks:
-        raise UserError(f"{directory}: {unknown('task', task, model.tasks)}")
     if task is None and model.router is None:
         raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.tasks)}")
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)

@@ -73,12 +73,15 @@ def _quietly(kind: Any, directory: Path, dtype: Any, options: dict[str, Any]) ->
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     config.architectures = None
     vars(config).pop("auto_map", None)
-    level = transformers_logging.get_verbosity()
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         return kind.from_pretrained(directory, config=config, local_files_only=True, dtype=dtype, **options).eval()
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _device(device_map: Any) -> Any:
