@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging import __version__
-from twin_merging.checkpoints import WEIGHTS, Checkpoint
+from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
+from twin_merging.compression_report import Row, report, write_report
 from twin_merging.exclusives import Exclusive
 from twin_merging.files import copy_file, read_json, sha256, whole_directory, write_json
 from twin_merging.model.adapters import ExclusiveVector, save_exclusive
+from twin_merging.parameters import Protocol
 from twin_merging.routing.router import Router, load_router_tensors
 
 log = logging.getLogger(__name__)
@@ -42,15 +44,20 @@ def assemble(
         for task in tasks:
             copy_file(shared / "private" / f"{task}.safetensors", private / f"{task}.safetensors")
     sizes = {size: entry[size] for size in SIZES if size in entry}
-    numbers = {}
+    below = read_json(shared / "merge.json")
+    shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
+    numbers: dict[str, int] = {}
+    rows: list[Row] = []
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
-            vector = cut(Exclusive(path, sizes))
+            exclusive = Exclusive(path, sizes)
+            vector = cut(exclusive)
             numbers[task] = vector.numbers
+            rows += report(task, exclusive, shapes)
             save_exclusive(vector, folder / task)
+    write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
-    below = read_json(shared / "merge.json")
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {
@@ -69,13 +76,18 @@ def assemble(
 
 
 def cut(exclusive: Exclusive) -> ExclusiveVector:
-    """An exclusive file's vector at its sizes: up = U S, down = V. Matrices of rank 0 are left out."""
+    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out."""
     factors = {}
     for name in exclusive.matrices:
         found = exclusive.matrix(name)
         if found.S.numel():
             factors[name] = (found.V, found.U * found.S)
     return ExclusiveVector(factors, {name: exclusive.vector(name) for name in exclusive.vectors})
+
+
+def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...]]:
+    body = open_directory(shared)
+    return {name: body.shape(name) for name in body if body.dtype(name).is_floating_point and protocol.merges(name)}
 
 
 def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
