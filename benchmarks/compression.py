@@ -2,9 +2,9 @@
 
     python benchmarks/compression.py [--threads 1] [--layers 4] [--ranks 8 76] [--whole-embedding] [--output FILE.md]
 
-One process. Every matrix is decomposed once by each: by us at each rank, by `torch.linalg.svd(full_matrices=True)`
-once for all ranks. Times of --layers layers are scaled to 12. The word embedding's full U is 10 GB: it is made only with
---whole-embedding, once, of the flat matrix (its time stands for the decaying one's too); else thin SVD stands for it.
+One process. Every matrix is decomposed once by each: by us at each rank, by `torch.linalg.svd(full_matrices=True)` once
+for all ranks. Times of --layers layers are scaled to 12. The word embedding's full U is 10 GB: it is made only with
+--whole-embedding, once, of the flat matrix (its time stands for the decaying one's too). Thin SVD is measured always.
 """
 
 from __future__ import annotations
