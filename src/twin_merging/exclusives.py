@@ -1,7 +1,7 @@
 """Exclusive files: a task's decomposed exclusive knowledge, cut to the size that a method asks for.
 
 A file holds for each matrix U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut, and each
-1-D tensor whole.
+1-D tensor whole. What is zero is not stored.
 """
 
 from __future__ import annotations
@@ -66,8 +66,13 @@ class Exclusive:
 
     def matrix(self, name: str) -> Decomposition:
         """A matrix's factors at the rank that the sizes ask for."""
-        U, S, V = (self._file[f"{name}.{part}"] for part in ("U", "S", "V"))
-        found = Decomposition(U, S, V, float(self._file[f"{name}.norm2"]))
+        values, norm2 = self.values(name)
+        return Decomposition(self._file[f"{name}.U"], values, self._file[f"{name}.V"], norm2).cut(len(values))
+
+    def values(self, name: str) -> tuple[torch.Tensor, float]:
+        """A matrix's singular values at that rank, and its squared norm before the cut."""
+        S, norm2 = self._file[f"{name}.S"], float(self._file[f"{name}.norm2"])
         if "energy" in self.sizes:
-            return found.cut(rank_for_energy(found.S, found.norm2, self.sizes["energy"]))
-        return found.cut(rank_of(found.U.shape[0], found.V.shape[1], self.sizes))
+            return S[: rank_for_energy(S, norm2, self.sizes["energy"])], norm2
+        m, n = self._file.shape(f"{name}.U")[0], self._file.shape(f"{name}.V")[1]
+        return S[: rank_of(m, n, self.sizes)], norm2

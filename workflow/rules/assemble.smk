@@ -15,6 +15,7 @@ rule assemble:
         exclusive=directory("results/{suite}/models/{method}/exclusive"),
         router=directory("results/{suite}/models/{method}/router"),
         record="results/{suite}/models/{method}/merge.json",
+        compression="results/{suite}/models/{method}/compression.csv",
     log:
         "results/{suite}/logs/assemble/{method}.log",
     benchmark:

@@ -4,7 +4,7 @@
 rule compress:
     input:
         base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
-        task_vector="results/{suite}/task_vectors/{task}.safetensors",
+        task_vectors=compressed_from,
         shared="results/{suite}/models/{shared}/model.safetensors",
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",

@@ -27,6 +27,20 @@ def training_statistics(wildcards):
     return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.tasks if kind]
 
 
+def linear_coefficients(suite, shared):
+    """Each task's coefficient where all experts are LoRA adapters and the shared expert is a linear sum of them."""
+    if not all(is_adapter(task["expert"]) for task in suite.tasks.values()):
+        return None
+    return coefficients(suite.method(shared), suite.methods[shared], list(suite.tasks))
+
+
+def compressed_from(wildcards):
+    """Task vectors that a difference is made of: the task's own, or all for a linear sum of LoRA adapters."""
+    suite = suite_of(wildcards)
+    linear = linear_coefficients(suite, wildcards.shared)
+    return [f"results/{suite.name}/task_vectors/{task}.safetensors" for task in linear or [wildcards.task]]
+
+
 def assembled_from(wildcards):
     """Exclusive files of all tasks."""
     suite = suite_of(wildcards)

@@ -55,6 +55,7 @@ def compress_settings(wildcards):
         "compress",
         sizes=suite.compression(wildcards.shared),
         groups=dict(suite.protocol(wildcards.shared).groups),
+        coefficients=linear_coefficients(suite, wildcards.shared),
     )
 
 

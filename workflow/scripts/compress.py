@@ -11,13 +11,16 @@ def main(job: Any) -> None:
     from twin_merging.parameters import Protocol
 
     settings = job.params.settings
+    files = [Path(file) for file in job.input.task_vectors]
     compress(
+        job.wildcards.task,
         base=folder(job.input.base[0]),
-        task_vector=Path(job.input.task_vector),
+        task_vectors={file.stem: file for file in files},
         shared=folder(job.input.shared),
         sizes=settings["sizes"],
         protocol=Protocol("", settings["groups"]),
         output=Path(job.output[0]),
+        coefficients=settings["coefficients"],
     )
 
 

@@ -33,6 +33,13 @@ def method_named(name: str, at: str = "method") -> Method:
     return merging_methods()[name]
 
 
+def coefficients(method: Method, options: Mapping[str, Any], tasks: list[str]) -> dict[str, float] | None:
+    """c_t of a merge theta_0 + sum_t c_t tau_t, by task name; None where a method of these options is no such sum."""
+    if method.linear is None or options["lora_space"] != "product":
+        return None
+    return method.linear(options, sorted(tasks))
+
+
 def complete_options(
     method: Method,
     given: Mapping[str, Any],

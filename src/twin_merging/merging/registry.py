@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # that the true task chooses.
 Kind = Literal["static", "dynamic", "masked"]
 Statistics = Literal["fisher", "gram"]
+Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
 
 
@@ -62,6 +63,7 @@ class Method:
     prepare: Callable[..., Any] | None = None
     statistics: Statistics | None = None
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None
+    linear: Linear | None = None
 
     @property
     def module(self) -> str:
@@ -89,6 +91,7 @@ def merging_method(
     prepare: Callable[..., Any] | None = None,
     statistics: Statistics | None = None,
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None,
+    linear: Linear | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -101,11 +104,14 @@ def merging_method(
     object's `settle` gets all notes in the end, and says which rows are to be merged again.
     statistics: what it needs of the experts' training rows.
     check: called with the options and the names of the tasks when a suite is read; raises ValueError.
+    linear: called with the options and the names of the tasks, gives each task's coefficient c_t, where the method is
+    theta_0 + sum_t c_t tau_t.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
-        _METHODS[name] = Method(name, kind, source, function, _options(function), whole, prepare, statistics, check)
+        options = _options(function)
+        _METHODS[name] = Method(name, kind, source, function, options, whole, prepare, statistics, check, linear)
         return function
 
     return register

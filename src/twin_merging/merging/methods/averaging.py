@@ -20,7 +20,13 @@ def _check_weights(options: Mapping[str, Any], tasks: list[str]) -> None:
         raise ValueError("the weights sum to 0; give at least one task a share")
 
 
-@merging_method("static", source="Wortsman et al. 2022, arXiv 2203.05482", check=_check_weights)
+def _shares(options: Mapping[str, Any], tasks: list[str]) -> dict[str, float]:
+    weights = options["weights"] or dict.fromkeys(tasks, 1.0)
+    total = sum(weights.values())
+    return {task: weights[task] / total for task in tasks}
+
+
+@merging_method("static", source="Wortsman et al. 2022, arXiv 2203.05482", check=_check_weights, linear=_shares)
 def weight_average(
     parameter: Parameter,
     *,
@@ -30,11 +36,10 @@ def weight_average(
     ] = None,
 ) -> torch.Tensor:
     """Mean of the experts: theta_0 + sum_t a_t tau_t, with shares a_t that sum to 1."""
-    shares = weights or dict.fromkeys(parameter.vectors, 1.0)
-    total = sum(shares.values())
+    shares = _shares({"weights": weights}, list(parameter.vectors))
     merged = parameter.base.clone()
     for task, vector in parameter.vectors.items():
-        merged.add_(vector, alpha=shares[task] / total)
+        merged.add_(vector, alpha=shares[task])
     return merged
 
 
