@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging import __version__
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
+from twin_merging.architectures import before_layer, body_on_meta, load_config, transposed_layers
+from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_tensors
 from twin_merging.compression_report import Row, report, write_report
+from twin_merging.errors import UserError
 from twin_merging.exclusives import Exclusive
 from twin_merging.files import copy_file, read_json, sha256, whole_directory, write_json
-from twin_merging.model.adapters import ExclusiveVector, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.directory import write_configuration
 from twin_merging.parameters import Protocol
+from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router, load_router_tensors
 
 log = logging.getLogger(__name__)
 
-PASSED_ON = ("config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS)
+PASSED_ON = ("tokenizer.json", "tokenizer_config.json", WEIGHTS)
+FAMILY = "encoder"
 SIZES = ("rank", "fraction", "energy")
 
 
@@ -38,11 +43,14 @@ def assemble(
     """
     shared, output = Path(shared), Path(output)
     tasks = list(exclusives)
+    body = body_on_meta(load_config(shared))
+    early = _before_routing(body, entry, router_settings)
     for name in PASSED_ON:
         copy_file(shared / name, output / name)
     with whole_directory(output / "private") as private:
         for task in tasks:
-            copy_file(shared / "private" / f"{task}.safetensors", private / f"{task}.safetensors")
+            own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
+            save_tensors(private / f"{task}.safetensors", dict(own))
     sizes = {size: entry[size] for size in SIZES if size in entry}
     below = read_json(shared / "merge.json")
     shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
@@ -50,18 +58,20 @@ def assemble(
     rows: list[Row] = []
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
-            exclusive = Exclusive(path, sizes)
-            vector = cut(exclusive)
+            exclusive = Exclusive(path, sizes, early)
+            vector = cut(exclusive, transposed_layers(body))
             numbers[task] = vector.numbers
             rows += report(task, exclusive, shapes)
-            save_exclusive(vector, folder / task)
+            save_exclusive(vector, folder / task, AdapterForm.of(body))
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
+    write_configuration(read_json(shared / "config.json"), FAMILY, output)
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {
         "method": entry["method"],
+        "family": FAMILY,
         "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
         "protocol": below["protocol"],
         "groups": below["groups"],
@@ -75,19 +85,36 @@ def assemble(
     log.info("assembled %s: %d exclusive numbers in all", output, sum(numbers.values()))
 
 
-def cut(exclusive: Exclusive) -> ExclusiveVector:
-    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out."""
-    factors = {}
-    for name in exclusive.matrices:
-        found = exclusive.matrix(name)
-        if found.S.numel():
-            factors[name] = (found.V, found.U * found.S)
-    return ExclusiveVector(factors, {name: exclusive.vector(name) for name in exclusive.vectors})
+def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, Any]) -> set[str]:
+    """Parameters that stay shared in a one-pass model: they work before the router knows the input."""
+    if not entry["onepass"]:
+        return set()
+    layer = single_layer(router["features"])
+    if layer is None:
+        raise UserError("onepass: its router must read the embedding or one layer; correct router.features")
+    return before_layer([name for name, _ in body.named_parameters()], body, layer)
 
 
 def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...]]:
     body = open_directory(shared)
     return {name: body.shape(name) for name in body if body.dtype(name).is_floating_point and protocol.merges(name)}
+
+
+def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVector:
+    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out.
+
+    transposed: layers that keep their matrix as (in, out), of which the factors change sides.
+    """
+    factors = {}
+    for name in exclusive.matrices:
+        found = exclusive.matrix(name)
+        if not found.S.numel():
+            continue
+        factors[name] = (found.V, found.U * found.S)
+        if name.removesuffix(".weight") in transposed:
+            factors[name] = (found.U.T * found.S[:, None], found.V.T)
+    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
+    return ExclusiveVector(factors, vectors)
 
 
 def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
