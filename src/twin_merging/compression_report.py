@@ -83,6 +83,8 @@ def _vector(exclusive: Exclusive, name: str, shape: tuple[int, ...]) -> _Part:
     if name not in exclusive.vectors:
         return _Part(None, 0, math.prod(shape), 0.0, 0.0)
     norm2 = float(exclusive.vector(name).double().square().sum())
+    if name in exclusive.shared:
+        return _Part(None, 0, math.prod(shape), 0.0, norm2)
     return _Part(None, math.prod(shape), math.prod(shape), norm2, norm2)
 
 

@@ -6,7 +6,7 @@ A file holds for each matrix U (m, r), S (r,), V (r, n) and `norm2`, the squared
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,9 +53,10 @@ def rank_for_energy(values: torch.Tensor, norm2: float, energy: float) -> int:
 class Exclusive:
     """An exclusive file, cut to the size that one method asks for."""
 
-    def __init__(self, path: Path, sizes: Mapping[str, float]):
+    def __init__(self, path: Path, sizes: Mapping[str, float], shared: Collection[str] = ()):
+        """shared: parameters that stay the shared expert's, so that nothing is kept of them."""
         self._file = Checkpoint(path)
-        self.sizes = sizes
+        self.sizes, self.shared = sizes, shared
         self.matrices = sorted(name.removesuffix(".norm2") for name in self._file if name.endswith(".norm2"))
         parts = {f"{name}.{part}" for name in self.matrices for part in ("U", "S", "V", "norm2")}
         self.vectors = [name for name in self._file if name not in parts]
@@ -72,6 +73,8 @@ class Exclusive:
     def values(self, name: str) -> tuple[torch.Tensor, float]:
         """A matrix's singular values at that rank, and its squared norm before the cut."""
         S, norm2 = self._file[f"{name}.S"], float(self._file[f"{name}.norm2"])
+        if name in self.shared:
+            return S[:0], norm2
         if "energy" in self.sizes:
             return S[: rank_for_energy(S, norm2, self.sizes["energy"])], norm2
         m, n = self._file.shape(f"{name}.U")[0], self._file.shape(f"{name}.V")[1]
