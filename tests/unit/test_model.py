@@ -14,6 +14,7 @@ from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.twin import TwinModel
 from twin_merging.parameters import PROTOCOLS, group_of
+from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router, keep_largest
 
 LABELS = {"a": 2, "b": 3, "c": 1}
@@ -178,7 +179,7 @@ def test_an_expert_of_weight_0_for_the_whole_batch_changes_nothing_and_is_not_mu
 
 def router(temperature: float = 1.0, top_k: int | None = None) -> Router:
     torch.manual_seed(5)
-    return Router(list(LABELS), config_of("roberta").hidden_size, temperature=temperature, top_k=top_k).eval()
+    return MLPRouter(list(LABELS), config_of("roberta").hidden_size, temperature=temperature, top_k=top_k).eval()
 
 
 def test_the_router_reads_the_shared_body_and_its_task_answers_when_none_is_named() -> None:
