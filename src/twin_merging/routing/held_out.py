@@ -25,7 +25,7 @@ def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[s
     loss = float(nn.functional.cross_entropy(logits, y))
     confusion = torch.zeros(len(tasks), len(tasks), dtype=torch.int64)
     confusion.index_put_((y, logits.argmax(-1)), torch.ones_like(y), accumulate=True)
-    shares = confusion.diagonal() / confusion.sum(1)
+    shares = confusion.diagonal().double() / confusion.sum(1)
     return {
         "held_out_rows": len(x),
         "held_out_loss": loss if math.isfinite(loss) else None,
