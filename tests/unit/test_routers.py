@@ -14,7 +14,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from twin_merging.checkpoints import Checkpoint, save_tensors
-from twin_merging.compression import decompose
 from twin_merging.errors import UserError
 from twin_merging.files import read_json, sha256, write_json
 from twin_merging.model.assembly import _router
@@ -66,15 +65,15 @@ def exclusives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shapes = attention(0) | attention(LAYER) | {f"encoder.layer.{LAYER}.output.dense.weight": (SIZE, SIZE)}
     for number, task in enumerate(TASKS):
         matrices = {name: random(*shape, seed=50 * number + at) for at, (name, shape) in enumerate(shapes.items())}
-        write_exclusive(folder / f"{task}.safetensors", matrices, {"rank": 2})
+        write_exclusive(folder / f"{task}.safetensors", matrices, 2)
     return {task: folder / f"{task}.safetensors" for task in TASKS}
 
 
-def write_exclusive(path: Path, matrices: dict[str, torch.Tensor], sizes: dict[str, float]) -> None:
+def write_exclusive(path: Path, matrices: dict[str, torch.Tensor], rank: int) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for name, matrix in matrices.items():
-        found = decompose(matrix, sizes)
-        tensors |= {f"{name}.U": found.U, f"{name}.S": found.S, f"{name}.V": found.V}
+        U, S, V = torch.linalg.svd(matrix, full_matrices=False)
+        tensors |= {f"{name}.U": U[:, :rank], f"{name}.S": S[:rank], f"{name}.V": V[:rank]}
         tensors[f"{name}.norm2"] = matrix.double().square().sum().reshape(1)
     save_tensors(path, tensors)
 
@@ -372,7 +371,7 @@ def test_a_feature_in_a_tasks_directions_is_routed_to_it(exclusives: dict[str, P
 def test_the_left_factors_of_a_conv1d_read_its_input(tmp_path: Path) -> None:
     """Conv1D stores (in, out): x W, so its columns' space, not its rows', is what it reads."""
     matrix = random(SIZE, 3 * SIZE)
-    write_exclusive(tmp_path / "gpt", {"h.1.attn.c_attn.weight": matrix}, {"rank": 4})
+    write_exclusive(tmp_path / "gpt", {"h.1.attn.c_attn.weight": matrix}, 4)
     found = read_directions(tmp_path / "gpt", 1, 2, SIZE)
     wanted = torch.linalg.svd(matrix.double()).U[:, :2]
     torch.testing.assert_close(found.T @ found, wanted @ wanted.T, rtol=1e-5, atol=1e-5)
@@ -381,7 +380,7 @@ def test_the_left_factors_of_a_conv1d_read_its_input(tmp_path: Path) -> None:
 def test_an_exclusive_of_fewer_directions_leaves_the_others_0(tmp_path: Path) -> None:
     one, zero = torch.outer(random(SIZE), random(SIZE, seed=1)), torch.zeros(SIZE, SIZE)
     for name, matrix in (("one", one), ("zero", zero)):
-        write_exclusive(tmp_path / name, dict.fromkeys(attention(LAYER), matrix), {"rank": 3})
+        write_exclusive(tmp_path / name, dict.fromkeys(attention(LAYER), matrix), 3)
     found = read_directions(tmp_path / "one", LAYER, 3, SIZE)
     direction = nn.functional.normalize(random(1, SIZE, seed=1).double())
     torch.testing.assert_close(found.T @ found, direction.T @ direction, rtol=1e-5, atol=1e-6)
@@ -402,8 +401,24 @@ def test_matrices_that_read_a_layers_input_are_known_by_name() -> None:
     assert {name: reads_input(name, 1) for name in names} == names
 
 
-def test_an_exclusive_without_the_layer_or_of_another_width_is_said_in_one_line(exclusives: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match=r"a\.safetensors: no query, key or value matrix of layer 2, .*"):
-        read_directions(exclusives["a"], 2, 3, SIZE)
+def test_a_task_whose_exclusive_leaves_the_layer_alone_has_no_directions(
+    features: Path, exclusives: dict[str, Path], tmp_path: Path
+) -> None:
+    write_exclusive(tmp_path / "b", {f"encoder.layer.{LAYER}.output.dense.weight": random(SIZE, SIZE)}, 2)
+    router = made("projection", features, tmp_path, {**exclusives, "b": tmp_path / "b"})
+    assert isinstance(router, ProjectionRouter)
+    assert [bool(V.any()) for V in router.directions] == [True, False, True]
+    torch.testing.assert_close(-router(random(5, SIZE))[:, 1] * router.scale, torch.ones(5))
+
+
+def test_exclusives_that_all_leave_the_layer_alone_are_said_in_one_line(
+    features: Path, exclusives: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"c\.safetensors: no query, key or value matrix of layer 2 that is not zero, "):
+        made("projection", features, tmp_path, exclusives, layer=2)
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_exclusive_of_another_width_is_said_in_one_line(exclusives: dict[str, Path]) -> None:
     with pytest.raises(UserError, match=r"key\.weight' reads 8 numbers, features have 9; run route again"):
         read_directions(exclusives["a"], LAYER, 3, SIZE + 1)

@@ -60,13 +60,20 @@ def fit_projection(
 ) -> Fitted:
     """Each task's directions (rank, d), and the scale that has the least cross-entropy on held-out rows.
 
-    The scale is one number, taken from 101 values, 20 a decade from 1e-4 to 10. No train row is read.
+    The scale is one number, taken from 101 values, 20 a decade from 1e-4 to 10. No train row is read. Raises UserError
+    when no task's exclusive changes what the layer reads.
     """
     directions = torch.zeros(len(exclusives), rank, held_x.shape[1], dtype=torch.float64)
     for task, path in enumerate(exclusives.values()):
         found = read_directions(path, layer, rank, held_x.shape[1])
         directions[task, : len(found)] = found
         log.info("%s: %d directions of layer %d", path, len(found), layer)
+    if not directions.any():
+        files = ", ".join(map(str, exclusives.values()))
+        raise UserError(
+            f"{files}: no query, key or value matrix of layer {layer} that is not zero, and kind projection "
+            "needs some; name another layer in features, or a protocol that merges matrices"
+        )
     left = residuals(held_x.double(), directions)
     grid = torch.logspace(-4, 1, 101, dtype=torch.float64)
     losses = torch.stack([nn.functional.cross_entropy(-left / scale, held_y) for scale in grid])
@@ -76,16 +83,12 @@ def fit_projection(
 
 def read_directions(path: Path, layer: int, rank: int, size: int) -> torch.Tensor:
     """Orthonormal rows (at most `rank`, size), fp64: the top right singular vectors of an exclusive's query, key and
-    value matrices of one layer, one upon the other. Raises UserError when the file holds none of them."""
+    value matrices of one layer, one upon the other; none where the file holds none of these matrices."""
     exclusive = Exclusive(path, {"fraction": 1.0})
-    names = [name for name in exclusive.matrices if reads_input(name, layer)]
-    if not names:
-        raise UserError(
-            f"{path}: no query, key or value matrix of layer {layer}, which a router of kind projection needs; "
-            "name another layer in features, and a protocol that merges matrices"
-        )
-    factors = []
-    for name in names:
+    factors = [torch.zeros(0, size, dtype=torch.float64)]
+    for name in exclusive.matrices:
+        if not reads_input(name, layer):
+            continue
         found = exclusive.matrix(name)
         reading = found.U.T if name.removesuffix(".weight").endswith(TRANSPOSED) else found.V
         if reading.shape[1] != size:
