@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.parts import output_layer
 from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
-from twin_merging.routing.router import Router
+from twin_merging.routing.mlp import MLPRouter
 
 TASKS = [f"task{number}" for number in range(8)]
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,7 +57,7 @@ def models_of(kind: str, rank: int, features: str = "last", onepass: bool = Fals
     model_type, sizes = SHAPES[kind]
     config = AutoConfig.for_model(model_type, **sizes)
     generator = torch.Generator().manual_seed(1)
-    router = Router(TASKS, config.hidden_size, features=features).eval()
+    router = MLPRouter(TASKS, config.hidden_size, features=features).eval()
     if kind == "decoder":
         plain: Any = AutoModelForCausalLM.from_config(config).eval()
         twin_model = AutoModelForCausalLM.from_config(config).eval()

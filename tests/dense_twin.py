@@ -13,6 +13,7 @@ from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
 from twin_merging.parameters import PROTOCOLS
+from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router
 
 LABELS = {"a": 2, "b": 3, "c": 1}
@@ -172,4 +173,4 @@ def alone(batch: dict[str, Any], row: int) -> dict[str, Any]:
 
 def router_of(size: int, features: Any = "last", temperature: float = 1.0, top_k: int | None = None) -> Router:
     torch.manual_seed(5)
-    return Router(list(LABELS), size, features=features, temperature=temperature, top_k=top_k).eval()
+    return MLPRouter(list(LABELS), size, features=features, temperature=temperature, top_k=top_k).eval()

@@ -43,7 +43,18 @@ methods:
   regmean: {{method: regmean}}
   emr: {{method: emr, protocol: strict}}
   twin: {{method: twin, shared: task-arithmetic, fraction: 0.25}}
-  twin-strict: {{method: twin, shared: task-arithmetic-strict, rank: 3, protocol: strict}}
+  twin-onepass:
+    method: twin
+    shared: task-arithmetic
+    fraction: 0.25
+    onepass: true
+    router: {{features: {{layer: 1}}}}
+  twin-strict:
+    method: twin
+    shared: task-arithmetic-strict
+    rank: 3
+    protocol: strict
+    router: {{kind: mahalanobis}}
 """
 
 

@@ -17,11 +17,12 @@ from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
 from twin_merging.routing.layers import Features, features_name, normal_form, single_layer
+from twin_merging.routing.options import router_settings
 from twin_merging.schemas import check, complete, read_schema, read_yaml
 
 GLUE_REPO = "nyu-mll/glue"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-TABLES = ("-absolute", "-experts", "-router")  # ends of the names of a suite's other tables
+TABLES = ("-absolute", "-experts", "-router", "-routing")  # ends of the names of a suite's other tables
 RESERVED = ("pretrained", "experts", "expert", "features")
 DATA_SOURCES = ("hub", "path", "generate")
 BINARY_METRICS = ("matthews_correlation", "accuracy_f1")
@@ -100,11 +101,9 @@ class Suite:
         return f"{entry['shared']}/{method}" if entry["router"] else entry["shared"]
 
     def router_settings(self, router: str) -> dict[str, Any]:
-        """Training options of the router in folder `router`."""
+        """Kind, features and the kind's own options of the router in folder `router`."""
         own = self.methods[router.split("/")[1]]["router"] if "/" in router else {}
-        settings = {**self.content["router"], **own}
-        settings.pop("shared", None)
-        return settings
+        return router_settings({**self.content["router"], **own})
 
 
 def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
@@ -221,6 +220,7 @@ def _check_methods(content: dict[str, Any], schema: Mapping[str, Any]) -> None:
     for name, entry in methods.items():
         if registry[entry["method"]].kind == "dynamic":
             _check_dynamic(f"methods.{name}", entry, methods, static, schema, content["router"])
+            _check_router(f"methods.{name}.router" if entry["router"] else "router", entry, content)
 
 
 def _method_entry(at: str, entry: Mapping[str, Any], method: Method, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,6 +276,15 @@ def _features(at: str, features: Features) -> Features:
         return normal_form(features)
     except ValueError as error:
         raise ValueError(f"{at}.features: {error}") from None
+
+
+def _check_router(at: str, entry: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    try:
+        settings = router_settings({**content["router"], **(entry["router"] or {})})
+    except ValueError as error:
+        raise ValueError(f"{at}: {error}") from None
+    if settings["kind"] == "neighbours" and settings["neighbours"] > (stored := settings["stored"]):
+        raise ValueError(f"{at}.neighbours: {settings['neighbours']} must be at most stored, {stored} features a task")
 
 
 def _one_of(at: str, name: str, what: str, allowed: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twin_merging.files import read_json, whole_file, write_text
+from twin_merging.files import whole_file, write_text
+from twin_merging.routing.tables import AVERAGE, routed_rows, router_scores
 
 EXPERTS = "experts"
-AVERAGE = "avg"
 
 
 def absolute_scores(scores: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
@@ -40,26 +40,6 @@ def normalised_scores(absolute: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def router_scores(predictions: Mapping[str, Path], metrics: Mapping[str, Path], tasks: Sequence[str]) -> pd.DataFrame:
-    """Of each routed model, in percent: accuracy of the task identified on held-out and on test rows, and the mean
-    weight that test rows give to their own task."""
-    lines: dict[tuple[str, str], dict[Any, float]] = {}
-    for model, path in predictions.items():
-        held_out = read_json(metrics[model])["accuracy"]
-        lines[model, "held-out accuracy"] = {task: 100 * held_out[task] for task in tasks}
-        table = pd.read_parquet(path)
-        weights = np.stack(table["weights"].to_list())
-        own = np.array([list(tasks).index(task) for task in table["task"]])
-        table["right"] = 100.0 * (weights.argmax(1) == own)
-        table["own"] = 100.0 * weights[np.arange(len(own)), own]
-        lines[model, "test accuracy"] = table.groupby("task")["right"].mean().to_dict()
-        lines[model, "test weight of the true task"] = table.groupby("task")["own"].mean().to_dict()
-    found = pd.DataFrame.from_dict(lines, orient="index", columns=list(tasks))
-    found[AVERAGE] = found.mean(axis=1)
-    found.index = pd.MultiIndex.from_tuples(lines, names=["model", "measure"])
-    return found
-
-
 def write_tables(
     title: str,
     scores: Path,
@@ -69,10 +49,10 @@ def write_tables(
     router_metrics: Mapping[str, Path],
     outputs: Mapping[str, Path],
 ) -> None:
-    """Write the normalised table (csv, md), the absolute one, the experts' cross table, and the router's.
+    """Write the normalised table (csv, md), the absolute one, the experts' cross table, and the two of routers.
 
     knowledge: for each model `protocol` and `true_task`, what it was told of the true task of a test row. outputs:
-    paths named normalised, markdown, absolute, experts, router.
+    paths named normalised, markdown, absolute, experts, router, routing.
     """
     lines = pd.read_csv(scores)
     absolute = absolute_scores(lines, tasks)
@@ -84,11 +64,9 @@ def write_tables(
     _write_csv(_with_knowledge(normalised, knowledge), outputs["normalised"])
     _write_csv(_with_knowledge(own, knowledge), outputs["absolute"])
     _write_csv(cross.rename_axis("expert").reset_index(), outputs["experts"])
-    routed = router_scores(predictions, router_metrics, tasks) if predictions else None
-    _write_csv(
-        pd.DataFrame(columns=["model", "measure", *tasks, AVERAGE]) if routed is None else routed.reset_index(),
-        outputs["router"],
-    )
+    routed = router_scores(predictions, router_metrics, tasks)
+    _write_csv(routed, outputs["router"])
+    _write_csv(routed_rows(predictions, router_metrics, tasks), outputs["routing"])
     rows = lines.drop_duplicates("task").set_index("task")["rows"]
     write_text(outputs["markdown"], _markdown(title, normalised, own, routed, knowledge, rows))
 
@@ -109,7 +87,7 @@ def _markdown(
     title: str,
     normalised: pd.DataFrame,
     absolute: pd.DataFrame,
-    routed: pd.DataFrame | None,
+    routed: pd.DataFrame,
     knowledge: Mapping[str, Mapping[str, str]],
     rows: pd.Series,
 ) -> str:
@@ -130,8 +108,11 @@ def _markdown(
         "Absolute scores of the same models, in percent (correlations x 100):",
         markdown_table(_with_knowledge(absolute, knowledge)[["model", *absolute.columns]]),
     ]
-    if routed is not None:
-        parts += ["Routing, in percent:", markdown_table(routed.reset_index())]
+    if len(routed):
+        parts += [
+            "Routing, in percent (the calibration error's `avg` is that of all rows together):",
+            markdown_table(routed),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

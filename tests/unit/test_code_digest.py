@@ -16,8 +16,12 @@ SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES = {
     "task_vectors.py": {"task_vectors", "merge", "compress"},
     "compression.py": {"compress"},
-    "exclusives.py": {"compress", "assemble"},
+    "exclusives.py": {"compress", "route", "assemble"},
     "routing/training.py": {"route"},
+    "routing/fitting.py": {"route"},
+    "routing/held_out.py": {"route"},
+    "routing/projection.py": {"route", "assemble", "predict"},
+    "routing/calibration.py": {"route", "tabulate"},
     "routing/features.py": {"route_features", "predict"},
     "routing/router.py": {"route", "assemble", "predict"},
     "metrics/functions.py": {"finetune", "score"},

@@ -16,6 +16,8 @@ from twin_merging.routing.features import extract_features, mean_of_tokens
 from twin_merging.routing.training import train_router
 
 SETTINGS = {
+    "kind": "mlp",
+    "hidden_size": None,
     "features": "last",
     "epochs": 20,
     "batch_size": 16,

@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.suites import Suite, load_suite
+from twin_merging.routing.options import OPTIONS, layer_that_reads, router_settings
+from twin_merging.schemas import read_yaml
+from twin_merging.suites import TABLES, Suite, load_suite
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 SUITE = """
@@ -109,6 +111,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("tasks.two.expert.finetune: key 'epochs' is missing", "epochs, learning_rate"),
     ),
     "missing method": ({"methods/sum/method": REMOVED}, ("methods.sum: key 'method' is missing",)),
+    "an option of no kind of router": ({"router/neighbors": 3}, ("router: unknown key 'neighbors' (did you mean",)),
     # types and ranges
     "text for a number": ({"tasks/one/labels": "2"}, ("tasks.one.labels: '2' is not a whole number", "without quotes")),
     "an exponent without a point": (
@@ -169,6 +172,24 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"base": {"generate": {"heads": 3}}},
         ("base.generate.hidden_size: 128 must be a multiple of heads, 3",),
     ),
+    # routers
+    "unknown kind of router": (
+        {"router/kind": "mahalonobis"},
+        ("router.kind: unknown value 'mahalonobis' (did you mean 'mahalanobis'?)", "mlp, neighbours, projection"),
+    ),
+    "a projection of the last layer": (
+        {"router/kind": "projection"},
+        ("router: kind projection needs features: embedding or {layer: k}", "not 'last'"),
+    ),
+    "a method's projection of the last layer": (
+        {"methods/twin/router": {"kind": "projection"}},
+        ("methods.twin.router: kind projection needs features: embedding or {layer: k}", "not 'last'"),
+    ),
+    "more neighbours than are stored of a task": (
+        {"methods/twin/router": {"kind": "neighbours", "neighbours": 11}, "router/stored": 9},
+        ("methods.twin.router.neighbours: 11 must be at most stored, 9 features a task",),
+    ),
+    "a width of 0": ({"router/hidden_size": 0}, ("router.hidden_size: 0 must be at least 1",)),
     # sources
     "no source": ({"base": {}}, ("base: give exactly one of hub, path, package, generate (here: none)",)),
     "two sources": (
@@ -280,7 +301,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             load_suite(tmp_path / f"{name}.yaml", SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["My-Suite", "my_suite", "mine-absolute", "mine-experts", "mine-router"])
+@pytest.mark.parametrize("name", ["My-Suite", "my_suite", *(f"mine{end}" for end in TABLES)])
 def test_a_suite_whose_name_cannot_be_a_tables_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.yaml").write_text(SUITE)
     with pytest.raises(UserError, match=f"{name}.yaml: "):
@@ -334,6 +355,7 @@ def test_the_order_of_tasks_and_methods_is_kept(tmp_path: Path) -> None:
         {"tasks/two/expert/finetune/warmup": 0.06, "tasks/two/expert/finetune/batch_size": 32},
         {"tasks/one/labels": 2.0},
         {"router/epochs": 50, "router/learning_rate": 5.0e-4, "router/features": "last"},
+        {"router/kind": "mlp", "router/hidden_size": None, "router/stored": 100, "router/rank": 8},
         {"methods/sum/protocol": "reference"},
         {"methods/sum-strict/scaling": 0.3},
         {"methods/mean/weights": None},
@@ -445,3 +467,36 @@ def test_a_router_is_shared_by_all_methods_that_name_no_options_of_their_own(tmp
     assert suite.router_settings("sum")["epochs"] == 50
     assert suite.router_settings("sum/own") == {**suite.router_settings("sum"), "epochs": 7}
     assert suite.router_settings("sum/own")["dropout"] == 0.2
+
+
+def test_a_router_depends_on_the_options_of_its_own_kind_alone(tmp_path: Path) -> None:
+    near = {"method": "twin", "rank": 3, "router": {"kind": "neighbours", "neighbours": 3}}
+    edits = {"methods/near": near, "methods/far": {**near, "router": {"kind": "mahalanobis"}}, "router/stored": 50}
+    suite = load(tmp_path, edited(edits))
+    mlp = ["kind", "features", "hidden_size", "epochs", "batch_size", "learning_rate", "weight_decay", "dropout"]
+    assert list(suite.router_settings("sum")) == mlp
+    assert suite.router_settings("sum/near") == {
+        "kind": "neighbours",
+        "features": "last",
+        "neighbours": 3,
+        "stored": 50,
+    }
+    assert suite.router_settings("sum/far") == {"kind": "mahalanobis", "features": "last"}
+
+
+def test_every_option_of_the_schema_belongs_to_a_kind_of_router() -> None:
+    rules = read_yaml(SCHEMA)["properties"]["router"]["properties"]
+    assert list(OPTIONS) == rules["kind"]["enum"]
+    assert {"shared", "kind", "features", *(key for keys in OPTIONS.values() for key in keys)} == set(rules)
+
+
+@pytest.mark.parametrize(("features", "layer"), [("embedding", 0), ({"layer": 0}, 0), ({"layer": 7}, 7)])
+def test_a_projection_reads_the_matrices_of_the_layer_that_the_features_enter(features: Any, layer: int) -> None:
+    section = {"kind": "projection", "features": features, "rank": 4, "dropout": 0.5}
+    assert router_settings(section) == {"kind": "projection", "features": features, "rank": 4, "layer": layer}
+
+
+@pytest.mark.parametrize("features", ["last", {"layers": [1, 2]}])
+def test_features_of_the_last_or_of_several_layers_enter_no_one_layer(features: Any) -> None:
+    with pytest.raises(ValueError, match="kind projection needs features: embedding or"):
+        layer_that_reads(features)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import evaluate
+import numpy as np
 import pandas as pd
 import pytest
 
 from twin_merging.files import write_json
 from twin_merging.metrics.functions import score
+from twin_merging.routing.calibration import expected_calibration_error
+from twin_merging.routing.tables import routed_rows, router_scores
 from twin_merging.scoring import MODULE, score_predictions
 from twin_merging.tables import absolute_scores, normalised_scores, write_tables
 
@@ -102,13 +105,14 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
     }
     protocols = {"pretrained": "none", "twin": "strict", "expert-a": "none", "expert-b": "none"}
     score_predictions(files, dict.fromkeys(TASKS, "accuracy"), protocols, tmp_path / "scores.csv")
-    write_json(tmp_path / "metrics.json", {"accuracy": {"a": 1.0, "b": 0.5}})
+    confusion = {"a": {"a": 4, "b": 0}, "b": {"a": 1, "b": 1}}
+    write_json(tmp_path / "metrics.json", {"accuracy": {"a": 1.0, "b": 0.5}, "confusion": confusion})
     knowledge = {
         "pretrained": {"protocol": "none", "true_task": "head"},
         "twin": {"protocol": "strict", "true_task": "nothing"},
         "experts": {"protocol": "none", "true_task": "everything"},
     }
-    names = ("normalised", "absolute", "experts", "router", "markdown")
+    names = ("normalised", "absolute", "experts", "router", "routing", "markdown")
     outputs = {name: tmp_path / f"{name}.out" for name in names}
     write_tables(
         "Two tasks",
@@ -132,7 +136,43 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
     assert router.loc["held-out accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
     assert router.loc["test accuracy", ["a", "b", "avg"]].tolist() == [100, 50, 75]
     assert router.loc["test weight of the true task", "a"] == pytest.approx(85)
+    # Confidences 0.9, 0.8 (right), 0.6 (wrong), 0.9 (right): the two of 0.9 share a bin.
+    errors = router.loc["test calibration error", ["a", "b", "avg"]].tolist()
+    assert errors == pytest.approx([(10 + 20) / 2, (60 + 10) / 2, (20 + 20 + 60) / 4])
+    routing: Any = pd.read_csv(outputs["routing"])
+    assert list(routing.columns) == ["model", "rows", "task", "a", "b"]
+    assert routing.to_numpy().tolist() == [
+        ["twin", "held-out", "a", 4, 0],
+        ["twin", "held-out", "b", 1, 1],
+        ["twin", "test", "a", 2, 0],
+        ["twin", "test", "b", 1, 1],
+    ]
     text = outputs["markdown"].read_text()
+    assert "| twin  | test calibration error       |  15.00 | 35.00 | 25.00 |" in text
     assert "| twin       | strict   | nothing    | 100.00 |  50.00 |  75.00 |" in text
     assert "2 rows a task" in text
     assert not math.isnan(normalised["avg"].sum())
+
+
+def test_tables_of_a_suite_without_routers_are_headers_alone() -> None:
+    assert list(router_scores({}, {}, TASKS).columns) == ["model", "measure", "a", "b", "avg"]
+    assert list(routed_rows({}, {}, TASKS).columns) == ["model", "rows", "task", "a", "b"]
+    assert len(router_scores({}, {}, TASKS)) == len(routed_rows({}, {}, TASKS)) == 0
+
+
+CALIBRATION_CASES = {
+    "always sure and right": ([[1.0, 0.0], [0.0, 1.0]], [0, 1], 0.0),
+    "always sure and wrong": ([[1.0, 0.0], [1.0, 0.0]], [1, 1], 1.0),
+    "sure half of the time right": ([[1.0, 0.0], [1.0, 0.0]], [0, 1], 0.5),
+    "over- and underconfident in two bins": ([[0.9, 0.1], [0.6, 0.4]], [1, 0], (0.9 + 0.4) / 2),
+    "over- and underconfident in one bin": ([[0.61, 0.39], [0.65, 0.35]], [1, 0], (0.61 - 0.35) / 2),
+    "equal weights are the first task's": ([[0.5, 0.5], [0.5, 0.5]], [0, 1], 0.0),
+}
+
+
+@pytest.mark.parametrize("case", CALIBRATION_CASES)
+def test_the_expected_calibration_error_equals_hand_computed_values(case: str) -> None:
+    weights, true, wanted = CALIBRATION_CASES[case]
+    for dtype in (np.float64, np.float32):
+        found = expected_calibration_error(np.array(weights, dtype=dtype), np.array(true))
+        assert found == pytest.approx(wanted, abs=1e-6)

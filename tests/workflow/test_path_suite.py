@@ -14,8 +14,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging import TwinModel, merge
-from twin_merging.checkpoints import WEIGHTS, open_directory
-from twin_merging.files import sha256
+from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
+from twin_merging.files import read_json, sha256
+from twin_merging.routing.router import Router
 
 pytestmark = pytest.mark.workflow
 
@@ -62,7 +63,7 @@ def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path
     told = table.set_index("model")["true_task"]
     assert (told["twin"], told["twin-strict"], told["pretrained"]) == ("head+bias", "nothing", "head")
     assert (told["regmean"], told["emr"]) == ("head+bias", "head+masks")
-    for name in ("absolute", "experts", "router"):
+    for name in ("absolute", "experts", "router", "routing"):
         assert (folder / f"results/tables/mine-{name}.csv").is_file()
 
 
@@ -74,6 +75,24 @@ def test_normalised_scores_follow_from_the_absolute_ones(folder: Path) -> None:
         assert absolute.loc["experts", task] == cross.loc[task, task]
         wanted = 100 * absolute[task] / cross.loc[task, task]
         pd.testing.assert_series_equal(normalised[task], wanted, atol=1e-3, check_names=False)
+
+
+def test_every_row_is_counted_by_the_task_that_it_is_routed_to(folder: Path) -> None:
+    routing: Any = pd.read_csv(folder / "results/tables/mine-routing.csv")
+    assert routing["model"].unique().tolist() == ["twin", "twin-strict"]
+    assert routing.groupby("rows")[list(TASKS)].sum().sum(axis=1).to_dict() == {"held-out": 80, "test": 120}
+
+
+def test_a_methods_own_kind_of_router_weighs_its_rows(folder: Path) -> None:
+    config = read_json(folder / "results/mine/models/twin-strict/router/config.json")
+    assert config["kind"] == "mahalanobis"
+    features = Checkpoint(folder / "results/mine/router/task-arithmetic-strict/features.safetensors")
+    loaded = Router.load(folder / "results/mine/models/twin-strict/router")
+    held_out = torch.cat([loaded.weights(features[f"{task}/validation"]).argmax(-1) for task in TASKS])
+    metrics = read_json(folder / "results/mine/router/task-arithmetic-strict/twin-strict/metrics.json")
+    assert torch.bincount(held_out, minlength=2).tolist() == [
+        sum(metrics["confusion"][true][routed] for true in TASKS) for routed in TASKS
+    ]
 
 
 @pytest.mark.parametrize("protocol", ["reference", "strict"])

@@ -21,7 +21,7 @@ ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 wildcard_constraints:
-    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)",
+    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)(?<!-routing)",
     task=NAME,
     method=NAME,
     model=NAME,

@@ -54,6 +54,13 @@ def router_features(wildcards):
     return f"results/{wildcards.suite}/router/{wildcards.router.split('/')[0]}/features/{name}.safetensors"
 
 
+def projected_exclusives(wildcards):
+    """Exclusive files of all tasks for a router of kind projection, which reads them; none for the other kinds."""
+    suite, shared = suite_of(wildcards), wildcards.router.split("/")[0]
+    projects = suite.router_settings(wildcards.router)["kind"] == "projection"
+    return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks if projects]
+
+
 def shared_model(wildcards):
     shared = suite_of(wildcards).methods[wildcards.method]["shared"]
     names = (*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private")

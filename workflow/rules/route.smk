@@ -1,4 +1,4 @@
-# Stage route: features of the shared expert, and the router trained on them.
+# Stage route: features of the shared expert, and the router made from them.
 
 
 rule route_features:
@@ -28,6 +28,7 @@ rule route_features:
 rule route:
     input:
         features=router_features,
+        exclusives=projected_exclusives,
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",

@@ -12,6 +12,7 @@ rule tabulate:
         absolute="results/tables/{suite}-absolute.csv",
         experts="results/tables/{suite}-experts.csv",
         router="results/tables/{suite}-router.csv",
+        routing="results/tables/{suite}-routing.csv",
     log:
         "results/{suite}/logs/tabulate.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""Rule route: training the router."""
+"""Rule route: making the router."""
 
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ def main(job: Any) -> None:
         settings["seed"],
         Path(job.output.router),
         Path(job.output.metrics),
+        dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)) if job.input.exclusives else None,
     )
 
 

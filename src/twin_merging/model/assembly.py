@@ -17,8 +17,9 @@ from twin_merging.files import copy_file, read_json, sha256, whole_directory, wr
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
 from twin_merging.parameters import Protocol
+from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import single_layer
-from twin_merging.routing.router import Router, load_router_tensors
+from twin_merging.routing.router import Router
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,4 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
 
 
 def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
-    stored = Checkpoint(state)
-    size = stored.shape("fc1.weight")[1]
-    router = Router(tasks, size, settings["dropout"], settings["features"], entry["temperature"], entry["top_k"])
-    return load_router_tensors(router, dict(stored))
+    return build_router(settings, tasks, Checkpoint(state), entry["temperature"], entry["top_k"])

@@ -1,86 +1,129 @@
-"""The router: an MLP from a feature to one weight a task (paper, section 3.3; sizes of the paper's code)."""
+"""The router: from a feature to one weight a task (arXiv 2406.15479, section 3.3). Its kinds lie beside this file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from twin_merging.checkpoints import Checkpoint, save_tensors
+from twin_merging.errors import UserError
 from twin_merging.files import read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+COUNTER = "num_batches_tracked"  # batch normalisation's, which routing does not read
 
 
 class Router(nn.Module):
-    """d -> 2d -> 2d -> T with batch normalisation, LeakyReLU and dropout.
+    """What every kind has: `tasks`, the names of its outputs; `size`, the feature's width d; what `features` it reads;
+    and the `temperature` and `top_k` that turn logits into weights. Its numbers are fp32 and stay so."""
 
-    `tasks` names the outputs. `weights` turns logits into mixing weights with `temperature` and `top_k`.
-    """
+    kind: ClassVar[str]
 
     def __init__(
-        self,
-        tasks: list[str],
-        size: int,
-        dropout: float = 0.5,
-        features: str = "last",
-        temperature: float = 1.0,
-        top_k: int | None = None,
+        self, tasks: list[str], size: int, features: Any = "last", temperature: float = 1.0, top_k: int | None = None
     ):
         super().__init__()
         self.tasks, self.size, self.features = list(tasks), size, features
         self.temperature, self.top_k = temperature, top_k
-        self.fc1 = nn.Linear(size, 2 * size)
-        self.bn1 = nn.BatchNorm1d(2 * size)
-        self.fc3 = nn.Linear(2 * size, 2 * size)
-        self.bn3 = nn.BatchNorm1d(2 * size)
-        self.fc4 = nn.Linear(2 * size, len(tasks))
-        self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def shaped_as(cls, state: Mapping[str, torch.Tensor], tasks: list[str], settings: Mapping[str, Any]) -> Self:
+        """A router of this kind with tensors of the shapes that `state` has, not yet with its numbers."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """What config.json says beside the attributes of every kind."""
+        return {}
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (batch, d) to logits (batch, T)."""
-        hidden = self.dropout(nn.functional.leaky_relu(self.bn1(self.fc1(features))))
-        hidden = self.dropout(nn.functional.leaky_relu(self.bn3(self.fc3(hidden))))
-        return self.fc4(hidden)
+        """Features (batch, d), fp32, to logits (batch, T), which may be -inf."""
+        raise NotImplementedError
 
     def weights(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (batch, d) to mixing weights (batch, T) that sum to 1; under top_k all but k of them are 0."""
-        weights = (self(features) / self.temperature).softmax(-1)
-        return keep_largest(weights, self.top_k)
+        """Features (batch, d) of any dtype to mixing weights (batch, T), fp32: softmax(logits / temperature). They sum
+        to 1; a logit of -inf is a weight of 0; under top_k all but k of them are 0."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self(features.float())
+            logits = logits - logits.amax(-1, keepdim=True)  # no quotient by a small temperature overflows upwards
+            return keep_largest((logits / self.temperature).softmax(-1), self.top_k)
 
     def save(self, directory: Path) -> None:
-        """Write config.json and model.safetensors; BatchNorm's integer counter is left out."""
+        """Write config.json and model.safetensors."""
         config: dict[str, Any] = {
-            "architecture": "mlp",
+            "kind": self.kind,
             "tasks": self.tasks,
             "size": self.size,
             "features": self.features,
             "temperature": self.temperature,
             "top_k": self.top_k,
+            **self.options(),
         }
         save_tensors(Path(directory) / WEIGHTS, router_tensors(self))
         write_json(Path(directory) / CONFIG, config)
 
-    @classmethod
-    def load(cls, directory: Path) -> Router:
+    @staticmethod
+    def load(directory: Path) -> Router:
+        """Read a router of any kind. Raises UserError, naming the file, when its tensors do not fit."""
+        from twin_merging.routing.kinds import build_router
+
         config = read_json(Path(directory) / CONFIG)
-        router = cls(**{key: value for key, value in config.items() if key != "architecture"})
-        return load_router_tensors(router, Checkpoint(Path(directory) / WEIGHTS)).eval()
+        state = Checkpoint(Path(directory) / WEIGHTS)
+        return build_router(config, config["tasks"], state, config["temperature"], config["top_k"])
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """Move to another device, but keep the dtype, whatever the model around it is cast to."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            found = fn(tensor)
+            return found if found.dtype == tensor.dtype else tensor.to(found.device)
+
+        return super()._apply(moved, recurse)
 
 
 def router_tensors(router: Router) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in router.state_dict().items() if tensor.is_floating_point()}
+    """All that a router's file holds."""
+    return {name: tensor for name, tensor in router.state_dict().items() if not name.endswith(COUNTER)}
 
 
-def load_router_tensors(router: Router, tensors: Mapping[str, torch.Tensor]) -> Router:
-    """Load every floating-point tensor of the router. Raises RuntimeError, naming them, when some do not fit."""
-    counters = {name: tensor for name, tensor in router.state_dict().items() if not tensor.is_floating_point()}
-    router.load_state_dict({**counters, **tensors})
-    return router
+def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | None = None) -> tuple[int, ...]:
+    """Shape of a tensor of a router's file. Raises UserError when it is missing, or has not so many dimensions."""
+    if name not in state:
+        raise UserError(f"{_place(state)}: tensor '{name}' is missing; make the router again")
+    shape = state.shape(name) if isinstance(state, Checkpoint) else tuple(state[name].shape)
+    if dimensions not in (None, len(shape)):
+        raise UserError(
+            f"{_place(state)}: tensor '{name}' has shape {shape}, not {dimensions} dimensions; make the router again"
+        )
+    return shape
+
+
+def load_router_tensors(router: Router, state: Mapping[str, torch.Tensor]) -> None:
+    """Fill a router. Raises UserError with the first tensor that is missing, not its own, of another shape, or that
+    holds NaN or infinity."""
+    wanted = router_tensors(router)
+    for name in state:
+        if name not in wanted and not name.endswith(COUNTER):
+            raise UserError(
+                f"{_place(state)}: tensor '{name}' is not one of a {router.kind} router ({', '.join(wanted)}); "
+                "make the router again"
+            )
+    for name, tensor in wanted.items():
+        shape, expected = shape_in(state, name), tuple(tensor.shape)
+        if shape != expected:
+            raise UserError(
+                f"{_place(state)}: tensor '{name}' has shape {shape}, but a {router.kind} router of "
+                f"{len(router.tasks)} tasks needs {expected}; make the router again"
+            )
+        value = state[name]
+        if not value.isfinite().all():
+            raise UserError(f"{_place(state)}: tensor '{name}' holds NaN or infinity; make the router again")
+        with torch.no_grad():
+            tensor.copy_(value)
 
 
 def keep_largest(weights: torch.Tensor, top_k: int | None) -> torch.Tensor:
@@ -90,3 +133,7 @@ def keep_largest(weights: torch.Tensor, top_k: int | None) -> torch.Tensor:
     order = weights.argsort(dim=-1, descending=True, stable=True)[..., :top_k]
     kept = torch.zeros_like(weights).scatter(-1, order, weights.gather(-1, order))
     return kept / kept.sum(-1, keepdim=True)
+
+
+def _place(state: Mapping[str, torch.Tensor]) -> str:
+    return str(state.paths[0]) if isinstance(state, Checkpoint) else "the router"

@@ -1,4 +1,4 @@
-"""Training the router on cached features, and choosing its epoch on held-out rows."""
+"""Stage route: one router of any kind, from cached features; the training of the kind that is trained."""
 
 from __future__ import annotations
 
@@ -12,25 +12,71 @@ from torch import nn
 
 from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.files import write_json
+from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
+from twin_merging.routing.held_out import held_out_metrics
+from twin_merging.routing.kinds import build_router
+from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router, router_tensors
 
 log = logging.getLogger(__name__)
 
+Rows = tuple[torch.Tensor, torch.Tensor]
+
 
 def train_router(
-    features: Path, tasks: list[str], settings: Mapping[str, Any], seed: int, output: Path, metrics: Path
+    features: Path,
+    tasks: list[str],
+    settings: Mapping[str, Any],
+    seed: int,
+    output: Path,
+    metrics: Path,
+    exclusives: Mapping[str, Path] | None = None,
 ) -> None:
-    """Train on `<task>/train` features, choose the epoch on `<task>/validation`, write the state and its metrics.
+    """Make a router from `<task>/train` and `<task>/validation` features, write its state and its metrics.
 
-    settings: epochs, batch_size, learning_rate, weight_decay, dropout, features. AdamW with linear decay to 0. The
-    kept epoch has the highest mean over tasks of held-out accuracy, the lowest loss among equals. Test rows are
+    settings: kind, features and the kind's options. exclusives: a file a task, in their order, for kind projection.
+    Validation rows choose the mlp's epoch and the projection's scale, and are what the metrics are of. Test rows are
     never read.
     """
-    x, y = _rows(features, tasks, "train")
-    held_x, held_y = _rows(features, tasks, "validation")
+    train, held_out = _rows(features, tasks, "train"), _rows(features, tasks, "validation")
+    state, details = _fit(train, held_out, tasks, settings, seed, exclusives or {})
+    measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
+    log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
+    save_tensors(output, state)
+    write_json(metrics, {"kind": settings["kind"], "features": settings["features"], **details, **measured})
+
+
+def _fit(
+    train: Rows,
+    held_out: Rows,
+    tasks: list[str],
+    settings: Mapping[str, Any],
+    seed: int,
+    exclusives: Mapping[str, Path],
+) -> Fitted:
+    match settings["kind"]:
+        case "mlp":
+            return train_mlp(train, held_out, tasks, settings, seed)
+        case "mahalanobis":
+            return fit_mahalanobis(*train, len(tasks))
+        case "neighbours":
+            return fit_neighbours(*train, len(tasks), settings["stored"])
+        case "projection":
+            ordered = {task: exclusives[task] for task in tasks}
+            return fit_projection(*held_out, ordered, settings["layer"], settings["rank"])
+        case kind:
+            raise ValueError(f"unknown kind of router {kind!r}")
+
+
+def train_mlp(train: Rows, held_out: Rows, tasks: list[str], settings: Mapping[str, Any], seed: int) -> Fitted:
+    """AdamW with linear decay to 0; settings: epochs, batch_size, learning_rate, weight_decay, dropout, hidden_size.
+
+    The kept epoch has the highest mean over tasks of held-out accuracy, the lowest loss among equals.
+    """
+    x, y = train
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    router = Router(tasks, x.shape[1], settings["dropout"], settings["features"])
+    router = MLPRouter(tasks, x.shape[1], settings["hidden_size"], settings["dropout"])
     optimiser = torch.optim.AdamW(
         router.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
     )
@@ -49,44 +95,25 @@ def train_router(
             nn.functional.cross_entropy(router(x[rows]), y[rows]).backward()
             optimiser.step()
             schedule.step()
-        accuracy, loss = _held_out(router, held_x, held_y, len(tasks))
+        accuracy, loss = _accuracy_and_loss(router, *held_out)
         log.info("epoch %d: held-out accuracy %.4f, loss %.4f", epoch, accuracy, loss)
         if (accuracy, -loss) > best:
             best, chosen = (accuracy, -loss), epoch
             state = {name: tensor.clone() for name, tensor in router_tensors(router).items()}
-    router.load_state_dict(state, strict=False)
-    save_tensors(output, state)
-    write_json(metrics, {"epoch": chosen, "train_rows": len(x), **held_out_metrics(router, held_x, held_y, tasks)})
+    return state, {"epoch": chosen, "train_rows": len(x)}
 
 
-def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor, tasks: list[str]) -> dict[str, Any]:
-    """Accuracy of the task identified, for each task and their mean, and the confusion counts (true by routed)."""
-    router.eval()
-    with torch.inference_mode():
-        routed = router(x).argmax(-1)
-    confusion = torch.zeros(len(tasks), len(tasks), dtype=torch.int64)
-    confusion.index_put_((y, routed), torch.ones_like(y), accumulate=True)
-    shares = confusion.diagonal() / confusion.sum(1)
-    return {
-        "held_out_rows": len(x),
-        "held_out_accuracy": float(shares.mean()),
-        "accuracy": {task: float(share) for task, share in zip(tasks, shares, strict=True)},
-        "confusion": {
-            task: dict(zip(tasks, row.tolist(), strict=True)) for task, row in zip(tasks, confusion, strict=True)
-        },
-    }
-
-
-def _held_out(router: Router, x: torch.Tensor, y: torch.Tensor, tasks: int) -> tuple[float, float]:
+def _accuracy_and_loss(router: Router, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     router.eval()
     with torch.inference_mode():
         logits = router(x)
         right = (logits.argmax(-1) == y).double()
-        share = torch.stack([right[y == task].mean() for task in range(tasks)]).mean()
+        share = torch.stack([right[y == task].mean() for task in range(len(router.tasks))]).mean()
         return float(share), float(nn.functional.cross_entropy(logits, y))
 
 
-def _rows(features: Path, tasks: list[str], split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _rows(features: Path, tasks: list[str], split: str) -> Rows:
+    """Features (n, d) of all tasks, and the index (n,) of each row's task."""
     stored = Checkpoint(features)
     parts = [stored[f"{task}/{split}"] for task in tasks]
     labels = [torch.full((len(part),), index) for index, part in enumerate(parts)]

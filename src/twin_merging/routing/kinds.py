@@ -1,0 +1,39 @@
+"""Every kind of router by its name, and a router from what is stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from twin_merging.errors import UserError, unknown
+from twin_merging.routing.mahalanobis import MahalanobisRouter
+from twin_merging.routing.mlp import MLPRouter
+from twin_merging.routing.neighbours import NeighboursRouter
+from twin_merging.routing.projection import ProjectionRouter
+from twin_merging.routing.router import Router, load_router_tensors
+
+KINDS: dict[str, type[Router]] = {
+    kind.kind: kind for kind in (MLPRouter, MahalanobisRouter, NeighboursRouter, ProjectionRouter)
+}
+
+
+def build_router(
+    settings: Mapping[str, Any],
+    tasks: list[str],
+    state: Mapping[str, torch.Tensor],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+) -> Router:
+    """A router in eval mode from its settings (kind, features and the kind's options) and its stored tensors.
+
+    Raises UserError, naming the tensor, when they do not fit the kind or the tasks.
+    """
+    kind = settings.get("kind", "none")
+    if kind not in KINDS:
+        raise UserError(f"the router's configuration: {unknown('kind', kind, KINDS)}; assemble the model again")
+    router = KINDS[kind].shaped_as(state, tasks, settings)
+    load_router_tensors(router, state)
+    router.features, router.temperature, router.top_k = settings["features"], temperature, top_k
+    return router.eval()

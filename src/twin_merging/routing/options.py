@@ -1,0 +1,36 @@
+"""Kinds of routers and the options of each, for suites: nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_merging.routing.layers import Features, normal_form, single_layer
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "mlp": ("hidden_size", "epochs", "batch_size", "learning_rate", "weight_decay", "dropout"),
+    "mahalanobis": (),
+    "neighbours": ("neighbours", "stored"),
+    "projection": ("rank",),
+}
+
+
+def router_settings(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What a router of a suite's completed `router` section depends on: kind, features, the kind's own options, and
+    for a projection the `layer` whose matrices it reads. Raises ValueError where these do not fit."""
+    kind = section["kind"]
+    settings = {key: section[key] for key in ("kind", "features", *OPTIONS[kind])}
+    if kind == "projection":
+        settings["layer"] = layer_that_reads(section["features"])
+    return settings
+
+
+def layer_that_reads(features: Features) -> int:
+    """The layer that a single hidden state enters: layer 0 for `embedding`, layer k for `{layer: k}`."""
+    layer = single_layer(features)
+    if layer is None:
+        raise ValueError(
+            "kind projection needs features: embedding or {layer: k}, a state that one layer reads, not "
+            f"{normal_form(features)!r}"
+        )
+    return layer
