@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from twin_merging.files import read_json, write_text
-from twin_merging.tables import AVERAGE, absolute_scores, expert_scores, markdown_table, normalised_scores
+from twin_merging.normalisation import AVERAGE, absolute_scores, expert_scores, markdown_table, normalised_scores
 
 LOAD = """```python
 from transformers import AutoTokenizer

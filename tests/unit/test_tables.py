@@ -13,10 +13,11 @@ import pytest
 
 from twin_merging.files import write_json
 from twin_merging.metrics.functions import score
+from twin_merging.normalisation import absolute_scores, normalised_scores
 from twin_merging.routing.calibration import expected_calibration_error
 from twin_merging.routing.tables import routed_rows, router_scores
 from twin_merging.scoring import MODULE, score_predictions
-from twin_merging.tables import absolute_scores, normalised_scores, write_tables
+from twin_merging.tables import write_tables
 
 TASKS = ["a", "b"]
 VALUES = {

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from twin_merging.files import read_json
+from twin_merging.normalisation import AVERAGE
 from twin_merging.routing.calibration import expected_calibration_error
-
-AVERAGE = "avg"
 
 
 def read_weights(path: Path, tasks: Sequence[str]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
