@@ -48,7 +48,7 @@ methods:
     shared: task-arithmetic
     fraction: 0.25
     onepass: true
-    router: {{features: {{layer: 1}}}}
+    router: {{kind: projection, features: {{layer: 1}}}}
   twin-strict:
     method: twin
     shared: task-arithmetic-strict

@@ -134,7 +134,7 @@ def _sentence(error: Any, at: str) -> str:
         case "type":
             return f"{prefix}{_wrong_type(value, [rule] if isinstance(rule, str) else rule)}"
         case "anyOf":
-            inner = [part for part in error.context if part.path]
+            inner = [part for part in error.context if part.path or part.validator != "type"]
             kinds = [kind.get("type", "value") for kind in rule]
             return _sentence(inner[0], at) if inner else f"{prefix}{_wrong_type(value, kinds)}"
         case _:

@@ -232,6 +232,18 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"methods/twin/rank": 2},
         ("methods.twin: give exactly one of rank, fraction, energy (here: rank, fraction)",),
     ),
+    "one pass and the last layer": (
+        {"methods/twin/onepass": True},
+        ("methods.twin.onepass: the router reads last", "{features: embedding}, or one layer"),
+    ),
+    "two ways to name layers": (
+        {"router/features": {"layer": 1, "layers": [1]}},
+        ("router.features: give exactly one of layer, layers",),
+    ),
+    "features that are none": (
+        {"router/features": "first"},
+        ("router.features: unknown value 'first'", "last, embedding"),
+    ),
     "no shared expert": ({"router": {}}, ("methods.twin: key 'shared' is missing", "allowed: ", "sum-strict")),
     "unknown shared expert": (
         {"methods/twin/shared": "sun"},

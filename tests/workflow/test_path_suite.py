@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -21,6 +22,7 @@ from twin_merging.routing.router import Router
 pytestmark = pytest.mark.workflow
 
 TABLE = "results/tables/mine.csv"
+CARDS = [f"results/mine/models/{name}/README.md" for name in ("twin-onepass", "task-arithmetic")]
 TASKS = ("one", "two")
 ROWS = {"one": ("w1 w2 w3 w4",), "two": ("w5 w6", "w7 w8 w9")}
 
@@ -29,7 +31,7 @@ ROWS = {"one": ("w1 w2 w3 w4",), "two": ("w5 w6", "w7 w8 w9")}
 def folder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder in which the tiny suite has run."""
     folder = make_working_folder(tmp_path_factory.mktemp("run"))
-    run = snakemake(folder, "--config", f"suites={tiny}/suites", "--", TABLE)
+    run = snakemake(folder, "--config", f"suites={tiny}/suites", "--", TABLE, *CARDS)
     assert run.returncode == 0, run.stderr
     return folder
 
@@ -58,7 +60,7 @@ def test_the_table_has_a_row_a_model_a_column_a_task_and_an_average(folder: Path
     table: Any = pd.read_csv(folder / TABLE)
     assert list(table.columns) == ["model", "protocol", "true_task", "one", "two", "avg"]
     methods = ["weight-average", "task-arithmetic", "task-arithmetic-strict", "dare-ties", "regmean", "emr"]
-    assert table["model"].tolist() == ["pretrained", *methods, "twin", "twin-strict", "experts"]
+    assert table["model"].tolist() == ["pretrained", *methods, "twin", "twin-onepass", "twin-strict", "experts"]
     assert table.set_index("model").loc["experts", ["one", "two", "avg"]].tolist() == [100, 100, 100]
     told = table.set_index("model")["true_task"]
     assert (told["twin"], told["twin-strict"], told["pretrained"]) == ("head+bias", "nothing", "head")
@@ -79,14 +81,14 @@ def test_normalised_scores_follow_from_the_absolute_ones(folder: Path) -> None:
 
 def test_every_row_is_counted_by_the_task_that_it_is_routed_to(folder: Path) -> None:
     routing: Any = pd.read_csv(folder / "results/tables/mine-routing.csv")
-    assert routing["model"].unique().tolist() == ["twin", "twin-strict"]
-    assert routing.groupby("rows")[list(TASKS)].sum().sum(axis=1).to_dict() == {"held-out": 80, "test": 120}
+    assert routing["model"].unique().tolist() == ["twin", "twin-onepass", "twin-strict"]
+    assert routing.groupby("rows")[list(TASKS)].sum().sum(axis=1).to_dict() == {"held-out": 120, "test": 180}
 
 
 def test_a_methods_own_kind_of_router_weighs_its_rows(folder: Path) -> None:
     config = read_json(folder / "results/mine/models/twin-strict/router/config.json")
     assert config["kind"] == "mahalanobis"
-    features = Checkpoint(folder / "results/mine/router/task-arithmetic-strict/features.safetensors")
+    features = Checkpoint(folder / "results/mine/router/task-arithmetic-strict/features/last.safetensors")
     loaded = Router.load(folder / "results/mine/models/twin-strict/router")
     held_out = torch.cat([loaded.weights(features[f"{task}/validation"]).argmax(-1) for task in TASKS])
     metrics = read_json(folder / "results/mine/router/task-arithmetic-strict/twin-strict/metrics.json")
@@ -187,6 +189,59 @@ def test_a_mixed_batch_of_the_loaded_model_is_answered_as_by_explicit_merging(
         torch.testing.assert_close(answer.logits[row, : len(wanted)], wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_a_one_pass_model_stores_nothing_before_its_layer(folder: Path) -> None:
+    """Its router is a projection on exclusive vectors, and reads what enters layer 1."""
+    directory = folder / "results/mine/models/twin-onepass"
+    model = TwinModel.from_pretrained(directory)
+    assert model.onepass
+    assert read_json(directory / "router/config.json")["kind"] == "projection"
+    whole = folder / "results/mine/models/twin"
+    for file in (
+        "exclusive/one/adapter_model.safetensors",
+        "exclusive/one/vectors.safetensors",
+        "private/one.safetensors",
+    ):
+        kept, all_names = set(Checkpoint(directory / file)), set(Checkpoint(whole / file))
+        early = {name for name in all_names if "embeddings." in name or "layer.0." in name}
+        assert early
+        assert kept == all_names - early
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    rows: Any = pd.read_parquet(folder / "results/mine/data/one/test.parquet").head(5)
+    with torch.no_grad():
+        answer = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt"), tasks=["one"] * 5)
+    found: Any = pd.read_parquet(folder / "results/mine/predictions/twin-onepass.parquet").head(5)
+    assert answer.logits[:, :2].argmax(-1).tolist() == found["output"].tolist()
+    torch.testing.assert_close(answer.weights, torch.tensor(np.stack(found["weights"])).float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_dynamic_model_says_how_much_it_keeps(folder: Path) -> None:
+    report: Any = pd.read_csv(folder / "results/mine/models/twin/compression.csv")
+    total = report[report["kind"] == "all"].set_index("task")
+    record = read_json(folder / "results/mine/models/twin/merge.json")
+    for task in TASKS:
+        assert total.loc[task, "numbers"] == record["tasks"][task]["exclusive_numbers"]
+        assert 0 < total.loc[task, "energy"] < 1
+        assert 0 < total.loc[task, "share"] < 1
+
+
+def test_a_model_card_tells_scores_routing_numbers_and_hashes(folder: Path) -> None:
+    directory = folder / "results/mine/models/twin-onepass"
+    card = (directory / "README.md").read_text()
+    absolute: Any = pd.read_csv(folder / "results/tables/mine-absolute.csv").set_index("model")
+    for task in TASKS:
+        assert f"{absolute.loc['twin-onepass', task]:.2f}" in card
+    record = read_json(directory / "merge.json")
+    assert all(entry["sha256"] in card for entry in record["inputs"].values())
+    assert record["shared"]["inputs"]["base"]["sha256"] in card
+    metrics = read_json(folder / "results/mine/router/task-arithmetic/twin-onepass/metrics.json")
+    assert f"mean accuracy {100 * metrics['held_out_accuracy']:.2f}" in card
+    body = Checkpoint(directory / "model.safetensors")
+    assert f"| {body.numbers} |" in " ".join(card.split())
+    static = (folder / "results/mine/models/task-arithmetic/README.md").read_text()
+    assert "## Router" not in static
+    assert "tasks=['one']" in static
+
+
 def test_a_second_run_does_nothing(folder: Path, tiny: Path) -> None:
     run = rerun(folder, tiny)
     assert run.returncode == 0
@@ -201,7 +256,7 @@ def test_a_method_that_is_added_runs_nothing_but_itself_and_the_tables(
         stream.write("  more: {method: task_arithmetic, scaling: 0.5}\n")
         stream.write("  twin-small: {method: twin, shared: task-arithmetic, rank: 1}\n")
     run = rerun(folder, tiny, "-n", suites=str(suites))
-    wanted = {"merge": 1, "compress": 2, "assemble": 2, "predict": 3, "score": 1, "tabulate": 1}
+    wanted = {"merge": 1, "compress": 2, "route": 1, "assemble": 3, "predict": 4, "score": 1, "tabulate": 1}
     assert rules_of(run) == wanted, "a rank beside a fraction makes the decomposition, and what is cut from it, stale"
 
 
