@@ -242,7 +242,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "features that are none": (
         {"router/features": "first"},
-        ("router.features: unknown value 'first'", "last, embedding"),
+        ("router.features: unknown value 'first'", "embedding, last"),
     ),
     "no shared expert": ({"router": {}}, ("methods.twin: key 'shared' is missing", "allowed: ", "sum-strict")),
     "unknown shared expert": (
