@@ -6,6 +6,8 @@ rules take as parameters are equal exactly when they mean the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,14 +98,25 @@ class Suite:
         return sizes
 
     def router_name(self, method: str) -> str:
-        """Folder of a dynamic method's router: its shared expert's, or its own where it names router options."""
+        """Folder of a dynamic method's router: its shared expert's for the suite's own options, below that a folder
+        named by the options for others, so that methods with equal options have one router."""
         entry = self.methods[method]
-        return f"{entry['shared']}/{method}" if entry["router"] else entry["shared"]
+        settings = self._router_of(method)
+        if settings == router_settings(self.content["router"], check=False):
+            return entry["shared"]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+        return f"{entry['shared']}/{settings['kind']}-{features_name(settings['features'])}-{digest}"
 
     def router_settings(self, router: str) -> dict[str, Any]:
-        """Kind, features and the kind's own options of the router in folder `router`."""
-        own = self.methods[router.split("/")[1]]["router"] if "/" in router else {}
-        return router_settings({**self.content["router"], **own})
+        """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
+        that is no method's."""
+        for method in self.dynamic:
+            if self.router_name(method) == router:
+                return self._router_of(method)
+        raise KeyError(router)
+
+    def _router_of(self, method: str) -> dict[str, Any]:
+        return router_settings({**self.content["router"], **(self.methods[method]["router"] or {})})
 
 
 def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:

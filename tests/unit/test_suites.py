@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -475,10 +476,27 @@ def test_the_largest_size_that_is_asked_of_a_shared_expert_is_decomposed(tmp_pat
 def test_a_router_is_shared_by_all_methods_that_name_no_options_of_their_own(tmp_path: Path) -> None:
     own = {"method": "twin", "rank": 3, "router": {"epochs": 7}}
     suite = load(tmp_path, edited({"methods/own": own, "router/dropout": 0.2}))
-    assert (suite.router_name("twin"), suite.router_name("own")) == ("sum", "sum/own")
+    name = suite.router_name("own")
+    assert suite.router_name("twin") == "sum"
+    assert re.fullmatch("sum/mlp-last-[0-9a-f]{6}", name)
     assert suite.router_settings("sum")["epochs"] == 50
-    assert suite.router_settings("sum/own") == {**suite.router_settings("sum"), "epochs": 7}
-    assert suite.router_settings("sum/own")["dropout"] == 0.2
+    assert suite.router_settings(name) == {**suite.router_settings("sum"), "epochs": 7}
+    assert suite.router_settings(name)["dropout"] == 0.2
+    with pytest.raises(KeyError):
+        suite.router_settings("sum/other")
+
+
+def test_methods_with_equal_router_options_have_one_router(tmp_path: Path) -> None:
+    own = {"method": "twin", "rank": 3, "router": {"features": {"layer": 2}}}
+    same = {"method": "twin", "rank": 5, "head": "routed", "router": {"features": {"layers": [2]}, "epochs": 50}}
+    other = {**own, "router": {"features": {"layer": 2}, "epochs": 51}}
+    plain = {**own, "router": {"features": "last"}}
+    edits = {"methods/own": own, "methods/same": same, "methods/other": other, "methods/plain": plain}
+    suite = load(tmp_path, edited(edits))
+    names = {name: suite.router_name(name) for name in edits for name in [name.removeprefix("methods/")]}
+    assert names["own"] == names["same"] != names["other"]
+    assert names["own"].startswith("sum/mlp-layer-2-")
+    assert names["plain"] == "sum"
 
 
 def test_a_router_depends_on_the_options_of_its_own_kind_alone(tmp_path: Path) -> None:
@@ -487,13 +505,13 @@ def test_a_router_depends_on_the_options_of_its_own_kind_alone(tmp_path: Path) -
     suite = load(tmp_path, edited(edits))
     mlp = ["kind", "features", "hidden_size", "epochs", "batch_size", "learning_rate", "weight_decay", "dropout"]
     assert list(suite.router_settings("sum")) == mlp
-    assert suite.router_settings("sum/near") == {
+    assert suite.router_settings(suite.router_name("near")) == {
         "kind": "neighbours",
         "features": "last",
         "neighbours": 3,
         "stored": 50,
     }
-    assert suite.router_settings("sum/far") == {"kind": "mahalanobis", "features": "last"}
+    assert suite.router_settings(suite.router_name("far")) == {"kind": "mahalanobis", "features": "last"}
 
 
 def test_every_option_of_the_schema_belongs_to_a_kind_of_router() -> None:
