@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from twin_merging.errors import UserError
     from twin_merging.merging.library import merge
+    from twin_merging.model.building import twin_merge
     from twin_merging.model.export import export
     from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification, TwinModel
 
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "export",
     "merge",
+    "twin_merge",
 ]
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "UserError": "twin_merging.errors",
     "export": "twin_merging.model.export",
     "merge": "twin_merging.merging.library",
+    "twin_merge": "twin_merging.model.building",
 }
 
 

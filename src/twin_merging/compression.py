@@ -17,12 +17,14 @@ from twin_merging.decompositions import decompose, decompose_sum
 from twin_merging.errors import UserError
 from twin_merging.experts import Factors
 from twin_merging.parameters import Protocol
-from twin_merging.task_vectors import TaskVector
+from twin_merging.task_vectors import ExpertVector, TaskVector
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+Vector = TaskVector | ExpertVector
 
 
 def compress(
@@ -35,22 +37,38 @@ def compress(
     output: Path,
     coefficients: Mapping[str, float] | None = None,
 ) -> None:
-    """Write one task's exclusive file at the largest rank that `sizes` (rank, fraction, energy) ask for.
+    """Write one task's exclusive file, of models and vectors on disk.
 
     base, shared: model directories; task_vectors: files by task, the others' only where there are coefficients.
-    coefficients: c_t of a shared expert that is theta_0 + sum_t c_t tau_t. Only groups that the protocol merges are
-    compressed: the others are private, or the base's.
     """
-    start, merged = open_directory(base), open_directory(shared)
     vectors = {name: TaskVector(path) for name, path in sorted(task_vectors.items())}
+    compress_vector(task, open_directory(base), vectors, open_directory(shared), sizes, protocol, output, coefficients)
+
+
+def compress_vector(
+    task: str,
+    base: Checkpoint,
+    vectors: Mapping[str, Vector],
+    shared: Checkpoint,
+    sizes: Mapping[str, float],
+    protocol: Protocol,
+    output: Path,
+    coefficients: Mapping[str, float] | None = None,
+) -> None:
+    """Write one task's exclusive file at the largest rank that `sizes` (rank, fraction, energy) ask for.
+
+    vectors: by task, the others' only where there are coefficients. coefficients: c_t of a shared expert that is
+    theta_0 + sum_t c_t tau_t. Only groups that the protocol merges are compressed: the others are private, or the
+    base's.
+    """
     tensors: dict[str, torch.Tensor] = {}
     total = kept = 0.0
-    for name in start:
-        if not (start.dtype(name).is_floating_point and protocol.merges(name)):
+    for name in base:
+        if not (base.dtype(name).is_floating_point and protocol.merges(name)):
             continue
         terms = _terms(task, vectors, coefficients, name) if coefficients is not None else None
         if terms is None:
-            difference = _difference(name, start, vectors[task], merged)
+            difference = _difference(name, base, vectors[task], shared)
             if difference.dim() != 2:
                 tensors |= {name: difference} if difference.any() else {}
                 continue
@@ -68,7 +86,7 @@ def compress(
     log.info("%s: %d numbers stored, %.2f %% of the matrices' energy", output, stored, 100 * kept / (total or 1))
 
 
-def _difference(name: str, base: Checkpoint, vector: TaskVector, merged: Checkpoint) -> torch.Tensor:
+def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint) -> torch.Tensor:
     """theta_t - theta_s of one parameter, fp32."""
     value = base[name]
     difference = (value.float() + vector.change(name, value)).sub_(merged[name].float())
@@ -77,7 +95,7 @@ def _difference(name: str, base: Checkpoint, vector: TaskVector, merged: Checkpo
 
 
 def _terms(
-    task: str, vectors: Mapping[str, TaskVector], coefficients: Mapping[str, float], name: str
+    task: str, vectors: Mapping[str, Vector], coefficients: Mapping[str, float], name: str
 ) -> list[tuple[float, Factors]] | None:
     """theta_t - theta_s = sum of weight * B A: an expert that leaves the parameter alone has no term. None where an
     expert changes it otherwise than by LoRA."""
@@ -94,6 +112,6 @@ def _terms(
     return terms
 
 
-def _check_finite(tensor: torch.Tensor, vector: TaskVector, name: str) -> None:
+def _check_finite(tensor: torch.Tensor, vector: Vector, name: str) -> None:
     if not tensor.isfinite().all():
         raise UserError(f"{vector.where}: tensor '{name}' holds NaN or infinity; extract the task vector again")

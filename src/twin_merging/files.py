@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# What a merged model takes over from the base, where the base has it.
+PASSED_ON = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+             "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model",
+             "chat_template.jinja")  # fmt: skip
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

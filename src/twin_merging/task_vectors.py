@@ -101,3 +101,7 @@ class ExpertVector:
             return base.new_zeros(base.shape)
         own = self.expert.rows(name, start, stop)
         return own.float().sub_(base)
+
+    def change(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """Dense fp32 change of one whole parameter of value `like`."""
+        return self.rows(name, 0, row_count(tuple(like.shape)), like.float())

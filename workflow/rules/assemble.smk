@@ -14,6 +14,7 @@ rule assemble:
         private=directory("results/{suite}/models/{method}/private"),
         exclusive=directory("results/{suite}/models/{method}/exclusive"),
         router=directory("results/{suite}/models/{method}/router"),
+        module="results/{suite}/models/{method}/modeling_twin_merging.py",
         record="results/{suite}/models/{method}/merge.json",
         compression="results/{suite}/models/{method}/compression.csv",
     log:

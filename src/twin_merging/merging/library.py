@@ -57,7 +57,7 @@ def merge(
     try:
         chosen = method_named(method)
         if chosen.kind == "dynamic":
-            raise ValueError(f"method: '{method}' needs a router's training; make it with the workflow")
+            raise ValueError(f"method: '{method}' needs a router; make it with twin_merge, or with the workflow")
         options = complete_options(chosen, options, names, seed)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -70,7 +70,7 @@ def merge(
         raise UserError(
             f"statistics: {method} {need} training statistics{' of each expert' if chosen.statistics else ''}"
         )
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names})
     groups = PROTOCOLS[protocol]
     inputs = Inputs(
@@ -163,7 +163,8 @@ def _check_shapes(expert: Expert, base: Checkpoint) -> None:
         )
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise UserError when a merged model cannot be written there."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / "merge.json").is_file():

@@ -11,7 +11,7 @@ from typing import Any
 from twin_merging import __version__
 from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_tensors
 from twin_merging.experts import Expert
-from twin_merging.files import copy_file, sha256, whole_directory, write_json
+from twin_merging.files import PASSED_ON, copy_file, sha256, whole_directory, write_json
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body
@@ -21,11 +21,6 @@ from twin_merging.parameters import Protocol
 from twin_merging.task_vectors import TaskVector
 
 log = logging.getLogger(__name__)
-
-# What a merged model takes over from the base, where the base has it.
-PASSED_ON = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-             "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model",
-             "chat_template.jinja")  # fmt: skip
 
 
 def merge(

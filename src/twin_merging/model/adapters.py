@@ -36,6 +36,11 @@ class ExclusiveVector:
         whole = sum(tensor.numel() for tensor in self.vectors.values())
         return whole + sum(down.numel() + up.numel() for down, up in self.factors.values())
 
+    def without_prefix(self, prefix: str) -> ExclusiveVector:
+        """The same, with names that have the body's prefix without it."""
+        factors = {name.removeprefix(prefix): pair for name, pair in self.factors.items()}
+        return ExclusiveVector(factors, {name.removeprefix(prefix): one for name, one in self.vectors.items()})
+
 
 @dataclass(frozen=True)
 class AdapterForm:

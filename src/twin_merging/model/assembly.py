@@ -13,7 +13,7 @@ from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_t
 from twin_merging.compression_report import Row, report, write_report
 from twin_merging.errors import UserError
 from twin_merging.exclusives import Exclusive
-from twin_merging.files import copy_file, read_json, sha256, whole_directory, write_json
+from twin_merging.files import PASSED_ON, copy_file, read_json, sha256, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
 from twin_merging.parameters import Protocol
@@ -23,8 +23,6 @@ from twin_merging.routing.router import Router
 
 log = logging.getLogger(__name__)
 
-PASSED_ON = ("tokenizer.json", "tokenizer_config.json", WEIGHTS)
-FAMILY = "encoder"
 SIZES = ("rank", "fraction", "energy")
 
 
@@ -36,18 +34,23 @@ def assemble(
     router: Path,
     router_settings: Mapping[str, Any],
     output: Path,
+    family: str = "encoder",
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
-    a file a task, in the router's order; router: the trained state, of `router_settings`.
+    a file a task, in the router's order; router: the trained state, of `router_settings`; family: decoder for a
+    language model.
     """
     shared, output = Path(shared), Path(output)
     tasks = list(exclusives)
     body = body_on_meta(load_config(shared))
-    early = _before_routing(body, entry, router_settings)
-    for name in PASSED_ON:
-        copy_file(shared / name, output / name)
+    prefix = f"{body.base_model_prefix}."
+    early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
+    form = AdapterForm.of(body, prefix if family == "decoder" else "")
+    for name in [*PASSED_ON, WEIGHTS]:
+        if name != "config.json" and (shared / name).is_file():
+            copy_file(shared / name, output / name)
     with whole_directory(output / "private") as private:
         for task in tasks:
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
@@ -60,19 +63,19 @@ def assemble(
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
             exclusive = Exclusive(path, sizes, early)
-            vector = cut(exclusive, transposed_layers(body))
+            vector = cut(exclusive, _with_prefix(transposed_layers(body), prefix)).without_prefix(prefix)
             numbers[task] = vector.numbers
             rows += report(task, exclusive, shapes)
-            save_exclusive(vector, folder / task, AdapterForm.of(body))
+            save_exclusive(vector, folder / task, form)
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
-    write_configuration(read_json(shared / "config.json"), FAMILY, output)
+    write_configuration(read_json(shared / "config.json"), family, output)
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {
         "method": entry["method"],
-        "family": FAMILY,
+        "family": family,
         "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
         "protocol": below["protocol"],
         "groups": below["groups"],
@@ -94,6 +97,11 @@ def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, An
     if layer is None:
         raise UserError("onepass: its router must read the embedding or one layer; correct router.features")
     return before_layer([name for name, _ in body.named_parameters()], body, layer)
+
+
+def _with_prefix(names: Collection[str], prefix: str) -> set[str]:
+    """Names of the body as they are, and as a checkpoint of a whole model has them."""
+    return {*names, *(f"{prefix}{name}" for name in names)}
 
 
 def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...]]:

@@ -41,10 +41,7 @@ class Beside:
             return {name.removeprefix(f"{prefix}."): tensors[name] for name in tensors}
 
         private = {task: short(own) for task, own in self.private.items()}
-        exclusive = {
-            task: ExclusiveVector(short(vector.factors), short(vector.vectors))
-            for task, vector in self.exclusive.items()
-        }
+        exclusive = {task: vector.without_prefix(f"{prefix}.") for task, vector in self.exclusive.items()}
         return Beside(self.tasks, private, exclusive, self.masked)
 
     def part(self, name: str, shared: torch.Tensor) -> Parts | None:

@@ -14,6 +14,21 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "projection": ("rank",),
 }
 
+# As in the suites' schema, for routers that are made without a suite.
+DEFAULTS: dict[str, Any] = {
+    "kind": "mlp",
+    "features": "last",
+    "hidden_size": None,
+    "epochs": 50,
+    "batch_size": 1024,
+    "learning_rate": 5e-4,
+    "weight_decay": 0.01,
+    "dropout": 0.5,
+    "neighbours": 10,
+    "stored": 100,
+    "rank": 8,
+}
+
 
 def router_settings(section: Mapping[str, Any], check: bool = True) -> dict[str, Any]:
     """What a router of a suite's completed `router` section depends on: kind, features, the kind's own options, and
