@@ -1,11 +1,11 @@
-"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND ...`, `predict DIR ...`, `export DIR ...`."""
+"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         if method.kind != "dynamic":
             _add_method(methods.add_parser(method.name, help=method.summary, description=method.summary), method)
     _add_statistics(commands.add_parser("statistics", help="gather what fisher and regmean need of an expert"))
+    _add_twin(commands.add_parser("twin", help="Twin-Merging: shared expert, exclusive vectors, router, in one model"))
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
     _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
     return top
@@ -51,13 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_method(command: argparse.ArgumentParser, method: Method) -> None:
     command.set_defaults(command=_merge, method=method.name)
-    command.add_argument("--base", required=True, type=Path, metavar="DIR", help="the base's model directory")
-    command.add_argument("--expert", required=True, action="append", type=_named, metavar="NAME=DIR",
-                         help="an expert's directory, or a LoRA adapter's; once for each")  # fmt: skip
-    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="the merged model's directory")
-    command.add_argument("--protocol", choices=list(PROTOCOLS), default="strict", help="what is merged (%(default)s)")
-    command.add_argument("--threads", type=int, help="processes (all cores); changes no byte")
-    command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
+    _add_models(command)
     command.add_argument("--no-hashes", dest="record_hashes", action="store_false",
                          help="do not write the SHA-256 of every input into merge.json")  # fmt: skip
     if method.statistics:
@@ -81,6 +76,41 @@ def _add_statistics(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, default=256, help="how many rows (%(default)s)")
     command.add_argument("--max-length", type=int, default=128, help="tokens of a row (%(default)s)")
     command.add_argument("--output", required=True, type=Path, metavar="FILE")
+
+
+def _add_twin(command: argparse.ArgumentParser) -> None:
+    method = merging_methods()["twin"]
+    command.description = f"{method.summary} {method.details}".strip()
+    command.set_defaults(command=_twin)
+    _add_models(command)
+    command.add_argument("--texts", required=True, action="append", type=_named, metavar="NAME=FILE",
+                         help="a line for each input of the task, a tab between the two of a pair")  # fmt: skip
+    command.add_argument("--shared", type=_mapping, default={"method": "task_arithmetic", "scaling": 0.3},
+                         metavar="MAPPING", help="the shared expert's method and options (%(default)s)")  # fmt: skip
+    command.add_argument("--router", type=_mapping, metavar="MAPPING", help="router options, as {features: embedding}")
+    command.add_argument("--max-length", type=int, default=512, help="tokens of a text (%(default)s)")
+    own = command.add_argument_group("options of the method (values as in a suite)")
+    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature"):
+        text = str(method.options[name]["description"]).replace("%", "%%")
+        own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
+
+
+def _add_models(command: argparse.ArgumentParser) -> None:
+    """What every command that merges is told of its models."""
+    command.add_argument("--base", required=True, type=Path, metavar="DIR", help="the base's model directory")
+    command.add_argument("--expert", required=True, action="append", type=_named, metavar="NAME=DIR",
+                         help="an expert's directory, or a LoRA adapter's; once for each")  # fmt: skip
+    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="the merged model's directory")
+    command.add_argument("--protocol", choices=list(PROTOCOLS), default="strict", help="what is merged (%(default)s)")
+    command.add_argument("--threads", type=int, help="processes that merge (all cores); changes no byte")
+    command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = _value(text)
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form {{key: value}}")
+    return found
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
@@ -136,11 +166,9 @@ def _once_each(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
 def _merge(given: dict[str, Any]) -> None:
     from twin_merging.merging.library import merge
 
-    chosen = {key: value for key, value in given.items() if not key.startswith("option ")}
-    options = {key.removeprefix("option "): value for key, value in given.items() if key.startswith("option ")}
+    chosen, options = _with_options(given)
     experts = _once_each(chosen.pop("expert"), "expert")
     statistics = _once_each(chosen.pop("statistics", []), "statistics")
-    options = {name: value for name, value in options.items() if value is not None}
     output = merge(experts=experts, statistics=statistics, progress=sys.stderr.isatty(), **chosen, **options)
     logging.getLogger(__name__).info("%s", output)
 
@@ -149,6 +177,33 @@ def _statistics(given: dict[str, Any]) -> None:
     from twin_merging.training_statistics import gather_statistics
 
     gather_statistics(**given)
+
+
+def _with_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A command's own arguments, and those of the method's options that were given."""
+    chosen = {key: value for key, value in given.items() if not key.startswith("option ")}
+    options = {key.removeprefix("option "): value for key, value in given.items() if key.startswith("option ")}
+    return chosen, {name: value for name, value in options.items() if value is not None}
+
+
+def _twin(given: dict[str, Any]) -> None:
+    from twin_merging.model.building import twin_merge
+
+    chosen, options = _with_options(given)
+    experts = _once_each(chosen.pop("expert"), "expert")
+    texts = {name: _lines(path) for name, path in _once_each(chosen.pop("texts"), "texts").items()}
+    logging.getLogger(__name__).info("%s", twin_merge(experts=experts, texts=texts, **chosen, **options))
+
+
+def _lines(path: Path) -> list[Any]:
+    """Texts, and pairs of texts, of a file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; name a file with a text a line") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not text in UTF-8; name a file with a text a line") from None
+    return [tuple(line.split("\t", 1)) if "\t" in line else line for line in lines if line.strip()]
 
 
 def _predict(given: dict[str, Any]) -> None:

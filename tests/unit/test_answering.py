@@ -76,6 +76,21 @@ def test_export_writes_one_checkpoint(directory: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(**batch).logits[0], wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_twin_merges_and_predict_answers(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.txt").write_text("w1 w2\nw3 w4 w5\n\nw6 w7\n")
+    (tmp_path / "two.txt").write_text("w21 w22\tw23\nw31\tw32 w33\nw34 w35\tw36\n")
+    arguments = ["twin", "--base", str(tiny / "base"), "--output", str(tmp_path / "out"), "--rank", "2", "--top-k", "1"]
+    for task in ("one", "two"):
+        arguments += ["--expert", f"{task}={tiny / 'experts' / task}", "--texts", f"{task}={tmp_path / task}.txt"]
+    assert main([*arguments, "--router", "{epochs: 2, features: embedding}", "--onepass", "true"]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "out"), "--text", "w1 w2"]) == 0
+    assert capsys.readouterr().out.startswith("task     ")
+    assert main([*arguments, "--texts", f"one={tmp_path / 'no.txt'}"]) == 1
+    assert "is given twice" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.txt", "out", "two.txt"]
+
+
 def test_wrong_inputs_are_one_line(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["predict", str(tmp_path / "no"), "--text", "w1"], "no such directory"),

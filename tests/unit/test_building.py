@@ -94,10 +94,9 @@ def test_adapters_of_a_language_model_are_compressed_by_their_factors(tmp_path: 
     for seed, task in enumerate(("a", "b"), start=1):
         torch.manual_seed(seed)
         own = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-        adapted = get_peft_model(
-            own, LoraConfig(r=seed + 1, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-        )
-        adapted.eval().save_pretrained(tmp_path / task)
+        lora = LoraConfig(r=seed + 1, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+        adapted = get_peft_model(own, lora).eval()
+        adapted.save_pretrained(str(tmp_path / task))
         wanted[task] = adapted(ids).logits.detach()
     experts = {task: tmp_path / task for task in wanted}
     output = twin_merge(

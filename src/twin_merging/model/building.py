@@ -68,9 +68,14 @@ def twin_merge(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         work = Path(folder)
-        merge(
-            base=base, experts=experts, output=work / "shared", protocol=protocol, seed=seed, threads=threads, **below
-        )
+        common: dict[str, Any] = {
+            "base": base,
+            "experts": experts,
+            "protocol": protocol,
+            "seed": seed,
+            "threads": threads,
+        }
+        merge(output=work / "shared", **common, **below)
         exclusives = _compress(Path(base), experts, work, protocol, entry)
         _extract(texts, settings["features"], work, max_length, batch_size)
         log.info("training the router")
