@@ -170,7 +170,8 @@ class GatedProduct(Gated):
         if stacked is not None:
             down, up, gate = stacked
             gate = gate.reshape(gate.shape[0], *[1] * (x.dim() - 2), gate.shape[1])
-            _add_product(y, functional.linear(x, down) * gate, up)
+            hidden = functional.linear(x, down)
+            _add_product(y, hidden * gate if torch.is_grad_enabled() else hidden.mul_(gate), up)
 
 
 def _add_product(y: torch.Tensor, hidden: torch.Tensor, up: torch.Tensor) -> None:
