@@ -143,15 +143,19 @@ class GatedProduct(Gated):
         if mixture is None:
             return super().forward(x)
         bias = self.per_row("bias", mixture, x.dim()) if shared.bias is not None else None
-        common = bias if bias is not None and bias.dim() == 1 else None
+        m = self.matrix(shared.weight).shape[0]
         if self.is_private("weight", mixture):
-            y = x.new_empty(*x.shape[:-1], self.matrix(shared.weight).shape[0])
+            y = x.new_zeros(*x.shape[:-1], m)
             for task, rows in mixture.by_task:
-                y[rows] = functional.linear(x[rows], self.matrix(self.value_of("weight", task)), common)
-        else:
-            y = functional.linear(x, self.matrix(shared.weight), common)
+                y[rows] = functional.linear(x[rows], self.matrix(self.value_of("weight", task)))
+            y = y if bias is None else y + bias
+        elif bias is None or bias.dim() == 1:
+            y = functional.linear(x, self.matrix(shared.weight), bias)
+        else:  # the rows' own biases, and the product added to them: no more passes over y than with one bias
+            y = bias.expand(*x.shape[:-1], m).contiguous()
+            _add_product(y, x, self.matrix(shared.weight))
         self.add_exclusive(x, y, mixture)
-        return y if bias is None or bias is common else y.add_(bias)
+        return y
 
     def add_exclusive(self, x: torch.Tensor, y: torch.Tensor, mixture: Mixture) -> None:
         """Add every row's mixture of exclusive parts to its product y (batch, ..., m), in place."""
