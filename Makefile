@@ -28,7 +28,7 @@ help: ## show this list
 	@sed -n 's/^#  /  /p' Makefile
 
 quickstart: $(STAMP) ## run the embedded suite and print its table
-	@$(BIN)/snakemake --cores $(CORES) -- results/tables/quickstart.csv
+	@$(BIN)/snakemake --cores $(CORES)
 	@echo
 	@cat results/tables/quickstart.md
 

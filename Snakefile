@@ -29,4 +29,5 @@ rule all:
     default_target: True
     input:
         "results/tables/quickstart.csv",
+        lambda w: cards("quickstart"),
     localrule: True

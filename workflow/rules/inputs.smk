@@ -92,6 +92,11 @@ def own_router_metrics(wildcards):
     )
 
 
+def cards(name):
+    """Cards of a suite's dynamic models."""
+    return [f"results/{name}/models/{method}/README.md" for method in suite_named(name).dynamic]
+
+
 def routed_predictions(wildcards):
     return [f"results/{wildcards.suite}/predictions/{model}.parquet" for model in suite_of(wildcards).dynamic]
 
