@@ -89,6 +89,9 @@ def test_a_forward_pass_with_a_cache_continues_the_prompt() -> None:
         step = model(more, mask, weights=weights, past_key_values=first.past_key_values)
         whole = model(torch.cat([batch["input_ids"], more], dim=1), mask, weights=weights)
     torch.testing.assert_close(step.logits[:, -1], whole.logits[:, -1], rtol=1e-5, atol=1e-5)
+    routed = dense.twin(router_of(dense.config.hidden_size))
+    with torch.no_grad(), pytest.raises(ValueError, match="after a cache the prompt is no longer seen"):
+        routed(more, mask, past_key_values=routed(**batch, use_cache=True).past_key_values)
 
 
 @pytest.mark.parametrize("model_type", DECODERS)

@@ -78,7 +78,7 @@ class TwinModel(PreTrainedModel):
         return load(cls, directory, **options)
 
     def save_pretrained(self, save_directory: Any, **_: Any) -> None:
-        """Write the model's directory (DESIGN of merged models), whole or not at all; the tokenizer is not in it."""
+        """Write the model's directory (docs/model.md), whole or not at all; the tokenizer is not in it."""
         from twin_merging.model.saving import save
 
         save(self, Path(save_directory))
@@ -133,6 +133,8 @@ class TwinModel(PreTrainedModel):
             raise ValueError("a batch of mixed tasks has no one loss: leave out labels")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(input_ids))
+        if weights is None and self.router is not None and mask.shape[1] != input_ids.shape[1]:
+            raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
         within = weights is None and self.onepass
         if weights is None and self.router is not None and not within:
             weights = self.route(input_ids, mask, **_prompt_part(batch))
