@@ -1,9 +1,11 @@
 """What a merged model's forward pass costs: times against the shared model alone, and against merging for each input.
 
     python benchmarks/inference.py [--model encoder|decoder] [--ranks 8 32 76] [--batches 1 16 64] [--lengths 32 128]
+    python benchmarks/inference.py --reference --ranks 8 76 --batches 16
 
-Random weights in RoBERTa-base's shapes (125 M parameters) and SmolLM2-135M's, eight tasks. In one process, the variants
-in turn, `--repeats` times; a figure is the median of the repeats' ratios.
+Random weights in RoBERTa-base's shapes (125 M parameters) and SmolLM2-135M's, eight tasks; nothing is private but heads.
+In one process, the variants in turn, `--repeats` times; a figure is the median of the repeats' ratios to the shared
+model's own forward pass, the first of each round.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from twin_merging.model.adapters import ExclusiveVector
-from twin_merging.model.parts import output_layer
+from twin_merging.model.gated import Gated
 from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
 from twin_merging.routing.mlp import MLPRouter
 
+MERGED = "merged for each input"
 TASKS = [f"task{number}" for number in range(8)]
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "encoder": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
@@ -118,7 +121,7 @@ def ratios(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple
     }
 
 
-def measure(kind: str, rank: int, batch: int, length: int, repeats: int, models: dict[str, Any]) -> dict[str, Any]:
+def measure(kind: str, batch: int, length: int, repeats: int, models: dict[str, Any]) -> dict[str, Any]:
     plain, last, onepass = models["plain"], models["last"], models["onepass"]
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(5, 40000, (batch, length), generator=generator)
@@ -133,7 +136,16 @@ def measure(kind: str, rank: int, batch: int, length: int, repeats: int, models:
         "routed, last layer": lambda: last(**inputs, **extra),
         "routed, one pass": lambda: onepass(**inputs, **extra),
     }
+    if "reference" in models:
+        calls[MERGED] = lambda: models["reference"]({**inputs}, weights)
     return ratios(calls, repeats)
+
+
+def megabytes(model: Any) -> tuple[float, float]:
+    """MB of the shared parameters, and of all that lies beside them."""
+    shared = sum(value.numel() * value.itemsize for value in model.body.parameters())
+    parts = {id(buffer): buffer for layer in model.modules() if isinstance(layer, Gated) for buffer in layer.buffers()}
+    return shared / 1e6, sum(buffer.numel() * buffer.itemsize for buffer in parts.values()) / 1e6
 
 
 def main() -> None:
@@ -144,28 +156,34 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--reference", action="store_true", help="also merge for each input (17 rows of batch 16)")
+    parser.add_argument("--reference", action="store_true", help="also the reference way: merge for each input")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
     print(f"{given.model}, {given.threads} threads, torch {torch.__version__}, {given.repeats} repeats\n")
     names = ["weights given", "one task a row", "routed, last layer", "routed, one pass"]
-    more = ["merged for each input"] if given.reference else []
-    print("| rank | batch | length | shared, s | " + " | ".join(names + more) + " |")
-    print("|---:" * (4 + len(names + more)) + "|")
+    names += [MERGED] if given.reference else []
+    print("| rank | batch | length | shared, s | " + " | ".join(names) + " |")
+    print("|---:" * (4 + len(names)) + "|")
+    sizes = {}
     for rank in given.ranks:
         plain, last = models_of(given.model, rank)
         _, onepass = models_of(given.model, rank, "embedding", onepass=True)
         models = {"plain": plain, "last": last, "onepass": onepass}
-        assert given.model == "encoder" or output_layer(last.model) is not None
+        if given.reference:
+            models["reference"] = Reference(models_of(given.model, 1)[0])
+        sizes[rank] = megabytes(last)
         for batch in given.batches:
             for length in given.lengths:
-                found = measure(given.model, rank, batch, length, given.repeats, models)
+                found = measure(given.model, batch, length, given.repeats, models)
                 cells = [f"{found[name][1]:.2f}" for name in names]
                 print(
                     f"| {rank} | {batch} | {length} | {found['shared'][0]:.3f} | " + " | ".join(cells) + " |",
                     flush=True,
                 )
+    print("\n| rank | shared, MB | factors and vectors of 8 tasks, MB | share |\n|---:|---:|---:|---:|")
+    for rank, (shared, beside) in sizes.items():
+        print(f"| {rank} | {shared:.0f} | {beside:.0f} | {100 * beside / shared:.0f} % |")
 
 
 if __name__ == "__main__":
