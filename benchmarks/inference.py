@@ -3,8 +3,7 @@
     python benchmarks/inference.py [--model encoder|decoder] [--ranks 8 32 76] [--batches 1 16 64] [--lengths 32 128]
     python benchmarks/inference.py --reference --ranks 8 76 --batches 16
 
-Random weights in RoBERTa-base's shapes (125 M parameters) and SmolLM2-135M's, eight tasks; nothing is private but heads.
-In one process, the variants in turn, `--repeats` times; a figure is the median of the repeats' ratios to the shared
+Random weights in RoBERTa-base's shapes (125 M parameters) and SmolLM2-135M's, eight tasks, private heads. In one process, the variants in turn, `--repeats` times; a figure is the median of the repeats' ratios to the shared
 model's own forward pass, the first of each round.
 """
 
