@@ -5,8 +5,8 @@
 
 Makes synthetic checkpoints in FOLDER where they are missing (encoder: 4.5 GB; decoder: 12.4 GB). Every run is a process
 of its own that imports its libraries before it is timed. The input is in the page cache. Memory is the largest
-proportional set size of the process and its children during the run, less that before it. PYTHON: an interpreter of an
-environment with mergekit.
+proportional set size of the process and its children, less that before the work, in a run of its own: looking at it
+slows a process down. PYTHON: an interpreter of an environment with mergekit.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Cost:
     memory: float
 
 
-def measured(command: list[str], output: Path) -> Cost | None:
-    """One run; None when it fails (its last line goes to standard error)."""
+def measured(command: list[str], output: Path, watch: bool) -> Cost | None:
+    """One run; None when it fails (its last line goes to standard error). watch: for its memory, not for its time."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
@@ -63,7 +63,7 @@ def measured(command: list[str], output: Path) -> Cost | None:
         while (line := run.stdout.readline()) and line.strip() != "ready":
             pass
         process, before, peak = psutil.Process(run.pid), 0, 0
-        if line:
+        if line and watch:
             before = peak = _memory(process)
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.extend(run.stderr or []), daemon=True)
@@ -73,9 +73,10 @@ def measured(command: list[str], output: Path) -> Cost | None:
         done: list[str] = []
         waiter = threading.Thread(target=lambda: done.extend(run.stdout or []), daemon=True)
         waiter.start()
-        while waiter.is_alive():
+        while watch and waiter.is_alive():
             peak = max(peak, _memory(process))
             time.sleep(0.03)
+        waiter.join()
     shutil.rmtree(output, ignore_errors=True)
     numbers = [text for text in done if text.strip().replace(".", "", 1).isdigit()]
     if run.returncode or not numbers:
@@ -118,16 +119,17 @@ def commands(who: str, method: str, kind: str, folder: Path, mergekit: str | Non
 
 
 def best(who: str, method: str, kind: str, folder: Path, mergekit: str | None, repeats: int) -> Cost | None:
-    """The median time and the largest memory of several runs."""
+    """The median time of several runs, and the memory of one more."""
     command = commands(who, method, kind, folder, mergekit)
     if command is None:
         return None
     shutil.rmtree(folder / "output", ignore_errors=True)
-    found = [cost for _ in range(repeats) if (cost := measured(command, folder / "output"))]
+    found = [cost for _ in range(repeats) if (cost := measured(command, folder / "output", watch=False))]
+    watched = measured(command, folder / "output", watch=True) if found else None
     print(f"{kind} {who} {method}: {[round(cost.seconds, 2) for cost in found]} s", file=sys.stderr)
-    if not found:
+    if watched is None:
         return None
-    return Cost(statistics.median(cost.seconds for cost in found), max(cost.memory for cost in found))
+    return Cost(statistics.median(cost.seconds for cost in found), watched.memory)
 
 
 def table(kind: str, folder: Path, methods: list[str], mergekit: str | None, repeats: int) -> Iterator[str]:
