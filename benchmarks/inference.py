@@ -4,8 +4,8 @@
     python benchmarks/inference.py --reference --ranks 8 76 --batches 16
 
 Random weights in RoBERTa-base's shapes (125 M parameters) and SmolLM2-135M's, eight tasks, private heads. In one
-process, the variants in turn, `--repeats` times; a figure is the median of the repeats' ratios to the shared model's own
-forward pass, the first of each round.
+process, the variants in turn, `--repeats` times; a figure is the median of the repeats' ratios to the shared model's
+own forward pass, the first of each round.
 """
 
 from __future__ import annotations

@@ -176,6 +176,8 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
         model(**batch, weights=weights, tasks=tasks[:-1])
     with pytest.raises(ValueError, match="leave out labels"):
         model(**batch, weights=weights, labels=torch.zeros(6))
+    with pytest.raises(ValueError, match="leave out return_dict"):
+        model(**batch, weights=weights, return_dict=False)
     with pytest.raises(UserError, match=r"no merge\.json"):
         TwinModel.from_pretrained(tmp_path)
     del dense.private["a"]["classifier.dense.weight"]

@@ -131,6 +131,8 @@ class TwinModel(PreTrainedModel):
             raise ValueError("give input_ids: a router reads tokens")
         if batch.get("labels") is not None:
             raise ValueError("a batch of mixed tasks has no one loss: leave out labels")
+        if batch.get("return_dict") is False:
+            raise ValueError("a tuple has no place for the weights: leave out return_dict")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(input_ids))
         if weights is None and self.router is not None and mask.shape[1] != input_ids.shape[1]:
