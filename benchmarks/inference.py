@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from twin_merging.model.gated import Gated
 from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
 from twin_merging.routing.mlp import MLPRouter
 
-MERGED = "merged for each input"
+MERGED = ["merged for each input", "the same in place"]
 TASKS = [f"task{number}" for number in range(8)]
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "encoder": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
@@ -79,7 +80,10 @@ def models_of(kind: str, rank: int, features: str = "last", onepass: bool = Fals
 
 
 class Reference:
-    """The reference way: every task's vector dense; for each input their weighted sum, added to the shared weights."""
+    """The reference way: every task's vector dense; for each input their weighted sum, added to the shared weights.
+
+    in_place: into the model's own memory, the fastest way; else as a new state dict, which the model is then run with.
+    """
 
     def __init__(self, plain: Any):
         self.plain = plain
@@ -90,13 +94,22 @@ class Reference:
         ]
 
     @torch.no_grad()
-    def __call__(self, batch: dict[str, torch.Tensor], weights: torch.Tensor) -> None:
+    def __call__(self, batch: dict[str, torch.Tensor], weights: torch.Tensor, in_place: bool) -> None:
         for row in range(len(weights)):
+            alone = {name: tensor[row : row + 1] for name, tensor in batch.items()}
+            if not in_place:
+                own = weights[row].tolist()
+                merged = {
+                    name: shared + sum(w * vector[name] for w, vector in zip(own, self.vectors, strict=True))
+                    for name, shared in self.shared.items()
+                }
+                torch.func.functional_call(self.plain, merged, kwargs=alone)
+                continue
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.shared[name])
                 for vector, weight in zip(self.vectors, weights[row].tolist(), strict=True):
                     parameter.add_(vector[name], alpha=weight)
-            self.plain(**{name: tensor[row : row + 1] for name, tensor in batch.items()})
+            self.plain(**alone)
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -137,7 +150,8 @@ def measure(kind: str, batch: int, length: int, repeats: int, models: dict[str, 
         "routed, one pass": lambda: onepass(**inputs, **extra),
     }
     if "reference" in models:
-        calls[MERGED] = lambda: models["reference"]({**inputs}, weights)
+        for name in MERGED:
+            calls[name] = partial(models["reference"], inputs, weights, in_place="in place" in name)
     return ratios(calls, repeats)
 
 
@@ -162,7 +176,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     print(f"{given.model}, {given.threads} threads, torch {torch.__version__}, {given.repeats} repeats\n")
     names = ["weights given", "one task a row", "routed, last layer", "routed, one pass"]
-    names += [MERGED] if given.reference else []
+    names += MERGED if given.reference else []
     print("| rank | batch | length | shared, s | " + " | ".join(names) + " |")
     print("|---:" * (4 + len(names)) + "|")
     sizes = {}
