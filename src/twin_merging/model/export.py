@@ -140,4 +140,4 @@ def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], outp
     decoder = not hasattr(model, "labels")
     save_exclusive(mixed, output, AdapterForm.of(model.body, f"{model.model.base_model_prefix}." if decoder else ""))
     if mixed.vectors:
-        log.info("%s: %d vectors lie beside the adapter, which cannot carry them", output, len(mixed.vectors))
+        log.info("vectors.safetensors: %d 1-D parts, which the adapter cannot carry", len(mixed.vectors))
