@@ -11,6 +11,7 @@ import yaml
 
 from twin_merging.files import read_json, write_text
 from twin_merging.normalisation import AVERAGE, absolute_scores, expert_scores, markdown_table, normalised_scores
+from twin_merging.routing.layers import features_name
 
 LOAD = """```python
 from transformers import AutoTokenizer
@@ -112,7 +113,7 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         {"task": list(metrics["accuracy"]), "accuracy": [100 * a for a in metrics["accuracy"].values()]}
     )
     return (
-        f"{config['kind']}, reads {config['features']}; temperature {config['temperature']}, "
+        f"{config['kind']}, reads {features_name(config['features'])}; temperature {config['temperature']}, "
         f"top_k {config['top_k'] or 'all'}. In percent, on {metrics['held_out_rows']} held-out rows of the tasks' "
         f"training data: mean accuracy {100 * metrics['held_out_accuracy']:.2f}, expected calibration error "
         f"{100 * metrics['expected_calibration_error']:.2f}.\n\n{markdown_table(table)}"
