@@ -126,6 +126,8 @@ def test_wrong_inputs_are_one_sentence_and_leave_nothing(tiny: Path, tmp_path: P
         ({"texts": texts, "fraction": 0.1}, "exactly one of rank, fraction, energy"),
         ({"texts": texts, "onepass": True}, "its router must read one layer"),
         ({"texts": texts, "ranks": 3}, "unknown key 'ranks'"),
+        ({"texts": texts, "router": {"features": {"layers": [0, 3]}}}, "router.features: layer 3 is asked for"),
+        ({"texts": texts, "onepass": True, "router": {"features": {"layer": 2}}}, "before the last of 2"),
     ):
         with pytest.raises(UserError, match=message):
             twin_merge(**{**given, **change})

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.tiny import sentences
 from twin_merging.checkpoints import Checkpoint, save_tensors
+from twin_merging.errors import UserError
 from twin_merging.files import read_json, sha256
 from twin_merging.routing.features import extract_features, mean_of_tokens
 from twin_merging.routing.training import train_router
@@ -67,6 +68,11 @@ def test_features_are_those_of_each_row_alone(fetched: Path, tmp_path: Path) -> 
         with torch.no_grad():
             hidden = body(**tokenizer(text, return_tensors="pt", max_length=16, truncation=True)).last_hidden_state
         torch.testing.assert_close(found["a/train"][row], hidden[0].mean(0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_the_body_has_not_is_one_sentence(fetched: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"router\.features: layer 7 is asked for, but the body has 2 layers; name"):
+        extract_features(fetched / "base", {}, {}, {}, {}, {"layer": 7}, tmp_path / "features")
 
 
 def test_the_router_learns_separable_tasks_and_reports_held_out_rows(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclu
 from twin_merging.model.directory import write_configuration
 from twin_merging.parameters import Protocol
 from twin_merging.routing.kinds import build_router
-from twin_merging.routing.layers import single_layer
+from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,12 @@ def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, An
     """Parameters that stay shared in a one-pass model: they work before the router knows the input."""
     if not entry["onepass"]:
         return set()
-    layer = single_layer(router["features"])
-    if layer is None:
-        raise UserError("onepass: its router must read the embedding or one layer; correct router.features")
+    layer, count = single_layer(router["features"]), body.config.num_hidden_layers
+    if layer is None or layer >= count:
+        raise UserError(
+            f"onepass: the router reads {features_name(router['features'])}, but must read the embedding or one of the "
+            f"layers before the last of {count}; correct router.features"
+        )
     return before_layer([name for name, _ in body.named_parameters()], body, layer)
 
 

@@ -22,7 +22,7 @@ from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assembly import SIZES, assemble
 from twin_merging.model.loading import load_body
 from twin_merging.parameters import PROTOCOLS, group_of
-from twin_merging.routing.features import of_examples
+from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import normal_form, single_layer
 from twin_merging.routing.options import DEFAULTS, router_settings
 from twin_merging.routing.training import train_router
@@ -143,6 +143,7 @@ def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
+    check_layers(features, body)
     found = {}
     for task, inputs in texts.items():
         log.info("features of %s: %d texts", task, len(inputs))

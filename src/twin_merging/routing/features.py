@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.architectures import is_causal, layers_path
 from twin_merging.checkpoints import save_tensors
+from twin_merging.errors import UserError
 from twin_merging.routing.layers import Features, layers_of
 from twin_merging.tasks import batches, collate, encode, read_rows
 
@@ -117,6 +118,7 @@ def extract_features(
     tokenizer = AutoTokenizer.from_pretrained(shared, local_files_only=True)
     body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=torch.float32).eval()
     body.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_layers(features, body)
     found = {}
     for task, folder in data.items():
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
@@ -125,6 +127,14 @@ def extract_features(
             found[f"{task}/{split}"] = of_examples(body, tokenizer, examples, inference["batch_size"], features)
             log.info("features of %s, %s: %d rows", task, split, len(rows))
     save_tensors(output, found)
+
+
+def check_layers(features: Features, body: Any) -> None:
+    """Raise UserError for features of layers that a body has not."""
+    try:
+        layers_of(features, body.config.num_hidden_layers)
+    except ValueError as error:
+        raise UserError(f"router.{error}; name one that it has") from None
 
 
 def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int, features: Features) -> torch.Tensor:
