@@ -106,7 +106,7 @@ def test_truncated_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
     ("method", "options", "message"),
     [
         ("tiess", {}, "method: unknown method 'tiess' (did you mean 'ties'?)"),
-        ("twin", {}, "method: 'twin' needs a router's training; make it with the workflow"),
+        ("twin", {}, "method: 'twin' needs a router; make it with twin_merge, or with the workflow"),
         ("ties", {"densty": 0.2}, "unknown key 'densty' (did you mean 'density'?)"),
         ("ties", {"elect": "most"}, "elect: unknown value 'most'"),
         ("dare", {}, "key 'drop_rate' is missing"),
