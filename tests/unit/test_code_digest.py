@@ -31,6 +31,7 @@ MODULES = {
     "model_card.py": {"card"},
     "prediction.py": {"predict"},
     "model/gated.py": {"predict"},
+    "model/gated_layers.py": {"predict"},
     "merging/methods/arithmetic.py": {"merge"},
     "generation/words.py": {"generate_base", "generate_data"},
     "finetuning.py": {"finetune"},

@@ -15,7 +15,8 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.files import copy_file, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
-from twin_merging.model.gated import Gated, GatedConv1D, PerTask
+from twin_merging.model.gated import Gated, PerTask
+from twin_merging.model.gated_layers import GatedConv1D
 from twin_merging.model.loading import load
 from twin_merging.model.twin import TwinModel
 

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.architectures import before_layer
+from twin_merging.architectures import before_layer, heads_of
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
-from twin_merging.model.gated import Gated, Parts, gate_layer
+from twin_merging.model.gated import Gated, Parts, PerTask
+from twin_merging.model.gated_layers import gate_layer
 from twin_merging.model.gates import Gates
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.names import OUTPUT_EMBEDDINGS
 from twin_merging.parameters import is_pooler
 
+POOLER = "pooler"
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -129,3 +131,25 @@ def filled(module: nn.Module, name: str, tensors: Tensors, task: str, dtype: tor
         raise UserError(f"private parameters of task '{task}' lack '{name}.{missing[0]}'; merge again")
     copied.load_state_dict(own, assign=True)
     return copied.requires_grad_(False)
+
+
+def place_body(model: Any, body: Any, beside: Beside, gates: Gates) -> None:
+    """Put the body into the classifier, with a pooler only where the classifier has one: a pooler a task."""
+    wanted = getattr(getattr(model, model.base_model_prefix), POOLER, None)
+    setattr(model, model.base_model_prefix, body)
+    if getattr(body, POOLER, None) is not None:
+        body.pooler = None
+    if wanted is not None:
+        own = [filled(wanted, POOLER, beside.private[task], task, body.dtype) for task in beside.tasks]
+        body.pooler = PerTask(own, gates)
+
+
+def place_heads(model: Any, skeletons: Mapping[str, Any], beside: Beside, gates: Gates) -> None:
+    """Replace every part of the classifier beside its body by one a task."""
+    body = getattr(model, model.base_model_prefix)
+    for name in heads_of(model):
+        own = [
+            filled(getattr(skeletons[task], name), name, beside.private[task], task, body.dtype)
+            for task in beside.tasks
+        ]
+        setattr(model, name, PerTask(own, gates))

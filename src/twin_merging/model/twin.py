@@ -14,18 +14,16 @@ import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
-from twin_merging.architectures import classifier_on_meta, heads_of, is_causal, layers_path, with_labels
+from twin_merging.architectures import classifier_on_meta, is_causal, layers_path, with_labels
 from twin_merging.errors import unknown
 from twin_merging.model.adapters import ExclusiveVector
-from twin_merging.model.gated import PerTask
 from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.masked import MaskedVectors
-from twin_merging.model.parts import Beside, Tensors, filled, gate_model
+from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
+from twin_merging.model.parts import POOLER, Beside, Tensors, gate_model, place_body, place_heads
 from twin_merging.routing.features import entering, features_of, pool
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
-
-POOLER = "pooler"
 
 
 class TwinModel(PreTrainedModel):
@@ -145,14 +143,14 @@ class TwinModel(PreTrainedModel):
         if within:
             return self._answer_within(batch, mask, tasks)
         mixture = Mixture.of(weights, self._chosen(weights, tasks, input_ids.device))
-        order = None if self._causal else _order_by_task(mixture)
+        order = None if self._causal else order_by_task(mixture)
         if order is not None:
-            batch = _rows_in_order(batch, order, len(input_ids))
+            batch = rows_in_order(batch, order, len(input_ids))
             mixture = Mixture.of(*(None if one is None else one[order] for one in (mixture.weights, mixture.tasks)))
         with self.gates.holding(mixture):
             output = self.model(**batch)
         if order is not None:
-            output = _in_order(output, order.argsort(), len(input_ids))
+            output = output_in_order(output, order.argsort(), len(input_ids))
         return self._completed(output, weights)
 
     def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Sequence[str] | None) -> Any:
@@ -229,8 +227,8 @@ class TwinForSequenceClassification(TwinModel):
         model: Any = skeletons[counts[-1]]
         beside = Beside(list(labels), private, exclusive or {}, masked).canonical(model.base_model_prefix)
         gates = Gates()
-        _place_body(model, body, beside, gates)
-        _place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
+        place_body(model, body, beside, gates)
+        place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
         super().__init__(model, beside, gates, router, onepass, record)
         self.labels = dict(labels)
 
@@ -298,57 +296,6 @@ def _layer_read(router: Router | None) -> int:
     return layer
 
 
-def _place_body(model: Any, body: Any, beside: Beside, gates: Gates) -> None:
-    """Put the body into the classifier, with a pooler only where the classifier has one: a pooler a task."""
-    wanted = getattr(getattr(model, model.base_model_prefix), POOLER, None)
-    setattr(model, model.base_model_prefix, body)
-    if getattr(body, POOLER, None) is not None:
-        body.pooler = None
-    if wanted is not None:
-        own = [filled(wanted, POOLER, beside.private[task], task, body.dtype) for task in beside.tasks]
-        body.pooler = PerTask(own, gates)
-
-
-def _place_heads(model: Any, skeletons: Mapping[str, Any], beside: Beside, gates: Gates) -> None:
-    """Replace every part of the classifier beside its body by one a task."""
-    body = getattr(model, model.base_model_prefix)
-    for name in heads_of(model):
-        own = [
-            filled(getattr(skeletons[task], name), name, beside.private[task], task, body.dtype)
-            for task in beside.tasks
-        ]
-        setattr(model, name, PerTask(own, gates))
-
-
 def _prompt_part(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What of a batch the router's own pass takes."""
     return {name: batch[name] for name in ("token_type_ids", "position_ids") if batch.get(name) is not None}
-
-
-def _order_by_task(mixture: Mixture) -> torch.Tensor | None:
-    """An order of the rows in which those of one task stand together, where each has one task and they do not yet."""
-    if mixture.weights is None or mixture.groups is None:
-        return None
-    if all(isinstance(rows, slice) for _, rows in mixture.groups):
-        return None
-    return mixture.weights.argmax(1).argsort(stable=True)
-
-
-def _rows_in_order(batch: Mapping[str, Any], order: torch.Tensor, rows: int) -> dict[str, Any]:
-    return {
-        name: value[order] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
-        for name, value in batch.items()
-    }
-
-
-def _in_order(output: Any, order: torch.Tensor, rows: int) -> Any:
-    """The output with the rows of its tensors in another order."""
-
-    def put(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return value[order] if value.dim() and len(value) == rows else value
-        return tuple(put(one) for one in value) if isinstance(value, tuple) else value
-
-    for name, value in list(output.items()):
-        output[name] = put(value)
-    return output
