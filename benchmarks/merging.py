@@ -6,7 +6,7 @@
 Makes synthetic checkpoints in FOLDER where they are missing (encoder: 4.5 GB; decoder: 12.4 GB). Every run is a process
 of its own that imports its libraries before it is timed. The input is in the page cache. Memory is the largest
 proportional set size of the process and its children, less that before the work, in a run of its own: looking at it
-slows a process down. PYTHON: an interpreter of an environment with mergekit.
+may slow a process down. PYTHON: an interpreter of an environment with mergekit.
 """
 
 from __future__ import annotations
