@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 # What a merged model takes over from the base, where the base has it.
-PASSED_ON = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-             "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model",
-             "chat_template.jinja")  # fmt: skip
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+             "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
+PASSED_ON = ("config.json", "generation_config.json", *TOKENIZER)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def assemble(
     body = body_on_meta(load_config(shared))
     prefix = f"{body.base_model_prefix}."
     early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
-    form = AdapterForm.of(body, prefix if family == "decoder" else "")
+    form, transposed = AdapterForm.of(body, family), _with_prefix(transposed_layers(body), prefix)
     for name in [*PASSED_ON, WEIGHTS]:
         if name != "config.json" and (shared / name).is_file():
             copy_file(shared / name, output / name)
@@ -63,7 +63,7 @@ def assemble(
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
             exclusive = Exclusive(path, sizes, early)
-            vector = cut(exclusive, _with_prefix(transposed_layers(body), prefix)).without_prefix(prefix)
+            vector = cut(exclusive, transposed).without_prefix(prefix)
             numbers[task] = vector.numbers
             rows += report(task, exclusive, shapes)
             save_exclusive(vector, folder / task, form)

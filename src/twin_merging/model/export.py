@@ -12,7 +12,7 @@ import torch
 
 from twin_merging.architectures import classifier_on_meta, with_labels
 from twin_merging.errors import UserError, unknown
-from twin_merging.files import copy_file, whole_directory, write_json
+from twin_merging.files import TOKENIZER, copy_file, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.gated import Gated, PerTask
@@ -23,7 +23,6 @@ from twin_merging.model.twin import TwinModel
 log = logging.getLogger(__name__)
 
 FORMS = ("dense", "lora")
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def export(
@@ -138,7 +137,6 @@ def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], outp
     for name in sorted({name for vector in vectors.values() for name in vector.vectors}):
         own_parts = [weights[t] * vector.vectors[name] for t, vector in vectors.items() if name in vector.vectors]
         mixed.vectors[name] = torch.stack(own_parts).sum(0)
-    decoder = not hasattr(model, "labels")
-    save_exclusive(mixed, output, AdapterForm.of(model.body, f"{model.model.base_model_prefix}." if decoder else ""))
+    save_exclusive(mixed, output, AdapterForm.of(model.body, model.family))
     if mixed.vectors:
         log.info("vectors.safetensors: %d 1-D parts, which the adapter cannot carry", len(mixed.vectors))

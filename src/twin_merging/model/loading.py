@@ -32,7 +32,7 @@ def load(kind: Any, directory: Any, *, dtype: Any = None, device_map: Any = None
     own = {k: v for k, v in options.items() if k not in PASSED_ALONG and not k.startswith("_")}
     directory = local_directory(directory, hub)
     record = read_record(directory)
-    of: Any = TwinForCausalLM if record.get("family") == "decoder" else TwinForSequenceClassification
+    of: Any = TwinForCausalLM if record.get("family") == TwinForCausalLM.family else TwinForSequenceClassification
     if not issubclass(of, kind):
         raise UserError(f"{directory}: holds a {of.__name__}; load it as that, or as TwinModel")
     tasks = list(record["tasks"])

@@ -95,7 +95,7 @@ def gate_model(model: Any, beside: Beside, gates: Gates, first_layer: int | None
         }
         used |= {f"{path}.{n}" for n in own}
         _gate(path, layer, own, gates)
-    _check_used(beside, used, model)
+    _check_used(beside, used)
 
 
 def output_layer(model: Any) -> tuple[str, Any] | None:
@@ -115,7 +115,7 @@ def _gate(path: str, layer: Any, own: Mapping[str, Parts | None], gates: Gates) 
         gate_layer(path, layer, found, gates)
 
 
-def _check_used(beside: Beside, names: set[str], model: Any) -> None:
+def _check_used(beside: Beside, names: set[str]) -> None:
     for task, vector in beside.exclusive.items():
         for name in [*vector.factors, *vector.vectors]:
             if name not in names and not is_pooler(name):

@@ -20,25 +20,22 @@ def save(model: Any, output: Path) -> None:
     """Write the directory of a TwinModel that has a router."""
     if model.router is None:
         raise ValueError("only a model with a router can be saved; a static one is written by its merge")
-    from twin_merging.model.twin import TwinForCausalLM
-
-    family = "decoder" if isinstance(model, TwinForCausalLM) else "encoder"
     labels = getattr(model, "labels", {})
     with whole_directory(output) as partial:
         _save_shared(model, partial)
-        if family == "decoder":
+        if model.family == "decoder":
             model.generation_config.save_pretrained(partial)
         dtype = str(model.body.dtype).removeprefix("torch.")
-        write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, family, partial)
+        write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, model.family, partial)
         private, exclusive = _private(model), _exclusive(model)
-        form = AdapterForm.of(model.body, f"{model.model.base_model_prefix}." if family == "decoder" else "")
+        form = AdapterForm.of(model.body, model.family)
         for task in model.tasks:
             save_tensors(partial / "private" / f"{task}.safetensors", private[task])
             save_exclusive(exclusive[task], partial / "exclusive" / task, form)
         model.router.save(partial / "router")
         record = {
             "method": "twin",
-            "family": family,
+            "family": model.family,
             "options": {"onepass": model.onepass},
             "tasks": {task: {"labels": labels[task]} if labels else {} for task in model.tasks},
             "library": __version__,

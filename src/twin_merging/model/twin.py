@@ -5,6 +5,7 @@ theta(x) = theta_s + sum_t w_t(x) v_t (paper, section 3.3) for each row of a bat
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class TwinModel(PreTrainedModel):
     gated in place; `record` is what merge.json says. One forward pass at a time: a model is no place for two threads.
     """
 
+    family: str  # encoder: sequence classification; decoder: generation
     base_model_prefix = "model"
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
@@ -211,6 +213,8 @@ class TwinForSequenceClassification(TwinModel):
     private: each task's private parameters by name, its head among them. exclusive: each task's vector.
     """
 
+    family = "encoder"
+
     def __init__(
         self,
         body: Any,
@@ -241,6 +245,8 @@ class TwinForSequenceClassification(TwinModel):
 
 class TwinForCausalLM(TwinModel, GenerationMixin):
     """A merged language model. `model` is the shared expert with its output layer."""
+
+    family = "decoder"
 
     def __init__(
         self,
@@ -282,8 +288,6 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
 
 def _own_config(config: Any, name: str) -> Any:
-    import copy
-
     own = copy.deepcopy(config)
     own.architectures = [name]
     return own

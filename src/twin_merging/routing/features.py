@@ -80,9 +80,9 @@ def _before_layers(body: nn.Module, layers: list[int], take: Any) -> Iterator[No
     """Call `take(k, hidden state)` with what enters layer k of a forward pass, for each of `layers`."""
     hooks = []
     try:
+        stack: Any = body.get_submodule(layers_path(body)) if layers else []
         for layer in layers:
-            module = body.get_submodule(layers_path(body))[layer]  # type: ignore[index]
-            hooks.append(module.register_forward_pre_hook(_hook(layer, take), with_kwargs=True))
+            hooks.append(stack[layer].register_forward_pre_hook(_hook(layer, take), with_kwargs=True))
         yield
     finally:
         for hook in hooks:
