@@ -12,6 +12,8 @@ from typing import Any
 
 from twin_merging.errors import UserError
 
+PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
+
 
 def folder(file: str) -> Path:
     """The folder of one of a job's files."""
@@ -33,6 +35,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
     threads = str(snakemake.params.settings.get("threads", 1))
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = threads

@@ -7,6 +7,7 @@ from twin_merging.code_digest import code_digest
 from twin_merging.errors import UserError
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.options import coefficients
+from twin_merging.locking import hub_sources, is_pinned
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
 from twin_merging.schemas import check, complete, read_schema
@@ -50,15 +51,34 @@ def checked_config():
 CHECKED = checked_config()
 
 
+def suite_files():
+    return sorted(Path(CHECKED["suites"]).glob("*.yaml"))
+
+
+def read_suite(file):
+    return load_suite(file, SCHEMAS / "suite.schema.yaml", CHECKED["glue"])
+
+
 @cache
 def suite_named(name):
     """The suite of that name; ends the run when its file is missing or wrong."""
     try:
-        return load_suite(
-            Path(CHECKED["suites"], f"{name}.yaml"), SCHEMAS / "suite.schema.yaml", CHECKED["glue"]
-        )
+        suite = read_suite(Path(CHECKED["suites"], f"{name}.yaml"))
     except UserError as error:
         stop(error)
+    if workflow.is_main_process:
+        warn_of_branches(suite)
+    return suite
+
+
+def warn_of_branches(suite):
+    """Say which sources of a suite may change from one day to the next."""
+    loose = {
+        f"{hub['repo']} at {hub['revision']}" for _, hub in hub_sources(suite.content) if not is_pinned(hub)
+    }
+    if loose:
+        found = ", ".join(sorted(loose))
+        print(f"warning: {suite.file}: not tied to a commit: {found}; run: snakemake lock", file=sys.stderr)
 
 
 def suite_of(wildcards):
@@ -82,9 +102,9 @@ def sources_of(source):
 def readable_suites():
     """Every suite in the folder that can be read. (A wrong one ends the run when it is asked for.)"""
     found = []
-    for file in sorted(Path(CHECKED["suites"]).glob("*.yaml")):
+    for file in suite_files():
         try:
-            found.append(load_suite(file, SCHEMAS / "suite.schema.yaml", CHECKED["glue"]))
+            found.append(read_suite(file))
         except UserError:
             continue
     return found

@@ -23,7 +23,7 @@ rule fetch_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: model_settings(suite_of(w).content["base"]),
+        settings=lambda w: model_settings(w, suite_of(w).content["base"], "base"),
         code=code("fetch_base"),
     script:
         "../scripts/fetch_base.py"
@@ -90,6 +90,7 @@ rule fetch_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        source="results/{suite}/data/{task}/source.json",
     log:
         "results/{suite}/logs/fetch_data/{task}.log",
     benchmark:
@@ -105,7 +106,28 @@ rule fetch_data:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
+        settings=data_settings,
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"
+
+
+rule fetch_router:
+    output:
+        weights="results/{suite}/router/{router}/fetched.safetensors",
+        source="results/{suite}/router/{router}/source.json",
+    log:
+        "results/{suite}/logs/fetch_router/{router}.log",
+    benchmark:
+        "results/{suite}/benchmarks/fetch_router/{router}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of("fetch")
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=fetched_router_settings,
+        code=code("fetch_router"),
+    script:
+        "../scripts/fetch_router.py"

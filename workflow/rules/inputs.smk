@@ -61,6 +61,13 @@ def projected_exclusives(wildcards):
     return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks if projects]
 
 
+def fetched_router(wildcards):
+    """The state of a router that was trained elsewhere; nothing for one that is made here."""
+    suite, router = suite_of(wildcards), wildcards.router
+    folder = f"results/{suite.name}/router/{router}"
+    return [f"{folder}/fetched.safetensors"] if "hub" in suite.router_settings(router) else []
+
+
 def shared_model(wildcards):
     shared = suite_of(wildcards).methods[wildcards.method]["shared"]
     names = (*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private")

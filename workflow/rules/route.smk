@@ -29,6 +29,7 @@ rule route:
     input:
         features=router_features,
         exclusives=projected_exclusives,
+        fetched=fetched_router,
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",

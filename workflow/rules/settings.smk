@@ -1,13 +1,45 @@
 # What each rule's output depends on beside its inputs: the `settings` parameter of every stage, in their order.
 
 
-def model_settings(source):
-    return settings("fetch", source=source, package_version=package_version(source))
+def model_settings(wildcards, source, *place):
+    """Of a model's source, which stands in the suite at `place`."""
+    pinned = suite_of(wildcards).pinned(place, source)
+    return settings("fetch", source=source, package_version=package_version(source), pinned=pinned)
 
 
 def expert_settings(wildcards):
     task = task_of(wildcards)
-    return {**model_settings(task["expert"]), "labels": task["labels"]}
+    source = model_settings(wildcards, task["expert"], "tasks", wildcards.task, "expert")
+    return {**source, "labels": task["labels"]}
+
+
+def data_settings(wildcards):
+    task = task_of(wildcards)
+    pinned = suite_of(wildcards).pinned(("tasks", wildcards.task, "data"), task["data"])
+    return settings("fetch", **{key: task[key] for key in ("data", "text", "labels")}, pinned=pinned)
+
+
+def fetched_router_settings(wildcards):
+    suite = suite_of(wildcards)
+    hub = suite.router_settings(wildcards.router)["hub"]
+    return settings(
+        "fetch",
+        hub={key: value for key, value in hub.items() if key != "tasks"},
+        pinned=suite.pinned_router(wildcards.router),
+    )
+
+
+def lock_settings(wildcards):
+    """The suites to lock: the one that `--config lock=` names, or all that have Hub sources."""
+    names = [CHECKED["lock"]] if CHECKED["lock"] else [file.stem for file in suite_files()]
+    suites = [suite for name in names if any(hub_sources((suite := suite_named(name)).content))]
+    if not suites:
+        stop(
+            f"{CHECKED['suites']}: no suite {CHECKED['lock'] or ''} with a Hub source to lock; name one: lock=SUITE"
+        )
+    return settings(
+        "lock", suites=[str(suite.file) for suite in suites], schema=str(SCHEMAS / "suite.schema.yaml")
+    )
 
 
 def finetune_settings(wildcards):

@@ -9,7 +9,8 @@ def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_adapter
 
     settings = job.params.settings
-    fetch_adapter(settings["source"], folder(job.input.base[0]), folder(job.output.config), settings["labels"])
+    base, output = folder(job.input.base[0]), folder(job.output.config)
+    fetch_adapter(settings["source"], base, output, settings["labels"], settings["pinned"])
 
 
 run_job(snakemake, main)

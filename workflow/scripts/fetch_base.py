@@ -8,7 +8,8 @@ from twin_merging.logs import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_base
 
-    fetch_base(job.params.settings["source"], folder(job.output.config))
+    settings = job.params.settings
+    fetch_base(settings["source"], folder(job.output.config), settings["pinned"])
 
 
 run_job(snakemake, main)

@@ -9,7 +9,7 @@ def main(job: Any) -> None:
     from twin_merging.fetching.data import fetch_data
 
     settings = job.params.settings
-    fetch_data(settings["data"], settings, folder(job.output.train))
+    fetch_data(settings["data"], settings, folder(job.output.train), settings["pinned"])
 
 
 run_job(snakemake, main)

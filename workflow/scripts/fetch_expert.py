@@ -9,7 +9,8 @@ def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_expert
 
     settings = job.params.settings
-    fetch_expert(settings["source"], settings["labels"], folder(job.input.base[0]), folder(job.output.config))
+    base, output = folder(job.input.base[0]), folder(job.output.config)
+    fetch_expert(settings["source"], settings["labels"], base, output, settings["pinned"])
 
 
 run_job(snakemake, main)

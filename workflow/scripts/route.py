@@ -18,6 +18,7 @@ def main(job: Any) -> None:
         Path(job.output.router),
         Path(job.output.metrics),
         dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)) if job.input.exclusives else None,
+        Path(job.input.fetched[0]) if job.input.fetched else None,
     )
 
 

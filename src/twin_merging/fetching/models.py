@@ -15,8 +15,9 @@ from twin_merging.architectures import Architecture, architecture_of, load_confi
 from twin_merging.checkpoints import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
 from twin_merging.errors import UserError
 from twin_merging.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
-from twin_merging.files import copy_file, read_json, write_json
+from twin_merging.files import TOKENIZER, copy_file, read_json, write_json
 from twin_merging.model_directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
 from twin_merging.parameters import HEADS, PRETRAINING, is_pooler
 
@@ -27,14 +28,20 @@ log = logging.getLogger(__name__)
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
               "spm.model")  # fmt: skip
-MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin"]
+EXPERT_FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors",
+                PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
+BASE_FILES = [*EXPERT_FILES, *dict.fromkeys([*TOKENIZER, *TOKENIZERS])]
 ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
+Pins = Mapping[str, str] | None
 
 
-def fetch_base(source: Mapping[str, Any], output: Path) -> None:
-    """Write the base: body parameters under AutoModel's names, configuration, tokenizer."""
+def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None) -> None:
+    """Write the base: body parameters under AutoModel's names, configuration, tokenizer.
+
+    pinned: the hash of each file, as kind:digits, of a source that a lock holds.
+    """
     output = Path(output)
-    with located(source, MODEL_FILES) as (directory, record):
+    with located(source, BASE_FILES, output, pinned) as (directory, record):
         config = load_config(directory)
         shapes = architecture_of(config)
         found, left_out = _matched(directory, shapes, (*PRETRAINING, *HEADS))
@@ -52,10 +59,10 @@ def fetch_base(source: Mapping[str, Any], output: Path) -> None:
         write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
 
 
-def fetch_expert(source: Mapping[str, Any], labels: int, base: Path, output: Path) -> None:
+def fetch_expert(source: Mapping[str, Any], labels: int, base: Path, output: Path, pinned: Pins = None) -> None:
     """Write an expert under its classifier's names, checked against the base's names and shapes."""
     output = Path(output)
-    with located(source, MODEL_FILES) as (directory, record):
+    with located(source, EXPERT_FILES, output, pinned) as (directory, record):
         if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
@@ -64,10 +71,12 @@ def fetch_expert(source: Mapping[str, Any], labels: int, base: Path, output: Pat
         write_expert(output, config, found, base, {**record, "left_out": left_out}, where=directory)
 
 
-def fetch_adapter(source: Mapping[str, Any], base: Path, output: Path, labels: int | None = None) -> None:
+def fetch_adapter(
+    source: Mapping[str, Any], base: Path, output: Path, labels: int | None = None, pinned: Pins = None
+) -> None:
     """Write an expert that is a PEFT LoRA adapter, checked against the base and, where given, the task's labels."""
     output = Path(output)
-    with located(source, ADAPTER_FILES) as (directory, record):
+    with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
         for name in ADAPTER_FILES:
             if not (directory / name).is_file():
                 raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
@@ -145,23 +154,14 @@ def _tensors(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
     if (directory / WEIGHTS).is_file() or (directory / INDEX).is_file():
         yield from open_directory(directory).items()
         return
-    import pickle
-    import zipfile
-
-    import torch
-
     shards = [directory / PICKLED]
     if (directory / PICKLED_INDEX).is_file():
-        index = read_json(directory / PICKLED_INDEX)["weight_map"]
-        shards = [directory / name for name in sorted(set(index.values()))]
+        try:
+            index = read_json(directory / PICKLED_INDEX)["weight_map"]
+            shards = [directory / name for name in sorted(set(index.values()))]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(f"{directory / PICKLED_INDEX}: not an index of shards; fetch the model again") from None
     for shard in shards:
         if not shard.is_file():
             raise UserError(f"{shard}: no such file; a checkpoint is {WEIGHTS}, {PICKLED}, or shards of either")
-        try:
-            content = torch.load(shard, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(shard))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{shard}: refused, it is not a whole file of plain tensors: {first}") from None
-        if not isinstance(content, Mapping) or not all(isinstance(part, torch.Tensor) for part in content.values()):
-            raise UserError(f"{shard}: holds more than named tensors; save the model's state_dict() alone")
-        yield from content.items()
+        yield from read_pickled(shard).items()

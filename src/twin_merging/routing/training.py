@@ -12,6 +12,7 @@ from torch import nn
 
 from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.files import write_json
+from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
 from twin_merging.routing.held_out import held_out_metrics
 from twin_merging.routing.kinds import build_router
@@ -31,15 +32,20 @@ def train_router(
     output: Path,
     metrics: Path,
     exclusives: Mapping[str, Path] | None = None,
+    fetched: Path | None = None,
 ) -> None:
     """Make a router from `<task>/train` and `<task>/validation` features, write its state and its metrics.
 
     settings: kind, features and the kind's options. exclusives: a file a task, in their order, for kind projection.
-    Validation rows choose the mlp's epoch and the projection's scale, and are what the metrics are of. Test rows are
-    never read.
+    fetched: the state of an mlp that was trained elsewhere, which is checked and measured here. Validation rows choose
+    the mlp's epoch and the projection's scale, and are what the metrics are of. Test rows are never read.
     """
     train, held_out = _rows(features, tasks, "train"), _rows(features, tasks, "validation")
-    state, details = _fit(train, held_out, tasks, settings, seed, exclusives or {})
+    if fetched:
+        hub = settings["hub"]
+        state, details = fetched_state(fetched, tasks, hub.get("tasks"), train[0].shape[1]), {"hub": hub}
+    else:
+        state, details = _fit(train, held_out, tasks, settings, seed, exclusives or {})
     measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
     save_tensors(output, state)

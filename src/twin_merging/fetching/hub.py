@@ -1,0 +1,238 @@
+"""Files of a repository on a Hub: listed, chosen, downloaded into the Hub client's own cache, and checked by hash."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from twin_merging.errors import UserError
+from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
+from twin_merging.fetching.progress import progress_bar, report
+from twin_merging.files import sha256
+
+log = logging.getLogger(__name__)
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256, BLOB = "sha256", "git-blob"
+HASH_OF_LENGTH = {64: SHA256, 40: BLOB}  # what an ETag of so many hexadecimal digits is
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One file of a listing: its size in bytes, and the hash that the Hub states, as kind:digits; None offline."""
+
+    size: int
+    hash: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a repository holds at one commit. `folder` is the cached copy where there is no network."""
+
+    repo: str
+    kind: str  # model | dataset
+    revision: str
+    commit: str
+    files: Mapping[str, Listed]
+    folder: Path | None = None
+    where: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", place_of(self.repo, self.revision))
+
+
+def place_of(repo: str, revision: str) -> str:
+    return f"{repo} at revision {revision}"
+
+
+def is_commit(revision: str) -> bool:
+    return bool(COMMIT.fullmatch(revision))
+
+
+def list_repository(hub: Mapping[str, Any], kind: str = "model") -> Listing:
+    """Resolve a source's revision to its commit and list its files. Under HF_HUB_OFFLINE: what the cache has of it.
+
+    Raises UserError with one sentence: a wrong name, no access, or a fault that did not pass.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.hf_api import RepoFile
+
+    repo, revision = hub["repo"], hub["revision"]
+    if constants.HF_HUB_OFFLINE:
+        return _cached(repo, revision, kind)
+
+    def look() -> Listing:
+        api = HfApi()
+        commit = api.repo_info(repo, repo_type=kind, revision=revision).sha
+        if not commit or (is_commit(revision) and commit != revision):
+            raise UserError(f"{place_of(repo, revision)}: the Hub answers with commit {commit}; name that one")
+        tree = api.list_repo_tree(repo, repo_type=kind, revision=commit, recursive=True)
+        files = {
+            file.path: Listed(file.size, f"{SHA256}:{file.lfs.sha256}" if file.lfs else f"{BLOB}:{file.blob_id}")
+            for file in tree
+            if isinstance(file, RepoFile)
+        }
+        return Listing(repo, kind, revision, commit, files)
+
+    return retried(look, place_of(repo, revision))
+
+
+def _cached(repo: str, revision: str, kind: str) -> Listing:
+    """What the cache has of a repository: the listing that an earlier download left, without the Hub's hashes."""
+    from huggingface_hub import constants, get_cached_repo_tree, try_to_load_from_cache
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        tree = get_cached_repo_tree(repo, repo_type=kind, revision=revision)
+    except CachedRepoTreeNotFoundError:
+        tree = []
+    for file in tree:
+        found = try_to_load_from_cache(repo, file.path, repo_type=kind, revision=revision)
+        if isinstance(found, str):
+            folder = Path(found.removesuffix(file.path))
+            log.info("%s: offline, from the cache", place_of(repo, revision))
+            files = {file.path: Listed(file.size, None) for file in tree}
+            return Listing(repo, kind, revision, folder.name, files, folder)
+    raise UserError(
+        f"{place_of(repo, revision)}: HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} has nothing of it; fetch it "
+        "once with a network, or copy a cache that has it"
+    )
+
+
+def chosen(listing: Listing, subfolder: str | None, patterns: Collection[str]) -> list[str]:
+    """Paths of a folder's files that patterns name, in order. Raises UserError when there are none."""
+    within = f"{subfolder.strip('/')}/" if subfolder else ""
+    paths = [path for path in sorted(listing.files) if path.startswith(within)]
+    names = [path for path in paths if any(fnmatchcase(path.removeprefix(within), pattern) for pattern in patterns)]
+    if not names:
+        raise UserError(
+            f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({', '.join(patterns)}); correct "
+            "repo or subfolder in the suite"
+        )
+    return names
+
+
+def download(
+    listing: Listing, paths: Collection[str], output: Path | None = None, pinned: Mapping[str, str] | None = None
+) -> Path:
+    """Fetch files of a listing, and nothing else, into the Hub client's cache (HF_HOME, HF_HUB_CACHE).
+
+    `output` is where a copy will be written: its disk must have room for it too. `pinned` holds the hash of each file
+    when its suite was locked. Gives the folder that holds the files under their paths. Raises UserError with one
+    sentence for a fault that is final or does not pass, or content other than locked.
+    """
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+
+    _check_pins(listing, paths, pinned)
+    if listing.folder is not None:
+        for path in paths:
+            if not (listing.folder / path).is_file():
+                raise UserError(
+                    f"{listing.where}: HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} lacks file '{path}' of it; "
+                    "fetch it once with a network"
+                )
+            if damage := _damage(listing, path, listing.folder):
+                raise UserError(
+                    f"{listing.where}: file '{path}' is damaged in the cache ({listing.folder / path}): it is "
+                    f"{damage[0]}, not {damage[1]}; remove it, and fetch it once with a network"
+                )
+            _check_pin(listing, path, listing.folder, pinned)
+        return listing.folder
+
+    def is_missing(path: str) -> bool:
+        return not try_to_load_from_cache(listing.repo, path, revision=listing.commit, repo_type=listing.kind)
+
+    def transfer() -> Path:
+        folder = snapshot_download(
+            listing.repo,
+            repo_type=listing.kind,
+            revision=listing.revision,
+            allow_patterns=[escape(path) for path in paths],
+            tqdm_class=progress_bar(listing.repo),
+        )
+        if Path(folder).name != listing.commit:
+            raise TransientError(f"it moved from commit {listing.commit} to {Path(folder).name} during the download")
+        faults = [fault for path in paths if (fault := _removed(listing, path, Path(folder), pinned))]
+        if faults:
+            raise faults[0]
+        return Path(folder)
+
+    missing = sum(listing.files[path].size for path in paths if is_missing(path))
+    needs = {Path(constants.HF_HUB_CACHE): missing}
+    if output is not None:
+        needs[Path(output)] = sum(listing.files[path].size for path in paths)
+    check_space(needs, listing.where)
+    if missing:
+        report(f"{listing.where}: {len(paths)} files, {megabytes(missing)} to download")
+    return retried(transfer, listing.where)
+
+
+def hashes_of(listing: Listing, paths: Collection[str]) -> dict[str, str]:
+    """What a lock holds of the files: the hash that the Hub states of each, as kind:digits."""
+    return {path: str(listing.files[path].hash) for path in sorted(paths)}
+
+
+def _check_pins(listing: Listing, paths: Collection[str], pinned: Mapping[str, str] | None) -> None:
+    for path in paths if pinned is not None else ():
+        stated = listing.files[path].hash
+        if path not in pinned:  # type: ignore[operator]
+            raise UserError(f"{listing.where}: file '{path}' is not in the suite's lock; run 'snakemake lock' again")
+        if stated and stated != pinned[path]:  # type: ignore[index]
+            raise _changed(listing, path, pinned[path], stated)  # type: ignore[index]
+
+
+def _removed(listing: Listing, path: str, folder: Path, pinned: Mapping[str, str] | None) -> TransientError | None:
+    """The fault of a downloaded file that is not what the Hub states. It is removed from the cache."""
+    file = folder / path
+    if not file.is_file():
+        return TransientError(f"file '{path}' did not arrive")
+    if damage := _damage(listing, path, folder):
+        file.resolve().unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+        return TransientError(f"file '{path}' arrived as {damage[0]}, but the Hub states {damage[1]}")
+    _check_pin(listing, path, folder, pinned)
+    return None
+
+
+def _damage(listing: Listing, path: str, folder: Path) -> tuple[str, str] | None:
+    """A file's hash and the one that the Hub states, in its listing or as its ETag, where these differ."""
+    stated = [listing.files[path].hash]
+    blob = (folder / path).resolve().name  # the cache names a file by its ETag
+    if len(blob) in HASH_OF_LENGTH and re.fullmatch("[0-9a-f]+", blob):
+        stated.append(f"{HASH_OF_LENGTH[len(blob)]}:{blob}")
+    for wanted in dict.fromkeys(filter(None, stated)):
+        found = file_hash(folder / path, wanted.split(":")[0])
+        if found != wanted:
+            return found, wanted
+    return None
+
+
+def _check_pin(listing: Listing, path: str, folder: Path, pinned: Mapping[str, str] | None) -> None:
+    if pinned and (found := file_hash(folder / path, pinned[path].split(":")[0])) != pinned[path]:
+        raise _changed(listing, path, pinned[path], found)
+
+
+def _changed(listing: Listing, path: str, wanted: str, found: str) -> UserError:
+    return UserError(
+        f"{listing.where}: file '{path}' is {found}, but the suite was locked to {wanted}; find out why it changed, "
+        "and run 'snakemake lock' if the new one is right"
+    )
+
+
+def file_hash(path: Path, kind: str) -> str:
+    """kind:digits of a file: its SHA-256, or the SHA-1 of git's blob object of it."""
+    if kind == SHA256:
+        return f"{SHA256}:{sha256(path)}"
+
+    def started() -> Any:
+        return hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+
+    with open(path, "rb") as stream:
+        return f"{BLOB}:{hashlib.file_digest(stream, started).hexdigest()}"

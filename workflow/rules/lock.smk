@@ -1,0 +1,18 @@
+# `snakemake lock`: every Hub source of the suites, or of `--config lock=SUITE`, tied to a commit and to hashes.
+
+
+rule lock:
+    log:
+        "results/logs/lock.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=lock_settings,
+        code=code("lock"),
+    script:
+        "../scripts/lock.py"

@@ -1,0 +1,20 @@
+"""Rule lock: tying every Hub source of suites to a commit and to hashes."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.fetching.progress import report
+    from twin_merging.locking import lock_suite
+    from twin_merging.suites import load_suite
+
+    schema = Path(job.params.settings["schema"])
+    for file in job.params.settings["suites"]:
+        for line in lock_suite(load_suite(Path(file), schema), schema):
+            report(line)
+
+
+run_job(snakemake, main)
