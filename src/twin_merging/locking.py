@@ -40,6 +40,32 @@ def read_lock(suite: Path) -> dict[str, Any]:
     return dict(found)
 
 
+def locked_files(job: Any, part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
+    """Hash of each file of a job's source, which is a base, expert, data or router, where the suite's lock has it.
+
+    A lock changes no output, only what is accepted, so it is read here and no parameter of a rule.
+    """
+    lock = read_lock(Path(job.config["suites"], f"{job.wildcards.suite}.yaml"))
+    found = [
+        entry["files"]
+        for key, entry in lock.items()
+        if key.split(".")[-1] == part and entry["hub"] == source.get("hub")
+    ]
+    return {path: digest for files in found for path, digest in files.items()} if found else None
+
+
+def left_out(suite: Suite) -> list[str]:
+    """Hub sources that a suite's lock does not hold as they are now; none for a suite without a lock."""
+    lock = read_lock(suite.file)
+    sources = [(".".join(place), _without_tasks(hub)) for place, hub in hub_sources(suite.content)]
+    return [key for key, hub in sources if lock and lock.get(key, {}).get("hub") != hub]
+
+
+def _without_tasks(hub: Mapping[str, Any]) -> dict[str, Any]:
+    """What is fetched: a router's source without the order of its outputs."""
+    return {key: value for key, value in hub.items() if key != "tasks"}
+
+
 def hub_sources(content: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     """Every Hub source of a suite: the keys that lead to it, and its `hub`."""
     sources: list[tuple[Place, Any]] = [(("base",), content["base"]), (("router",), content.get("router") or {})]
@@ -68,7 +94,7 @@ def lock_suite(suite: Suite, schema: Path) -> list[str]:
     lines: list[str] = []
     for place, hub in hub_sources(suite.content):
         listing, files = _looked_up(place, hub, suite.content, listings)
-        entries[".".join(place)] = {"hub": {**hub, "revision": listing.commit}, "files": files}
+        entries[".".join(place)] = {"hub": {**_without_tasks(hub), "revision": listing.commit}, "files": files}
         if not is_pinned(hub):
             commits[place] = listing.commit
             lines.append(f"{hub['repo']}: {hub['revision']} is commit {listing.commit}")

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256, BLOB = "sha256", "git-blob"
+WORTH_A_LINE = 1_000_000  # bytes
 HASH_OF_LENGTH = {64: SHA256, 40: BLOB}  # what an ETag of so many hexadecimal digits is
 
 
@@ -169,8 +170,8 @@ def download(
     if output is not None:
         needs[Path(output)] = sum(listing.files[path].size for path in paths)
     check_space(needs, listing.where)
-    if missing:
-        report(f"{listing.where}: {len(paths)} files, {megabytes(missing)} to download")
+    if missing >= WORTH_A_LINE:
+        report(f"{listing.where}: {megabytes(missing)} to download")
     return retried(transfer, listing.where)
 
 
