@@ -14,7 +14,8 @@ from tests.fake_hub import FakeHub, commit_of, used_here
 from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.files import read_json
-from twin_merging.locking import left_out, lock_file, lock_suite, locked_files
+from twin_merging.locking import lock_suite
+from twin_merging.locks import left_out, lock_file, locked_files
 from twin_merging.suites import Suite, load_suite
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
@@ -119,9 +120,9 @@ def test_a_job_finds_the_files_of_its_source_as_long_as_that_is_as_locked(served
     found = locked_files(job_of(tmp_path), "expert", locked.tasks["one"]["expert"])
     assert found is not None
     assert list(found) == ["one/config.json", "one/pytorch_model.bin"]
-    assert left_out(locked) == []
+    assert left_out(locked.file, locked.content) == []
     suite.file.write_text(suite.file.read_text().replace("subfolder: one", "subfolder: three"))
-    assert left_out(load_suite(suite.file, SCHEMA)) == ["tasks.one.expert"]
+    assert left_out(suite.file, load_suite(suite.file, SCHEMA).content) == ["tasks.one.expert"]
 
 
 def test_a_commit_that_yaml_would_read_as_a_number_is_put_in_quotes(served: FakeHub, tmp_path: Path) -> None:
@@ -159,5 +160,5 @@ def test_a_damaged_lock_is_named(tmp_path: Path, text: str) -> None:
     suite = suite_in(tmp_path)
     lock_file(suite.file).write_text(text)
     with pytest.raises(UserError) as caught:
-        left_out(suite)
+        left_out(suite.file, suite.content)
     one_sentence(caught.value, "mine.lock.json", "snakemake lock")
