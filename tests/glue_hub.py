@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +46,24 @@ class Trap:
         return (os.mkdir, (str(self.mark),))
 
 
-def add_glue(hub: FakeHub, root: Path) -> None:
+TINY = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 24, "max_position_embeddings": 130}  # fmt: skip
+
+
+def add_glue(hub: FakeHub, root: Path, sizes: Mapping[str, int] = TINY) -> None:
     """Write the repositories below `root` and have the Hub serve them, at the revisions that the suites name.
 
-    The experts are right on every row, so that each scores 100. Their pickled heads leave `root`/unpickled behind when
-    they are opened.
+    sizes: those of the models' configuration; the tokenizer has 300 tokens at any size. The experts are right on every
+    row, so that each scores 100. Their pickled heads leave `root`/unpickled behind when they are opened.
     """
     base = root / "base"
-    config = transformers.RobertaConfig(
-        vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        max_position_embeddings=130, type_vocab_size=1, pad_token_id=1,
-    )  # fmt: skip
+    config = transformers.RobertaConfig(**sizes, type_vocab_size=1, pad_token_id=1)
     torch.manual_seed(0)
     whole: Any = AutoModelForMaskedLM.from_config(config)
     config.save_pretrained(base)
     tokenizer = _tokenizer(base)
-    pooler = {f"roberta.pooler.dense.{part}": torch.zeros(16, 16)[: 16 if part == "weight" else 1].squeeze()
-              for part in ("weight", "bias")}  # fmt: skip
+    width = config.hidden_size
+    pooler = {"roberta.pooler.dense.weight": torch.zeros(width, width), "roberta.pooler.dense.bias": torch.zeros(width)}
     save_file({**{n: t.clone() for n, t in whole.state_dict().items()}, **pooler}, base / "model.safetensors")
     torch.save(whole.state_dict(), base / "pytorch_model.bin")
     (base / "dict.txt").write_text("1 1\n")

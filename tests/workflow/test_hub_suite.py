@@ -63,7 +63,9 @@ def test_nothing_is_fetched_that_the_suite_does_not_need(ran: tuple[Path, FakeHu
     }
     tests = {task: "validation_matched" if task == "mnli" else "validation" for task in TASKS}
     data = {f"{DATA[0]}/{task}/{split}-00000-of-00001.parquet" for task in TASKS for split in ("train", tests[task])}
-    assert hub.downloaded() == base | experts | data | {f"{DATA[0]}/README.md"}
+    wanted = base | experts | data | {f"{DATA[0]}/README.md"}
+    assert hub.downloaded() <= wanted
+    assert {path.split("/")[-1] for path in wanted - hub.downloaded()} <= {"config.json"}  # equal ones come once
     assert not (folder.parent / "unpickled").exists()
 
 
