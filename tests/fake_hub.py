@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,15 @@ def blob_of(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 
-def entry_of(path: str, content: bytes) -> dict[str, Any]:
+def entry_of(folder: Path, path: str) -> dict[str, Any]:
     """A file's line in a tree."""
+    status = (folder / path).stat()
+    return _entry(folder, path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _entry(folder: Path, path: str, size: int, changed: int) -> dict[str, Any]:
+    content = (folder / path).read_bytes()
     entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob_of(content)}
     if path.endswith(LARGE):
         digest = hashlib.sha256(content).hexdigest()
@@ -160,7 +168,7 @@ class Answer(BaseHTTPRequestHandler):
         if file:
             return self.send_file(repository, commit, file[4], fault)
         assert api is not None
-        entries = [entry_of(path, (repository.folder / path).read_bytes()) for path in repository.files()]
+        entries = [entry_of(repository.folder, path) for path in repository.files()]
         if api[3] == "tree":
             return self.send_json([entry for entry in entries if entry["path"].startswith(api[5] or "")])
         if api[3] == "paths-info":
@@ -180,7 +188,7 @@ class Answer(BaseHTTPRequestHandler):
         if kind == "missing" or not place.is_file():
             return self.refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         content = place.read_bytes()
-        entry = entry_of(path, content)
+        entry = entry_of(repository.folder, path)
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
         if kind == "wrong etag":
             etag = hashlib.sha256(b"of something else").hexdigest()
