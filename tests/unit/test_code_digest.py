@@ -37,6 +37,7 @@ MODULES = {
     "merging/methods/arithmetic.py": {"merge"},
     "generation/words.py": {"generate_base", "generate_data"},
     "finetuning.py": {"finetune"},
+    "training_processes.py": {"finetune"},
 }
 BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.metrics.suite_metric"]}
 
