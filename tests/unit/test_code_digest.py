@@ -27,7 +27,9 @@ MODULES = {
     "metrics/functions.py": {"finetune", "score"},
     "metrics/suite_metric.py": {"score"},
     "tables.py": {"tabulate"},
-    "normalisation.py": {"tabulate", "card"},
+    "normalisation.py": {"tabulate", "compare", "card"},
+    "comparison.py": {"compare"},
+    "published.py": {"compare"},
     "model_card.py": {"card"},
     "prediction.py": {"predict"},
     "model/gated.py": {"predict"},
@@ -35,6 +37,7 @@ MODULES = {
     "merging/methods/arithmetic.py": {"merge"},
     "generation/words.py": {"generate_base", "generate_data"},
     "finetuning.py": {"finetune"},
+    "training_processes.py": {"finetune"},
 }
 BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.metrics.suite_metric"]}
 

@@ -168,3 +168,8 @@ def tabulate_settings(wildcards):
         dynamic=suite.dynamic,
         knowledge={**merged, "experts": {"protocol": "none", "true_task": "everything"}},
     )
+
+
+def compare_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings("compare", title=suite.content["title"], tasks=list(suite.tasks))
