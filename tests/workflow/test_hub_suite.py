@@ -17,6 +17,7 @@ from twin_merging.files import read_json
 pytestmark = pytest.mark.workflow
 
 TABLE = "results/tables/glue.csv"
+PUBLISHED = "results/tables/glue-published.csv"
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
 
 
@@ -28,7 +29,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeHub]:
     add_glue(hub, root)
     folder = make_working_folder(root / "run")
     with hub.running():
-        run = snakemake(folder, TABLE, environment=with_hub(hub, root / "home"))
+        run = snakemake(folder, TABLE, PUBLISHED, environment=with_hub(hub, root / "home"))
     assert run.returncode == 0, run.stderr
     assert "lu-vae/roberta-glue at main; run: snakemake lock" in run.stderr
     return folder, hub
@@ -50,6 +51,21 @@ def test_the_experts_are_right_on_every_row_of_their_task(ran: tuple[Path, FakeH
     own = scores[scores["model"] == "expert-" + scores["task"]]
     assert own["value"].tolist() == pytest.approx([1.0] * len(TASKS), abs=1e-6)
     assert set(own["rows"]) == {ROWS["validation"]}
+
+
+def test_our_rows_stand_beside_the_published_ones(ran: tuple[Path, FakeHub]) -> None:
+    table: Any = pd.read_csv(ran[0] / TABLE).set_index("model")
+    lines: Any = pd.read_csv(ran[0] / PUBLISHED)
+    normalised = lines[lines["scale"] == "normalised"]
+    methods = ["weight-average", "task-arithmetic", "ties", "dare-task-arithmetic", "dare-ties", "twin"]
+    assert set(normalised["model"]) == {"pretrained", *methods}
+    for line in normalised.itertuples():
+        assert line.ours == pytest.approx(table.loc[line.model, line.task], abs=1e-3)
+        assert line.difference == pytest.approx(line.ours - line.published, abs=1e-3)
+    means = normalised[(normalised["task"] == "avg") & (normalised["origin"] == "computed")].set_index("model")
+    assert means.loc[["twin", "task-arithmetic", "ties"], "published"].round(2).tolist() == [95.83, 67.98, 55.72]
+    assert set(lines["scale"]) == {"normalised", "absolute"}
+    assert (ran[0] / "results/tables/glue-published.md").is_file()
 
 
 def test_nothing_is_fetched_that_the_suite_does_not_need(ran: tuple[Path, FakeHub]) -> None:
