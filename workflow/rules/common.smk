@@ -9,6 +9,7 @@ from twin_merging.fetching.sources import is_adapter, package_version, source_fi
 from twin_merging.merging.options import coefficients
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
+from twin_merging.routing.options import SEEDED
 from twin_merging.schemas import check, complete, read_schema
 from twin_merging.suites import Suite, load_suite
 
