@@ -1,4 +1,5 @@
 # What several stages share: the configuration, the suites, and the parameters that make a job stale.
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,12 @@ from twin_merging.routing.layers import features_name, features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.schemas import check, complete, read_schema
 from twin_merging.suites import Suite, load_suite
+from twin_merging.watch import STARTED_BY
 
 SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
+
 CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
