@@ -199,3 +199,29 @@ def merged(
         **more,
     )
     return output
+
+
+def large_suite(tasks: int = 20, statics: int = 26, dynamics: int = 24) -> str:
+    """A suite of many tasks and methods, whose models nobody fetches: one shared expert, six routers."""
+    task = """
+  task-{0}:
+    data: {{hub: {{repo: nobody/data, config: task-{0}}}}}
+    labels: 2
+    metric: accuracy
+    expert: {{hub: {{repo: nobody/expert-{0}}}}}"""
+    ties = [f"  ties-{number}: {{method: ties, density: {(number + 1) / 100}}}" for number in range(statics - 1)]
+    twins = [
+        f"  twin-{number}: {{method: twin, shared: shared, rank: {number + 1}, router: {{epochs: {1 + number % 6}}}}}"
+        for number in range(dynamics)
+    ]
+    return "\n".join(
+        [
+            "title: Many tasks and methods",
+            "base: {hub: {repo: nobody/base}}",
+            "tasks:" + "".join(task.format(number) for number in range(tasks)),
+            "methods:",
+            "  shared: {method: task_arithmetic, scaling: 0.3}",
+            *ties,
+            *twins,
+        ]
+    )
