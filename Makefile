@@ -3,11 +3,13 @@
 #   PYTHON=python3       the interpreter that .venv is made with (3.11 or newer)
 #   CORES=all            cores for `make quickstart`
 #   TORCH_INDEX=         a further package index for torch: the CPU URL of PyTorch's "Get started" page, where there is no GPU
+#   SUITE=quickstart     the suite for `make explain`
 #   PYTEST_ARGS=         more arguments for pytest, such as "-n 4" or "-k ties"
 
 PYTHON ?= python3
 CORES ?= all
 TORCH_INDEX ?=
+SUITE ?= quickstart
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -20,7 +22,7 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart test install lint types unit workflow-test minilm-package lock clean
+.PHONY: help quickstart explain test install lint types unit workflow-test minilm-package lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +33,10 @@ quickstart: $(STAMP) ## run the embedded suite and print its table
 	@$(BIN)/snakemake --cores $(CORES)
 	@echo
 	@cat results/tables/quickstart.md
+
+explain: $(STAMP) ## print which jobs of a suite would run, and why
+	@PYTHONPATH=workflow/loggers $(BIN)/snakemake --dry-run --logger explain -- results/tables/$(SUITE).csv \
+	    $(wildcard results/$(SUITE)/models/*/README.md)
 
 test: lint types unit workflow-test ## run every check and test
 

@@ -56,6 +56,29 @@ methods:
     protocol: strict
     router: {{kind: mahalanobis}}
 """
+# A suite that makes everything itself: generated base and data, one whole expert and one LoRA adapter.
+MADE = """
+title: Everything made here
+protocol: strict
+base: {generate: {sentences: 200, steps: 5, batch_size: 8, hidden_size: 16, layers: 1, heads: 2, max_length: 32}}
+limits: {train: 48, router: 32}
+tasks:
+  sentiment:
+    data: {generate: {task: sentiment, train: 64, validation: 20, test: 20}}
+    labels: 2
+    metric: accuracy
+    expert: {finetune: {epochs: 1, learning_rate: 1.0e-2, batch_size: 16}}
+  similarity:
+    data: {generate: {task: similarity, train: 64, validation: 20, test: 20}}
+    text: [sentence1, sentence2]
+    labels: 1
+    metric: pearson_spearman
+    expert: {finetune: {epochs: 2, learning_rate: 1.0e-2, batch_size: 16, lora: {r: 2}}}
+router: {shared: merged, epochs: 2}
+methods:
+  merged: {method: task_arithmetic, scaling: 0.5}
+  twin: {method: twin, rank: 2, top_k: 1, router: {epochs: 3}}
+"""
 
 
 def config_of(model_type: str, labels: int = 2) -> Any:
@@ -176,3 +199,29 @@ def merged(
         **more,
     )
     return output
+
+
+def large_suite(tasks: int = 20, statics: int = 26, dynamics: int = 24) -> str:
+    """A suite of many tasks and methods, whose models nobody fetches: one shared expert, six routers."""
+    task = """
+  task-{0}:
+    data: {{hub: {{repo: nobody/data, config: task-{0}}}}}
+    labels: 2
+    metric: accuracy
+    expert: {{hub: {{repo: nobody/expert-{0}}}}}"""
+    ties = [f"  ties-{number}: {{method: ties, density: {(number + 1) / 100}}}" for number in range(statics - 1)]
+    twins = [
+        f"  twin-{number}: {{method: twin, shared: shared, rank: {number + 1}, router: {{epochs: {1 + number % 6}}}}}"
+        for number in range(dynamics)
+    ]
+    return "\n".join(
+        [
+            "title: Many tasks and methods",
+            "base: {hub: {repo: nobody/base}}",
+            "tasks:" + "".join(task.format(number) for number in range(tasks)),
+            "methods:",
+            "  shared: {method: task_arithmetic, scaling: 0.3}",
+            *ties,
+            *twins,
+        ]
+    )

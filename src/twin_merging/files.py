@@ -67,6 +67,12 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, partial)
 
 
+def file_hashes(folder: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of the files below those of `names` in a folder that are there; hidden files are left out."""
+    files = sorted(file for name in names for file in Path(folder, name).rglob("[!.]*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as stream:

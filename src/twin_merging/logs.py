@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
+from twin_merging.watch import STARTED_BY, end_with
+
+# What the system refuses, and what to do then.
+REFUSED = {
+    errno.ENOSPC: "no space is left on its disk; make room and run again",
+    errno.EDQUOT: "the disk quota is used up; make room and run again",
+    errno.EROFS: "the file system is read-only; make it writable and run again",
+    errno.EACCES: "permission denied; make it readable and its folder writable and run again",
+}
 
 PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
 
@@ -28,12 +39,17 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     the log; anything else with its traceback in the log and its last line on the terminal.
     """
     log = Path(snakemake.log[0])
-    log.parent.mkdir(parents=True, exist_ok=True)
+    end_with(os.environ.get(STARTED_BY))
     sys.stdout.flush()
     terminal = os.fdopen(os.dup(2), "w")
-    with open(log, "w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "w") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+    except OSError as error:
+        print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
+        sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
     threads = str(snakemake.params.settings.get("threads", 1))
@@ -43,10 +59,25 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     try:
         job(snakemake)
     except Exception as error:
-        known = isinstance(error, UserError)
-        sentence = str(error) if known else f"{type(error).__name__}: {error} (see {log})"
-        if not known:
-            traceback.print_exc()
-        for out in (sys.stderr, terminal):
-            print(f"error: {sentence}", file=out, flush=True)
+        refused = refusal(error, folder(snakemake.output[0]))
+        known = isinstance(error, UserError) or refused is not None
+        sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
+        print(f"error: {sentence}", file=terminal, flush=True)
+        with suppress(OSError):  # where there is no space for the log either
+            if not known:
+                traceback.print_exc()
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def refusal(error: BaseException | None, place: Path) -> str | None:
+    """One sentence for what the system refused, of the error or one that it came from; None where it was no refusal.
+    `place` is named where the error names no file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            return f"{error.filename or place}: {REFUSED[error.errno]}"
+        numbers = [number for number in REFUSED if f"os error {number})" in str(error)]  # safetensors, tokenizers
+        if numbers:
+            return f"{place}: {REFUSED[numbers[0]]}"
+        error = error.__cause__ or error.__context__
+    return None

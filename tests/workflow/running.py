@@ -10,7 +10,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import twin_merging
+from twin_merging.files import sha256
+
 REPOSITORY = Path(__file__).parents[2]
+# What a run may write anew with other bytes: times, and what was measured.
+MEASURED = ("logs", "benchmarks", "records")
 
 
 def make_working_folder(folder: Path) -> Path:
@@ -23,13 +28,45 @@ def make_working_folder(folder: Path) -> Path:
     return folder
 
 
+def copy_library(folder: Path) -> Path:
+    """A copy of the library in `folder`/src, which `snakemake` then runs with."""
+    source = Path(twin_merging.__file__).parent
+    return shutil.copytree(source, folder / "src" / "twin_merging", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def command(*arguments: str, cores: int = 2) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+
+
+def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a run in `folder`: no network, and the folder's own library where it has one."""
+    own = {"PYTHONPATH": str(folder / "src")} if (folder / "src").is_dir() else {}
+    return {**os.environ, "HF_HUB_OFFLINE": "1", **own, **(more or {})}
+
+
 def snakemake(
-    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    folder: Path, *arguments: str, cores: int = 2, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake on two cores in `folder`, without a network unless `environment` says otherwise."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    variables = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    """Run Snakemake in `folder`."""
+    return subprocess.run(
+        command(*arguments, cores=cores),
+        cwd=folder,
+        env=environment(folder, more),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def hashes_of(results: Path) -> dict[str, str]:
+    """SHA-256 of every file of a results folder by its path there, but for what is measured and Snakemake's stamps."""
+    paths = sorted(path for path in results.rglob("*") if path.is_file())
+    inside = [path.relative_to(results) for path in paths]
+    return {
+        str(path): sha256(results / path)
+        for path in inside
+        if path.name != ".snakemake_timestamp" and not set(MEASURED) & set(path.parts)
+    }
 
 
 def rules_of(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -37,3 +74,16 @@ def rules_of(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
     found = re.search(r"^job +count\n-[- ]+\n(.*?)^total", run.stdout + run.stderr, flags=re.S | re.M)
     lines = found[1].splitlines() if found else []
     return {name: int(count) for name, count in (line.split() for line in lines if line.strip())}
+
+
+def jobs_of(run: subprocess.CompletedProcess[str]) -> set[tuple[str, str]]:
+    """Every job that would run (or was started): its rule and its wildcards but for the suite, `one` or `shared/one`.
+    The digest that ends a router's folder is left out."""
+    blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", run.stdout + run.stderr, flags=re.M)
+    jobs = set()
+    for rule, block in blocks:
+        line = re.search(r"^    wildcards: (.*)$", block, flags=re.M)
+        values = dict(part.split("=", 1) for part in line[1].split(", ")) if line else {}
+        name = "/".join(value for key, value in values.items() if key != "suite")
+        jobs.add((rule, re.sub(r"-[0-9a-f]{6}$", "", name)))
+    return jobs

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.tiny import MADE
 from tests.workflow.running import make_working_folder, snakemake
 from twin_merging.checkpoints import open_directory
 from twin_merging.experts import Expert
@@ -16,35 +17,12 @@ from twin_merging.files import read_json
 
 pytestmark = pytest.mark.workflow
 
-SUITE = """
-title: Everything made here
-protocol: strict
-base: {generate: {sentences: 200, steps: 5, batch_size: 8, hidden_size: 16, layers: 1, heads: 2, max_length: 32}}
-limits: {train: 48, router: 32}
-tasks:
-  sentiment:
-    data: {generate: {task: sentiment, train: 64, validation: 20, test: 20}}
-    labels: 2
-    metric: accuracy
-    expert: {finetune: {epochs: 1, learning_rate: 1.0e-2, batch_size: 16}}
-  similarity:
-    data: {generate: {task: similarity, train: 64, validation: 20, test: 20}}
-    text: [sentence1, sentence2]
-    labels: 1
-    metric: pearson_spearman
-    expert: {finetune: {epochs: 2, learning_rate: 1.0e-2, batch_size: 16, lora: {r: 2}}}
-router: {shared: merged, epochs: 2}
-methods:
-  merged: {method: task_arithmetic, scaling: 0.5}
-  twin: {method: twin, rank: 2, top_k: 1, router: {epochs: 3}}
-"""
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_working_folder(tmp_path_factory.mktemp("run"))
     (folder / "suites").mkdir()
-    (folder / "suites" / "made.yaml").write_text(SUITE)
+    (folder / "suites" / "made.yaml").write_text(MADE)
     run = snakemake(folder, "--config", "suites=suites", "--", "results/tables/made.csv")
     assert run.returncode == 0, run.stderr
     return folder / "results"

@@ -1,4 +1,5 @@
 # What several stages share: the configuration, the suites, and the parameters that make a job stale.
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,15 @@ from twin_merging.merging.options import coefficients
 from twin_merging.locks import hub_sources, is_commit, left_out
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
+from twin_merging.routing.options import SEEDED
 from twin_merging.schemas import check, complete, read_schema
 from twin_merging.suites import Suite, load_suite
+from twin_merging.watch import STARTED_BY
 
 SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
+
 CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
@@ -77,7 +82,9 @@ def warn_of_branches(suite):
         found = ", ".join(changed)
         print(f"warning: {suite.file}: not as it was locked: {found}; run: snakemake lock", file=sys.stderr)
     loose = {
-        f"{hub['repo']} at {hub['revision']}" for _, hub in hub_sources(suite.content) if not is_commit(hub["revision"])
+        f"{hub['repo']} at {hub['revision']}"
+        for _, hub in hub_sources(suite.content)
+        if not is_commit(hub["revision"])
     }
     if loose:
         found = ", ".join(sorted(loose))

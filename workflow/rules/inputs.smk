@@ -68,10 +68,17 @@ def fetched_router(wildcards):
     return [f"{folder}/fetched.safetensors"] if "hub" in suite.router_settings(router) else []
 
 
+def folders(folder, *names):
+    """Folders that a model's directory holds. Their time is not followed, and their content through merge.json, which
+    has the sha256 of every file in them: Snakemake itself compares a folder by its time alone.
+    """
+    return [ancient(path) for path in inside(folder, *names)]
+
+
 def shared_model(wildcards):
     shared = suite_of(wildcards).methods[wildcards.method]["shared"]
-    names = (*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private")
-    return inside(f"results/{wildcards.suite}/models/{shared}", *names)
+    folder = f"results/{wildcards.suite}/models/{shared}"
+    return [*inside(folder, *CONFIG, *WEIGHTS, *TOKENIZER, "merge.json"), *folders(folder, "private")]
 
 
 def model_files(wildcards):
@@ -83,10 +90,11 @@ def model_files(wildcards):
             *inside(f"results/{suite.name}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
             *all_expert_files(suite),
         ]
-    parts = [*CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", "private"]
-    parts += ["exclusive", "router"] if model in suite.dynamic else []
-    parts += ["unified.safetensors", "masks"] if model in suite.masked else []
-    return inside(f"results/{suite.name}/models/{model}", *parts)
+    folder = f"results/{suite.name}/models/{model}"
+    unified = ["unified.safetensors"] if model in suite.masked else []
+    parts = ["exclusive", "router"] if model in suite.dynamic else ["masks"] if model in suite.masked else []
+    files = inside(folder, *CONFIG, *WEIGHTS, *TOKENIZER, "merge.json", *unified)
+    return [*files, *folders(folder, "private", *parts)]
 
 
 def own_router_metrics(wildcards):

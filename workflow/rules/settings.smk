@@ -81,7 +81,7 @@ def features_settings(wildcards):
     content = suite_of(wildcards).content
     return settings(
         "route",
-        text=of_tasks(suite_of(wildcards), "text"),
+        text=dict(sorted(of_tasks(suite_of(wildcards), "text").items())),
         limits={limit: content["limits"].get(limit) for limit in ("router", "validation")},
         inference=content["inference"],
         features=features_named(wildcards.features),
@@ -89,23 +89,28 @@ def features_settings(wildcards):
 
 
 def route_settings(wildcards):
+    """The seed only for a kind of router that draws random numbers."""
     suite = suite_of(wildcards)
+    router = suite.router_settings(wildcards.router)
     return settings(
         "route",
         tasks=list(suite.tasks),
-        router=suite.router_settings(wildcards.router),
-        seed=suite.content["seed"],
+        router=router,
+        seed=suite.content["seed"] if router["kind"] in SEEDED else 0,
     )
 
 
 def assemble_settings(wildcards):
+    """A router that is the suite's is none of the method's own, however its options are written."""
     suite = suite_of(wildcards)
+    entry, name = suite.methods[wildcards.method], suite.router_name(wildcards.method)
+    router = suite.router_settings(name)
     return settings(
         "assemble",
         tasks=list(suite.tasks),
-        entry=suite.methods[wildcards.method],
+        entry={**entry, "router": None if name == entry["shared"] else router},
         head=suite.head(wildcards.method),
-        router=suite.router_settings(suite.router_name(wildcards.method)),
+        router=router,
     )
 
 

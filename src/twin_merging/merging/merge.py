@@ -11,7 +11,8 @@ from typing import Any
 from twin_merging import __version__
 from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_tensors
 from twin_merging.experts import Expert
-from twin_merging.files import PASSED_ON, copy_file, sha256, whole_directory, write_json
+from twin_merging.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
+from twin_merging.masks import MASKS
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body
@@ -101,13 +102,14 @@ def write_record(
     workers: int = 1,
     hashes: bool = True,
 ) -> None:
-    """Write merge.json: how the model was made, and (with `hashes`) the SHA-256 of every file it was made from."""
+    """Write merge.json: how the model was made, and (with `hashes`) the SHA-256 of every file it was made from, and
+    of the files in its own folders."""
     inputs = {"base": base.paths, **files, **{f"experts/{task}": expert.paths for task, expert in experts.items()}}
     named: dict[str, Path] = {}
     for name, paths in inputs.items():
         named |= {name if len(paths) == 1 else f"{name}/{path.name}": path for path in paths}
     found = in_order(list(named.values()), sha256, workers) if hashes else [None] * len(named)
-    record = {
+    record: dict[str, Any] = {
         "method": method.name,
         "options": dict(options),
         "protocol": protocol.name,
@@ -117,4 +119,6 @@ def write_record(
         "inputs": {name: {"sha256": digest} for name, digest in zip(named, found, strict=True)},
         "library": __version__,
     }
+    if hashes:
+        record["files"] = file_hashes(output, "private", *([MASKS] if method.kind == "masked" else []))
     write_json(output / "merge.json", record)

@@ -13,7 +13,7 @@ from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_t
 from twin_merging.compression_report import Row, report, write_report
 from twin_merging.errors import UserError
 from twin_merging.exclusives import Exclusive
-from twin_merging.files import PASSED_ON, copy_file, read_json, sha256, whole_directory, write_json
+from twin_merging.files import PASSED_ON, copy_file, file_hashes, read_json, sha256, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
 from twin_merging.parameters import Protocol
@@ -84,6 +84,7 @@ def assemble(
         "shared": below,
         "inputs": {name: {"sha256": sha256(path)} for name, path in inputs.items()},
         "library": __version__,
+        "files": file_hashes(output, "private", "exclusive", "router"),
     }
     write_json(output / "merge.json", record)
     log.info("assembled %s: %d exclusive numbers in all", output, sum(numbers.values()))

@@ -9,7 +9,7 @@ import torch
 
 from twin_merging import __version__
 from twin_merging.checkpoints import WEIGHTS, save_tensors
-from twin_merging.files import whole_directory, write_json
+from twin_merging.files import file_hashes, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.gated import Gated, PerTask
@@ -40,7 +40,8 @@ def save(model: Any, output: Path) -> None:
             "tasks": {task: {"labels": labels[task]} if labels else {} for task in model.tasks},
             "library": __version__,
         }
-        write_json(partial / RECORD, {**record, **model.record})
+        files = file_hashes(partial, "private", "exclusive", "router")
+        write_json(partial / RECORD, {**record, **model.record, "files": files})
 
 
 def _save_shared(model: Any, output: Path) -> None:

@@ -13,6 +13,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "neighbours": ("neighbours", "stored"),
     "projection": ("rank",),
 }
+SEEDED = ("mlp",)  # kinds that draw random numbers
 
 # As in the suites' schema, for routers that are made without a suite.
 DEFAULTS: dict[str, Any] = {

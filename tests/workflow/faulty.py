@@ -1,0 +1,115 @@
+"""Disturbing a run: started in a group of processes of its own, watched, and hit while a given stage works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.workflow.conftest import targets
+from tests.workflow.running import command, environment, snakemake
+
+KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Snakemake alone, or one job
+
+
+@dataclass
+class Run:
+    """A run of a suite that is under way."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    output: Path
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def jobs(self) -> dict[int, str]:
+        """The scripts of the jobs that work now, by process."""
+        found = {}
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+                words = (directory / "cmdline").read_bytes().decode().split("\0")
+            except (OSError, IndexError):
+                continue
+            script = next(
+                (match[1] for word in words if (match := re.search(r"\.snakemake/scripts/\w+\.(\w+)\.py$", word))), None
+            )
+            if parent == self.process.pid and script:
+                found[int(directory.name)] = script
+        return found
+
+    def wait_for(self, rule: str, seconds: float = 300) -> bool:
+        """Wait until a job of the rule has begun; whether it did before the run ended."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if re.search(rf"^(local)?rule {rule}:", self.text, flags=re.M):
+                return True
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.02)
+        return False
+
+    def hit(self, kind: str, number: int = signal.SIGKILL, script: str | None = None) -> str | None:
+        """Send a signal. Returns the script of the job that was hit, or the scripts that worked; None if too late."""
+        jobs = self.jobs()
+        if self.process.poll() is not None:
+            return None
+        if kind == "job":
+            hit = [process for process, name in jobs.items() if script in (None, name)] or list(jobs)
+            if not hit:
+                return None
+            try:
+                os.kill(hit[0], number)
+            except ProcessLookupError:
+                return None
+            return jobs[hit[0]]
+        (os.killpg if kind == "group" else os.kill)(self.process.pid, number)
+        return ", ".join(sorted(set(jobs.values()))) or "between jobs"
+
+    def end(self, seconds: float = 300) -> int:
+        return self.process.wait(seconds)
+
+
+def start(folder: Path, suite: str, *arguments: str, **more: Any) -> Run:
+    """Start a run of a suite; its output goes to a file beside the folder."""
+    output = folder.with_name(f"{folder.name}.out")
+    with open(output, "w") as stream:
+        process = subprocess.Popen(
+            command(*arguments, "--", *targets(suite)),
+            cwd=folder,
+            env=environment(folder),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **more,
+        )
+    return Run(folder, process, output)
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of a working folder, with its times."""
+    shutil.rmtree(to, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(folder), str(to)], check=True)
+    return to
+
+
+def go_on(folder: Path, suite: str, unlock: bool = True) -> subprocess.CompletedProcess[str]:
+    """One more call, as the documentation says."""
+    if unlock:
+        snakemake(folder, "--unlock")
+    return snakemake(folder, "--", *targets(suite))
+
+
+def left_over(folder: Path) -> list[str]:
+    """Files that only a job under way has."""
+    inside = [path.relative_to(folder) for path in (folder / "results").rglob("*")]
+    return sorted(str(path) for path in inside if path.name.endswith(".partial") or path.parent.name == "checkpoints")
