@@ -112,7 +112,7 @@ def test_adapters_of_a_language_model_are_compressed_by_their_factors(tmp_path: 
 
 def test_the_routers_defaults_are_the_suites() -> None:
     rules = read_yaml(SCHEMA)["properties"]["router"]
-    assert complete({}, rules) == DEFAULTS
+    assert complete({}, rules) == {**DEFAULTS, "hub": None}  # a router from the Hub is for suites alone
 
 
 def test_wrong_inputs_are_one_sentence_and_leave_nothing(tiny: Path, tmp_path: Path) -> None:

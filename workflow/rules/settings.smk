@@ -96,7 +96,7 @@ def route_settings(wildcards):
         "route",
         tasks=list(suite.tasks),
         router=router,
-        seed=suite.content["seed"] if router["kind"] in SEEDED else 0,
+        seed=suite.content["seed"] if router["kind"] in SEEDED and "hub" not in router else 0,
     )
 
 
