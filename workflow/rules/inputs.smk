@@ -111,3 +111,10 @@ def routed_predictions(wildcards):
 def router_metrics(wildcards):
     suite = suite_of(wildcards)
     return [f"results/{suite.name}/router/{suite.router_name(model)}/metrics.json" for model in suite.dynamic]
+
+
+def tables(wildcards):
+    names = ("", "-absolute", "-experts", "-router", "-routing")
+    return inside(
+        "results/tables", f"{wildcards.suite}.md", *(f"{wildcards.suite}{name}.csv" for name in names)
+    )

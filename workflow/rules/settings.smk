@@ -182,3 +182,17 @@ def tabulate_settings(wildcards):
         dynamic=suite.dynamic,
         knowledge={**merged, "experts": {"protocol": "none", "true_task": "everything"}},
     )
+
+
+def provenance_settings(wildcards):
+    """The suite in full: what its audit holds the results against."""
+    suite = suite_of(wildcards)
+    models = {
+        model: {"protocol": protocol_name(suite, model), "true_task": true_task(suite, model)}
+        for model in suite.models
+    }
+    return settings(
+        "provenance",
+        suite={"name": suite.name, "file": str(suite.file), "content": suite.content},
+        models=models,
+    )

@@ -1,0 +1,70 @@
+# Stage audit: the provenance of a suite's tables, the checks of all that they rest on, and both as an RO-Crate.
+import json
+from time import time_ns
+
+STARTED = time_ns()  # a run's own: an audit that is asked for looks at the files as they are now
+AUDIT = "results/audit/{suite}"
+
+
+rule provenance:
+    input:
+        tables,
+    output:
+        "results/{suite}/provenance.json",
+    log:
+        "results/{suite}/logs/provenance.log",
+    benchmark:
+        "results/{suite}/benchmarks/provenance.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=provenance_settings,
+        code=code("provenance"),
+    script:
+        "../scripts/provenance.py"
+
+
+rule audit:
+    input:
+        "results/{suite}/provenance.json",
+    output:
+        report=f"{AUDIT}.json",
+        page=f"{AUDIT}.html",
+    log:
+        "results/{suite}/logs/audit.log",
+    benchmark:
+        "results/{suite}/benchmarks/audit.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of("predict")
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings={"threads": threads_of("predict")},
+        code=code("audit", "twin_merging.metrics.suite_metric"),
+        asked=STARTED,
+    script:
+        "../scripts/audit.py"
+
+
+def failed_audits():
+    """Verdicts of this run's audits that failed."""
+    reports = [Path(path) for path in Path("results/audit").glob("*.json")]
+    recent = [json.loads(path.read_text()) for path in reports if path.stat().st_mtime_ns >= STARTED]
+    return [
+        f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
+        f"({', '.join(report['failed'])}); see {AUDIT.format(suite=report['suite'])}.html"
+        for report in recent
+        if report["verdict"] == "failed"
+    ]
+
+
+onsuccess:
+    if workflow.is_main_process and (failed := failed_audits()):
+        stop("; ".join(failed))
