@@ -236,6 +236,7 @@ def _audit(given: dict[str, Any]) -> int:
     from twin_merging.auditing.audit import FAILED, audit, terminal_lines, write_report
     from twin_merging.auditing.results import Results
 
+    logging.getLogger("twin_merging.prediction").setLevel(logging.WARNING)
     results = Results(given["results"], given["suite"])
     report = audit(results, given["rows"], given["seed"])
     print("\n".join(terminal_lines(report)))

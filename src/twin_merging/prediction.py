@@ -68,7 +68,7 @@ def predict(
     answers = answer_rows(model, tokenizer, rows, text, inference, head)
     labels = [model.labels[task] for task in table["task"]]
     table["output"] = [output_of(row.logits, count) for row, count in zip(answers, labels, strict=True)]
-    table["weights"] = [row.weights for row in answers]
+    table["weights"] = pd.Series([row.weights for row in answers], dtype=object)
     with whole_file(output) as partial:
         table[["task", "row", "output", "reference", "weights"]].to_parquet(partial, index=False)
 

@@ -57,7 +57,7 @@ def check_chain(results: Results) -> Findings:
     found = Findings()
     links = outside = 0
     for job in results.jobs.values():
-        for name, entry in job["inputs"].items():
+        for name in job["inputs"]:
             maker = results.makers.get(name)
             if maker is not None:
                 links += 1

@@ -32,7 +32,7 @@ def software() -> dict[str, str | None]:
 
 def hardware() -> dict[str, Any]:
     """System, processor, cores, memory in bytes, and the GPUs that a job which has loaded torch can see."""
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     cuda = torch is not None and torch.cuda.is_available()
     return {
         "system": platform.platform(),

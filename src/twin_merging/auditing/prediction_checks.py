@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from twin_merging.prediction import RowAnswer
 
-# How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch or a
-# GPU changes the last bits of sums.
+# How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch
+# or a GPU changes the last bits of sums.
 TOLERANCE = 1e-3
 ROWS = 16
 TEST = "test.parquet"
@@ -144,7 +144,7 @@ def check_test_rows(results: Results) -> Findings:
     count = sum(entry["train or validation"] for entry in overlaps.values())
     found.facts = {"jobs that models rest on": len(above), "test rows with the text of another split's row": overlaps}
     found.summary = (
-        f"none of the {len(above)} jobs that models rest on reads a test row; {count} test rows have the same text as a "
+        f"none of the {len(above)} jobs that models rest on reads a test row; {count} test rows have the text of a "
         "training or validation row"
     )
     return found

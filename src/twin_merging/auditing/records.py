@@ -1,7 +1,7 @@
 """The record of a job: what it read and wrote, by hash, with which settings, code, software, machine and commit.
 
 A record is no output of its rule: it holds times, and so is never the same bytes twice. It lies at the place of the
-job's log, below `records` instead of `logs`. It is removed when the job starts, and written when the job has ended well.
+job's log, below `records` instead of `logs`. It is removed when the job starts, and written when it has ended well.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def target(job: Job) -> str:
 
 @dataclass
 class Findings:
-    """What a check found: failures, a sentence each; what to make again; and what there is to say when there are none."""
+    """What a check found: failures, a sentence each; what to make again; what there is to say when nothing failed."""
 
     summary: str = ""
     failures: list[str] = field(default_factory=list)
