@@ -15,10 +15,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants
 
 LARGE = (".safetensors", ".bin", ".pt", ".parquet", ".gguf")  # what the Hub stores by SHA-256
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?")
@@ -107,8 +111,15 @@ def blob_of(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 
-def entry_of(path: str, content: bytes) -> dict[str, Any]:
+def entry_of(folder: Path, path: str) -> dict[str, Any]:
     """A file's line in a tree."""
+    status = (folder / path).stat()
+    return _entry(folder, path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _entry(folder: Path, path: str, size: int, changed: int) -> dict[str, Any]:
+    content = (folder / path).read_bytes()
     entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob_of(content)}
     if path.endswith(LARGE):
         digest = hashlib.sha256(content).hexdigest()
@@ -157,7 +168,7 @@ class Answer(BaseHTTPRequestHandler):
         if file:
             return self.send_file(repository, commit, file[4], fault)
         assert api is not None
-        entries = [entry_of(path, (repository.folder / path).read_bytes()) for path in repository.files()]
+        entries = [entry_of(repository.folder, path) for path in repository.files()]
         if api[3] == "tree":
             return self.send_json([entry for entry in entries if entry["path"].startswith(api[5] or "")])
         if api[3] == "paths-info":
@@ -177,7 +188,7 @@ class Answer(BaseHTTPRequestHandler):
         if kind == "missing" or not place.is_file():
             return self.refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         content = place.read_bytes()
-        entry = entry_of(path, content)
+        entry = entry_of(repository.folder, path)
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
         if kind == "wrong etag":
             etag = hashlib.sha256(b"of something else").hexdigest()
@@ -217,3 +228,18 @@ class Answer(BaseHTTPRequestHandler):
 def with_hub(hub: FakeHub, home: Path) -> dict[str, str]:
     """Environment variables by which a process uses this Hub, with a cache of its own."""
     return {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@contextmanager
+def used_here(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Run this Hub, and have the client in this process use it, with a cache of its own."""
+    with hub.running():
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+        yield hub
+        close_session()

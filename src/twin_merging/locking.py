@@ -1,57 +1,22 @@
-"""Locks: each Hub source of a suite tied to a commit, written into the suite, and to the hash of every file it needs,
+"""Locking: each Hub source of a suite tied to a commit, written into the suite, and the hash of every file it needs,
 written beside the suite."""
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, write_json, write_text
+from twin_merging.files import write_json, write_text
+from twin_merging.locks import Place, hub_sources, is_commit, lock_file, what_is_fetched
 
 if TYPE_CHECKING:
     from twin_merging.fetching.hub import Listing
     from twin_merging.suites import Suite
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
-
-
-def lock_file(suite: Path) -> Path:
-    return Path(suite).with_suffix(".lock.json")
-
-
-def read_lock(suite: Path) -> dict[str, Any]:
-    """What a suite was locked to: for each source, by its key, the `hub` it had and the hash of its `files`."""
-    path = lock_file(suite)
-    if not path.is_file():
-        return {}
-    try:
-        found = read_json(path)["sources"]
-        if not all(isinstance(entry["hub"], dict) and isinstance(entry["files"], dict) for entry in found.values()):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a lock; remove it, or run: snakemake lock") from None
-    return dict(found)
-
-
-def hub_sources(content: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """Every Hub source of a suite: the keys that lead to it, and its `hub`."""
-    sources: list[tuple[Place, Any]] = [(("base",), content["base"]), (("router",), content.get("router") or {})]
-    for name, task in content["tasks"].items():
-        sources += [(("tasks", name, part), task[part]) for part in ("data", "expert")]
-    for name, entry in content["methods"].items():
-        sources.append((("methods", name, "router"), entry.get("router") or {}))
-    yield from ((place, source["hub"]) for place, source in sources if source.get("hub"))
-
-
-def is_pinned(hub: Mapping[str, Any]) -> bool:
-    return bool(COMMIT.fullmatch(hub["revision"]))
 
 
 def lock_suite(suite: Suite, schema: Path) -> list[str]:
@@ -68,8 +33,8 @@ def lock_suite(suite: Suite, schema: Path) -> list[str]:
     lines: list[str] = []
     for place, hub in hub_sources(suite.content):
         listing, files = _looked_up(place, hub, suite.content, listings)
-        entries[".".join(place)] = {"hub": {**hub, "revision": listing.commit}, "files": files}
-        if not is_pinned(hub):
+        entries[".".join(place)] = {"hub": {**what_is_fetched(hub), "revision": listing.commit}, "files": files}
+        if not is_commit(hub["revision"]):
             commits[place] = listing.commit
             lines.append(f"{hub['repo']}: {hub['revision']} is commit {listing.commit}")
     if commits:

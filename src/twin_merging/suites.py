@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError, unknown
-from twin_merging.locking import hub_sources, read_lock
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
@@ -44,7 +43,6 @@ class Suite:
     name: str
     file: Path
     content: Mapping[str, Any]
-    lock: Mapping[str, Any]
 
     @property
     def tasks(self) -> Mapping[str, Any]:
@@ -120,18 +118,6 @@ class Suite:
     def _router_of(self, method: str) -> dict[str, Any]:
         return router_settings({**self.content["router"], **(self.methods[method]["router"] or {})})
 
-    def pinned(self, place: Sequence[str], source: Mapping[str, Any]) -> dict[str, str] | None:
-        """Hash of each file of the Hub source at `place`, where the suite's lock has it as it is now."""
-        entry = self.lock.get(".".join(place))
-        return dict(entry["files"]) if entry and entry["hub"] == source.get("hub") else None
-
-    def pinned_router(self, router: str) -> dict[str, str] | None:
-        """The same, for the Hub source of the router in folder `router`."""
-        for place, hub in hub_sources(self.content):
-            if place[-1] == "router" and hub == self.router_settings(router)["hub"]:
-                return self.pinned(place, {"hub": hub})
-        return None
-
 
 def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
     """Read `file` against the suite schema. `glue` is a local folder that stands in for the Hub's GLUE.
@@ -157,7 +143,7 @@ def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
         _check_methods(content, rules)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
-    return Suite(file.stem, file, content, read_lock(file))
+    return Suite(file.stem, file, content)
 
 
 def _check_name(name: str) -> None:

@@ -44,7 +44,7 @@ def digests(package: Path) -> dict[str, str]:
     code = (
         "import sys; from pathlib import Path; from twin_merging.code_digest import code_digest\n"
         f"names = {BY_NAME!r}\n"
-        f"for script in sorted(Path({str(SCRIPTS)!r}).glob('*.py')):\n"
+        f"for script in sorted(Path({str(SCRIPTS)!r}).glob('[!l]*.py')):\n"  # lock always runs
         "    print(script.stem, code_digest(script, names.get(script.stem, [])))"
     )
     run = subprocess.run(

@@ -48,6 +48,7 @@ SECTIONS: dict[str, Any] = {
     "`inference`": SUITE["properties"]["inference"],
     "`protocols`": SUITE["properties"]["protocols"]["additionalProperties"],
     "`router`": SUITE["properties"]["router"],
+    "`hub` of a router": SUITE["properties"]["router"]["properties"]["hub"],
 }
 
 
@@ -159,7 +160,7 @@ def test_the_configuration_spells_out_every_default() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"suits": "x"}, "unknown key 'suits' (did you mean 'suites'?); allowed: glue, suites, threads"),
+        ({"suits": "x"}, "unknown key 'suits' (did you mean 'suites'?); allowed: glue, lock, suites, threads"),
         ({"threads": {"merge": 0}}, "threads.merge: 0 must be at least 1"),
         ({"threads": 2}, "threads: 2 is not a mapping"),
         ({"glue": 3}, "glue: 3 is not text or null; put it in quotes"),

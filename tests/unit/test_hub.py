@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from tests.fake_hub import Answer, FakeHub, blob_of, commit_of
+from tests.fake_hub import Answer, FakeHub, blob_of, commit_of, used_here
 from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.fetching import faults, hub
@@ -44,18 +43,10 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
     (folder / "model.safetensors").write_bytes(WEIGHTS)
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
     (folder / "classifier_head.pt").write_bytes(b"pickled")
-    with FakeHub().running() as running:
-        running.add(REPO, folder, main=commit_of("one"), old=commit_of("zero"))
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{running.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT", "DEFAULT_REQUEST_TIMEOUT"):
-            monkeypatch.setattr(constants, name, 1)
-        yield running
-        huggingface_hub.close_session()
+    hub = FakeHub()
+    hub.add(REPO, folder, main=commit_of("one"), old=commit_of("zero"))
+    with used_here(hub, tmp_path / "cache", monkeypatch):
+        yield hub
 
 
 def fetch(tmp_path: Path, source: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -517,7 +517,31 @@ def test_a_router_depends_on_the_options_of_its_own_kind_alone(tmp_path: Path) -
 def test_every_option_of_the_schema_belongs_to_a_kind_of_router() -> None:
     rules = read_yaml(SCHEMA)["properties"]["router"]["properties"]
     assert list(OPTIONS) == rules["kind"]["enum"]
-    assert {"shared", "kind", "features", *(key for keys in OPTIONS.values() for key in keys)} == set(rules)
+    assert {"shared", "kind", "features", "hub", *(key for keys in OPTIONS.values() for key in keys)} == set(rules)
+
+
+def test_a_fetched_router_depends_on_its_source_and_on_no_option_of_training(tmp_path: Path) -> None:
+    hub = {"repo": "own/router", "revision": "main"}
+    own = {"method": "twin", "rank": 3, "router": {"hub": None}}
+    other = {"method": "twin", "rank": 3, "router": {"kind": "mahalanobis"}}
+    edits = {"router/hub": {"repo": "own/router"}, "router/epochs": 3, "methods/own": own, "methods/other": other}
+    suite = load(tmp_path, edited(edits))
+    assert suite.router_settings("sum") == {"kind": "mlp", "features": "last", "hub": hub}
+    assert suite.router_settings(suite.router_name("own"))["epochs"] == 3
+    assert suite.router_settings(suite.router_name("other")) == {"kind": "mahalanobis", "features": "last"}
+
+
+@pytest.mark.parametrize(
+    ("router", "message"),
+    [
+        ({"kind": "mahalanobis", "hub": {"repo": "own/router"}}, "a fetched router is of kind mlp, not mahalanobis"),
+        ({"hub": {"repo": "own/router", "tasks": ["one", "three"]}}, "hub.tasks: one, three are not the suite's"),
+        ({"hub": {"repo": "own/router", "name": "x"}}, "unknown key 'name'"),
+    ],
+)
+def test_a_fetched_router_that_cannot_be_used_is_refused(tmp_path: Path, router: Any, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        load(tmp_path, edited({"router": {"shared": "sum", **router}}))
 
 
 @pytest.mark.parametrize(("features", "layer"), [("embedding", 0), ({"layer": 0}, 0), ({"layer": 7}, 7)])

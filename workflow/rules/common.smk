@@ -7,7 +7,7 @@ from twin_merging.code_digest import code_digest
 from twin_merging.errors import UserError
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.options import coefficients
-from twin_merging.locking import hub_sources, is_pinned
+from twin_merging.locks import hub_sources, is_commit, left_out
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
 from twin_merging.schemas import check, complete, read_schema
@@ -73,8 +73,11 @@ def suite_named(name):
 
 def warn_of_branches(suite):
     """Say which sources of a suite may change from one day to the next."""
+    if changed := left_out(suite.file, suite.content):
+        found = ", ".join(changed)
+        print(f"warning: {suite.file}: not as it was locked: {found}; run: snakemake lock", file=sys.stderr)
     loose = {
-        f"{hub['repo']} at {hub['revision']}" for _, hub in hub_sources(suite.content) if not is_pinned(hub)
+        f"{hub['repo']} at {hub['revision']}" for _, hub in hub_sources(suite.content) if not is_commit(hub["revision"])
     }
     if loose:
         found = ", ".join(sorted(loose))

@@ -23,7 +23,7 @@ rule fetch_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: model_settings(w, suite_of(w).content["base"], "base"),
+        settings=lambda w: model_settings(suite_of(w).content["base"]),
         code=code("fetch_base"),
     script:
         "../scripts/fetch_base.py"
@@ -106,7 +106,7 @@ rule fetch_data:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=data_settings,
+        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"

@@ -13,6 +13,5 @@ rule lock:
         runtime=30,
     params:
         settings=lock_settings,
-        code=code("lock"),
     script:
         "../scripts/lock.py"

@@ -1,32 +1,18 @@
 # What each rule's output depends on beside its inputs: the `settings` parameter of every stage, in their order.
 
 
-def model_settings(wildcards, source, *place):
-    """Of a model's source, which stands in the suite at `place`."""
-    pinned = suite_of(wildcards).pinned(place, source)
-    return settings("fetch", source=source, package_version=package_version(source), pinned=pinned)
+def model_settings(source):
+    return settings("fetch", source=source, package_version=package_version(source))
 
 
 def expert_settings(wildcards):
     task = task_of(wildcards)
-    source = model_settings(wildcards, task["expert"], "tasks", wildcards.task, "expert")
-    return {**source, "labels": task["labels"]}
-
-
-def data_settings(wildcards):
-    task = task_of(wildcards)
-    pinned = suite_of(wildcards).pinned(("tasks", wildcards.task, "data"), task["data"])
-    return settings("fetch", **{key: task[key] for key in ("data", "text", "labels")}, pinned=pinned)
+    return {**model_settings(task["expert"]), "labels": task["labels"]}
 
 
 def fetched_router_settings(wildcards):
-    suite = suite_of(wildcards)
-    hub = suite.router_settings(wildcards.router)["hub"]
-    return settings(
-        "fetch",
-        hub={key: value for key, value in hub.items() if key != "tasks"},
-        pinned=suite.pinned_router(wildcards.router),
-    )
+    hub = suite_of(wildcards).router_settings(wildcards.router)["hub"]
+    return settings("fetch", hub={key: value for key, value in hub.items() if key != "tasks"})
 
 
 def lock_settings(wildcards):

@@ -7,9 +7,10 @@ from twin_merging.logs import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_base
+    from twin_merging.locks import locked_files
 
-    settings = job.params.settings
-    fetch_base(settings["source"], folder(job.output.config), settings["pinned"])
+    source = job.params.settings["source"]
+    fetch_base(source, folder(job.output.config), locked_files(job, "base", source))
 
 
 run_job(snakemake, main)

@@ -7,10 +7,12 @@ from twin_merging.logs import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_expert
+    from twin_merging.locks import locked_files
 
     settings = job.params.settings
     base, output = folder(job.input.base[0]), folder(job.output.config)
-    fetch_expert(settings["source"], settings["labels"], base, output, settings["pinned"])
+    pinned = locked_files(job, "expert", settings["source"])
+    fetch_expert(settings["source"], settings["labels"], base, output, pinned)
 
 
 run_job(snakemake, main)

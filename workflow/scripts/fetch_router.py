@@ -7,9 +7,10 @@ from twin_merging.logs import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.fetching.router import fetch_router
+    from twin_merging.locks import locked_files
 
-    settings = job.params.settings
-    fetch_router(settings["hub"], folder(job.output.weights), settings["pinned"])
+    hub = job.params.settings["hub"]
+    fetch_router(hub, folder(job.output.weights), locked_files(job, "router", {"hub": hub}))
 
 
 run_job(snakemake, main)

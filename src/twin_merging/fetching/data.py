@@ -139,8 +139,8 @@ def _reading(place: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, AssertionError, OSError, datasets.exceptions.DatasetsError) as error:
-        first = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(f"{place}: cannot be read: {first}") from None
+        told = " ".join(str(error.__cause__ or error).strip().splitlines()[:2])
+        raise UserError(f"{place}: cannot be read: {told}") from None
 
 
 def _file_of(folder: Path, split: str) -> Path:

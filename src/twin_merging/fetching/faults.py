@@ -143,7 +143,7 @@ def _of_disk(error: OSError, where: str) -> UserError | None:
 
 
 def _of_network(error: Exception, where: str) -> Exception:
-    from huggingface_hub.errors import FileMetadataError, HTTPError
+    from huggingface_hub.errors import FileMetadataError, HTTPError, XetDownloadError
 
     for link in _chain(error):
         if isinstance(link, FileMetadataError):
@@ -157,7 +157,11 @@ def _of_network(error: Exception, where: str) -> Exception:
                 if name == "ConnectError"
                 else f"the connection to the Hub broke off ({_first_line(link)})"
             )
-    if isinstance(error, (OSError, RuntimeError)):  # sizes that differ, and the native downloader's faults
+    if isinstance(
+        error, (OSError, RuntimeError, XetDownloadError)
+    ):  # sizes that differ, the native downloader's faults
+        if os.strerror(errno.ENOSPC) in str(error):
+            return _of_disk(OSError(errno.ENOSPC, str(error)), where) or error
         return TransientError(f"the download failed ({_first_line(error)})")
     return error
 

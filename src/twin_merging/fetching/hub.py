@@ -16,11 +16,12 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
 from twin_merging.fetching.progress import progress_bar, report
 from twin_merging.files import sha256
+from twin_merging.locks import is_commit
 
 log = logging.getLogger(__name__)
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256, BLOB = "sha256", "git-blob"
+WORTH_A_LINE = 1_000_000  # bytes
 HASH_OF_LENGTH = {64: SHA256, 40: BLOB}  # what an ETag of so many hexadecimal digits is
 
 
@@ -50,10 +51,6 @@ class Listing:
 
 def place_of(repo: str, revision: str) -> str:
     return f"{repo} at revision {revision}"
-
-
-def is_commit(revision: str) -> bool:
-    return bool(COMMIT.fullmatch(revision))
 
 
 def list_repository(hub: Mapping[str, Any], kind: str = "model") -> Listing:
@@ -169,8 +166,8 @@ def download(
     if output is not None:
         needs[Path(output)] = sum(listing.files[path].size for path in paths)
     check_space(needs, listing.where)
-    if missing:
-        report(f"{listing.where}: {len(paths)} files, {megabytes(missing)} to download")
+    if missing >= WORTH_A_LINE:
+        report(f"{listing.where}: {megabytes(missing)} to download")
     return retried(transfer, listing.where)
 
 
