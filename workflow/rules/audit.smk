@@ -53,6 +53,30 @@ rule audit:
         "../scripts/audit.py"
 
 
+rule crate:
+    input:
+        provenance="results/{suite}/provenance.json",
+        audit=f"{AUDIT}.json",
+        page=f"{AUDIT}.html",
+    output:
+        f"{AUDIT}.crate.zip",
+    log:
+        "results/{suite}/logs/crate.log",
+    benchmark:
+        "results/{suite}/benchmarks/crate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: {"workflow": workflow.basedir, "suite": str(suite_of(w).file)},
+        code=code("crate"),
+    script:
+        "../scripts/crate.py"
+
+
 def failed_audits():
     """Verdicts of this run's audits that failed."""
     reports = [Path(path) for path in Path("results/audit").glob("*.json")]

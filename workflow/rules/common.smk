@@ -77,7 +77,9 @@ def warn_of_branches(suite):
         found = ", ".join(changed)
         print(f"warning: {suite.file}: not as it was locked: {found}; run: snakemake lock", file=sys.stderr)
     loose = {
-        f"{hub['repo']} at {hub['revision']}" for _, hub in hub_sources(suite.content) if not is_commit(hub["revision"])
+        f"{hub['repo']} at {hub['revision']}"
+        for _, hub in hub_sources(suite.content)
+        if not is_commit(hub["revision"])
     }
     if loose:
         found = ", ".join(sorted(loose))

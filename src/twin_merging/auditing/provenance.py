@@ -8,7 +8,7 @@ from typing import Any
 
 from twin_merging.auditing.records import FOLDER, read_records
 from twin_merging.files import read_json, write_json
-from twin_merging.locking import hub_sources, is_pinned
+from twin_merging.locks import hub_sources, is_commit, what_is_fetched
 from twin_merging.tasks import SPLITS
 
 FORMAT = 1
@@ -116,7 +116,7 @@ def _source(source: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         entry |= {"revision": record.get("revision"), "files": _hashes(record.get("files", {}))}
         entry["fetched"] = record.get("source")
     if kind == "hub":
-        entry["pinned"] = is_pinned(source["hub"])
+        entry["pinned"] = is_commit(source["hub"]["revision"])
     return entry
 
 
@@ -130,7 +130,7 @@ def _fetched_router(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """As it was fetched; the suite's own words for it are those of the source with the same repository."""
     hub = _record(folder)["source"]["hub"]
     asked = [dict(source) for place, source in hub_sources(content) if place[-1] == "router"]
-    same = [source for source in asked if {k: v for k, v in source.items() if k != "tasks"} == hub]
+    same = [source for source in asked if what_is_fetched(source) == hub]
     return _source({"hub": same[0] if same else hub}, folder)
 
 
