@@ -47,7 +47,7 @@ rule audit:
         gpu=0,
     params:
         settings={"threads": threads_of("predict")},
-        code=code("audit", "twin_merging.metrics.suite_metric"),
+        code=code("audit"),
         asked=STARTED,
     script:
         "../scripts/audit.py"

@@ -12,7 +12,7 @@ from twin_merging.auditing.machine import hardware, software
 from twin_merging.auditing.prediction_checks import ROWS, check_predictions, check_test_rows
 from twin_merging.auditing.records import now
 from twin_merging.auditing.report import report_page
-from twin_merging.auditing.results import PROVENANCE, Findings, Results
+from twin_merging.auditing.results import PROVENANCE, Findings, Results, target
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.auditing.table_checks import check_statements, check_tables
 from twin_merging.files import write_json, write_text
@@ -42,7 +42,7 @@ def audit(results: Results, rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
         "suite": results.suite,
         "verdict": FAILED if failed else PASSED,
         "failed": failed,
-        "mend": mending(results.suite, found),
+        "mend": mending(results, found),
         "checks": found,
         "notes": notes(results),
         "provenance": results.hash_now(results.of_suite(PROVENANCE)),
@@ -66,10 +66,13 @@ def _verdict(name: str, title: str, check: Callable[[Results], Findings], result
             "mend": found.mend, "facts": found.facts}  # fmt: skip
 
 
-def mending(suite: str, checks: list[dict[str, Any]]) -> str | None:
-    """The command that makes what failed again, None where no job can."""
-    targets = list(dict.fromkeys(target for check in checks for target in check["mend"]))
-    return f"snakemake --cores all --forcerun {' '.join(targets)} -- results/audit/{suite}.html" if targets else None
+def mending(results: Results, checks: list[dict[str, Any]]) -> str | None:
+    """The command that makes what failed again, None where no job can. Of jobs that rest on one another it names the
+    first: Snakemake runs the others after it."""
+    jobs = {name: results.jobs[name] for check in checks for name in check["mend"]}
+    first = [job for job in jobs.values() if not jobs.keys() & results.above(job["inputs"]).keys()]
+    targets = " ".join(target(job) for job in first)
+    return f"snakemake --cores all --forcerun {targets} -- results/audit/{results.suite}.html" if first else None
 
 
 def notes(results: Results) -> list[str]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import twin_merging
-from twin_merging.auditing.results import Results
+from twin_merging.auditing.results import PROVENANCE, Results
+from twin_merging.errors import UserError
 from twin_merging.files import read_json, sha256, whole_file
 from twin_merging.locks import lock_file
 
@@ -47,6 +48,8 @@ def write_crate(results: Results, workflow: Path, suite: Path, output: Path) -> 
     from rocrate.model import ContextEntity
     from rocrate.rocrate import ROCrate
 
+    if not results.jobs:
+        raise UserError(f"{results.of_suite(PROVENANCE)}: holds no jobs; make the tables again, with records")
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
     packed: dict[str, Path] = {}
@@ -76,7 +79,7 @@ def _workflow(crate: ROCrate, packed: dict[str, Path], results: Results, folder:
     main = crate.add_workflow(
         folder / "Snakefile", "Snakefile", main=True, lang="snakemake", lang_version=versions["snakemake"],
         properties={"name": "Twin-Merging workflow", "version": versions["twin-merging"],
-                    "conformsTo": {"@id": BIOSCHEMAS}},
+                    "conformsTo": {"@id": BIOSCHEMAS}, "encodingFormat": "text/plain"},
     )  # fmt: skip
     for name, path in _workflow_files(folder):
         _pack(crate, packed, name, path)
@@ -192,10 +195,8 @@ def _made(crate: ROCrate, packed: dict[str, Path], results: Results) -> list[Any
         else:
             continue
         found[entity.id] = entity
-    for name in (
-        results.of_suite("provenance.json"),
-        *(f"results/audit/{results.suite}.{end}" for end in ("json", "html")),
-    ):
+    reports = [f"results/audit/{results.suite}.{suffix}" for suffix in ("json", "html")]
+    for name in (results.of_suite("provenance.json"), *reports):
         found[name] = _pack(crate, packed, name, results.path(name))
     return list(found.values())
 
@@ -212,14 +213,15 @@ def _action(results: Results) -> dict[str, Any]:
 
 
 def _write(crate: ROCrate, packed: Mapping[str, Path], output: Path) -> None:
-    content = crate.metadata.generate()
-    content["@graph"] = [{key: _alone(value) for key, value in entity.items()} for entity in content["@graph"]]
-    metadata = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    described: dict[str, Any] = crate.metadata.generate()
+    described["@graph"] = [{key: _alone(value) for key, value in entity.items()} for entity in described["@graph"]]
+    metadata = json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False)
+    contents = {crate.metadata.id: metadata.encode()} | {name: packed[name].read_bytes() for name in sorted(packed)}
     with whole_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in [(crate.metadata.id, metadata.encode()), *sorted(packed.items())]:
+        for name, content in contents.items():
             entry = zipfile.ZipInfo(name, DAY_ONE)
             entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content if isinstance(content, bytes) else content.read_bytes())
+            archive.writestr(entry, content)
 
 
 def _alone(value: Any) -> Any:

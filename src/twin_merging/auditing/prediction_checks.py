@@ -127,14 +127,8 @@ def check_test_rows(results: Results) -> Findings:
     """No job that a model rests on reads a test row, a prediction or a score. How many test rows occur among training
     rows too is a property of the data: it is counted, and fails nothing."""
     found = Findings()
-    predict = list(results.of_rule("predict"))
-    waiting = [name for job in predict for name in job["inputs"] if Path(name).name != TEST]
-    above: dict[str, Job] = {}
-    while waiting:
-        maker = results.makers.get(waiting.pop())
-        if maker is not None and maker["name"] not in above:
-            above[maker["name"]] = maker
-            waiting += maker["inputs"]
+    read = [name for job in results.of_rule("predict") for name in job["inputs"]]
+    above = results.above(name for name in read if Path(name).name != TEST)
     told = [results.of_suite("predictions"), results.of_suite("scores.csv"), "results/tables"]
     for job in above.values():
         for name in job["inputs"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,28 @@ def report_page(report: Mapping[str, Any], results: Results) -> str:
     return environment.get_template("report.html").render(
         report=report,
         provenance=results.provenance,
+        table=_table(results),
         artefacts=[
             {"name": name, **job["outputs"][name], "job": job, "good": results.is_as_made(name)}
             for name, job in results.makers.items()
         ],
     )
+
+
+def _table(results: Results) -> list[list[str]]:
+    """The table that is audited, its header first; nothing where it is missing."""
+    path = results.path(f"results/tables/{results.suite}.csv")
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as stream:
+        return [[_rounded(cell) for cell in row] for row in csv.reader(stream)]
+
+
+def _rounded(cell: str) -> str:
+    try:
+        return f"{float(cell):.2f}"
+    except ValueError:
+        return cell
 
 
 def size(count: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,16 @@ class Results:
             return job
         raise UserError(f"{self.of_suite(PROVENANCE)}: no record of rule {rule}; force its job to run again")
 
-    def reading(self, name: str) -> Iterator[Job]:
-        """Jobs that read a file."""
-        return (job for job in self.jobs.values() if name in job["inputs"])
+    def above(self, names: Iterable[str]) -> dict[str, Job]:
+        """Jobs that files rest on, by their names."""
+        waiting = list(names)
+        found: dict[str, Job] = {}
+        while waiting:
+            maker = self.makers.get(waiting.pop())
+            if maker is not None and maker["name"] not in found:
+                found[maker["name"]] = maker
+                waiting += maker["inputs"]
+        return found
 
 
 def target(job: Job) -> str:
@@ -86,7 +93,7 @@ def target(job: Job) -> str:
 
 @dataclass
 class Findings:
-    """What a check found: failures, a sentence each; what to make again; what there is to say when nothing failed."""
+    """What a check found: failures, a sentence each; jobs to run again; what there is to say when nothing failed."""
 
     summary: str = ""
     failures: list[str] = field(default_factory=list)
@@ -97,5 +104,5 @@ class Findings:
     def fail(self, sentence: str, *jobs: Job) -> None:
         self.failures.append(sentence)
         for job in jobs:
-            if target(job) not in self.mend:
-                self.mend.append(target(job))
+            if job["name"] not in self.mend:
+                self.mend.append(job["name"])
