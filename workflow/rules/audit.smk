@@ -1,9 +1,4 @@
 # Stage audit: the provenance of a suite's tables, the checks of all that they rest on, and both as an RO-Crate.
-import json
-from time import time_ns
-
-STARTED = time_ns()  # a run's own: an audit that is asked for looks at the files as they are now
-AUDIT = "results/audit/{suite}"
 
 
 rule provenance:
@@ -75,18 +70,6 @@ rule crate:
         code=code("crate"),
     script:
         "../scripts/crate.py"
-
-
-def failed_audits():
-    """Verdicts of this run's audits that failed."""
-    reports = [Path(path) for path in Path("results/audit").glob("*.json")]
-    recent = [json.loads(path.read_text()) for path in reports if path.stat().st_mtime_ns >= STARTED]
-    return [
-        f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
-        f"({', '.join(report['failed'])}); see {AUDIT.format(suite=report['suite'])}.html"
-        for report in recent
-        if report["verdict"] == "failed"
-    ]
 
 
 onsuccess:
