@@ -25,6 +25,7 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/tabulate.smk"
 include: "workflow/rules/audit.smk"
+include: "workflow/rules/compare.smk"
 
 
 rule all:

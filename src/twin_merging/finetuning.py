@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
 from twin_merging.architectures import architecture_of, heads_of, load_config
@@ -28,6 +29,7 @@ from twin_merging.files import write_json
 from twin_merging.metrics.functions import score
 from twin_merging.model_directories import write_expert
 from twin_merging.tasks import LABEL, Encoded, encode, read_rows
+from twin_merging.training_processes import launch, processes_for, visible_devices
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +59,36 @@ def finetune(
     seed: int,
     checkpoints: Path,
     output: Path,
+    devices: int | None = None,
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
     task: text, labels, metric; settings: a `finetune` source of the suite. `checkpoints` is kept when the job is
-    interrupted, and the next one goes on from its last epoch; it is removed at the end.
+    interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how many train
+    together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
     """
+    processes = processes_for(settings["batch_size"], devices or visible_devices())
+    kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
+    arguments = (base, data, dict(task), dict(settings), dict(limits), seed, kept, output, processes)
+    if processes > 1:
+        launch(_train, arguments, processes)
+    else:
+        _train(*arguments)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _train(
+    base: Path,
+    data: Path,
+    task: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    seed: int,
+    checkpoints: Path,
+    output: Path,
+    processes: int,
+) -> None:
+    """One of the processes that train an expert together; the first writes it."""
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     config = load_config(base, task["labels"])
@@ -83,9 +109,9 @@ def finetune(
         outputs = logits.reshape(-1) if regression else logits.argmax(-1)
         return {"score": score(task["metric"], outputs.tolist(), prediction.label_ids.reshape(-1).tolist())}
 
-    trainer = Trainer(
+    trainer = (Trainer if processes == 1 else _Together)(
         model,
-        _arguments(settings, len(parts["train"]), seed, checkpoints),
+        _arguments(settings, len(parts["train"]), seed, checkpoints, processes),
         train_dataset=parts["train"],
         eval_dataset=parts["validation"],
         processing_class=tokenizer,
@@ -95,12 +121,15 @@ def finetune(
     if last:
         log.info("going on from %s", last)
     trainer.train(resume_from_checkpoint=last)
+    if not trainer.is_world_process_zero():
+        return
     log.info("best validation score: %s", trainer.state.best_metric)
     record = {
         "source": {"finetune": dict(settings)},
         "seed": seed,
         "validation_score": trainer.state.best_metric,
         "train_rows": len(parts["train"]),
+        **({"processes": processes} if processes > 1 else {}),
     }
     if settings.get("lora"):
         _write_adapter(trainer.model, record, Path(output))
@@ -108,17 +137,39 @@ def finetune(
         shapes = architecture_of(config)
         tensors = {shapes.canonical(name): tensor for name, tensor in trainer.model.named_parameters()}
         write_expert(Path(output), config, tensors, base, record)
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _arguments(settings: Mapping[str, Any], rows: int, seed: int, checkpoints: Path) -> TrainingArguments:
-    steps = settings["epochs"] * -(-rows // settings["batch_size"])
-    return TrainingArguments(
+class _Together(Trainer):
+    """A Trainer of several processes, which draw the same order of rows whatever else each of them draws."""
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedSampler:
+        return _EpochSampler(self.args.train_batch_size * self.args.world_size, self.train_dataset, seed=self.args.seed)
+
+
+class _EpochSampler(LengthGroupedSampler):
+    """Rows grouped by length, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, batch_size: int, dataset: Any, seed: int):
+        super().__init__(batch_size, dataset)
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of an epoch."""
+        self.generator = torch.Generator().manual_seed(self.seed + epoch)
+
+
+def _arguments(
+    settings: Mapping[str, Any], rows: int, seed: int, checkpoints: Path, processes: int
+) -> TrainingArguments:
+    batch_size = settings["batch_size"]
+    steps = settings["epochs"] * -(-rows // batch_size)
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=settings["epochs"],
         learning_rate=settings["learning_rate"],
-        per_device_train_batch_size=settings["batch_size"],
-        per_device_eval_batch_size=2 * settings["batch_size"],
+        per_device_train_batch_size=batch_size // processes,
+        per_device_eval_batch_size=2 * batch_size,
         weight_decay=settings["weight_decay"],
         warmup_steps=round(settings["warmup"] * steps),
         lr_scheduler_type="linear",
@@ -135,7 +186,14 @@ def _arguments(settings: Mapping[str, Any], rows: int, seed: int, checkpoints: P
         seed=seed,
         data_seed=seed,
         dataloader_pin_memory=False,
+        average_tokens_across_devices=False,  # it would multiply the loss of most classifiers by the processes
+        use_cpu=processes > 1 and not torch.cuda.is_available(),
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # or the Trainer would give every visible GPU a batch of its own (DataParallel)
+    if (found := arguments.train_batch_size * arguments.world_size) != batch_size:
+        raise RuntimeError(f"a step has {found} rows ({arguments.world_size} processes) instead of {batch_size}")
+    return arguments
 
 
 def _with_lora(model: Any, lora: Mapping[str, Any]) -> Any:

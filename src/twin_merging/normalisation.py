@@ -23,18 +23,29 @@ def expert_scores(absolute: pd.DataFrame) -> pd.Series:
     return pd.Series({task: absolute.loc[f"expert-{task}", task] for task in absolute.columns})
 
 
-def normalised_scores(absolute: pd.DataFrame) -> pd.DataFrame:
-    """100 * score / the expert's score on the same rows, and `avg`, their mean over tasks.
+def own_scores(absolute: pd.DataFrame) -> pd.DataFrame:
+    """Scores of all models that are no expert, and of each task's expert on its own task as the row `experts`."""
+    merged = absolute[[not model.startswith("expert-") for model in absolute.index]]
+    return pd.concat([merged, expert_scores(absolute).to_frame(EXPERTS).T])
+
+
+def with_average(table: pd.DataFrame) -> pd.DataFrame:
+    """The same scores and `avg`, their mean over the tasks that have one."""
+    return table.assign(**{AVERAGE: table.mean(axis=1)})
+
+
+def normalise(absolute: pd.DataFrame, experts: pd.Series) -> pd.DataFrame:
+    """100 * score / the expert's score, and `avg`: a row a model, a column a task.
 
     Where an expert scores 0 or less there is no normalised score: the cell is empty for every model, and the average
-    leaves the task out. Negative scores stay negative. The row `experts` is 100 by definition.
+    leaves the task out. Negative scores stay negative.
     """
-    experts = expert_scores(absolute)
-    merged = absolute[[not model.startswith("expert-") for model in absolute.index]]
-    with_experts = pd.concat([merged, experts.to_frame(EXPERTS).T])
-    table = 100 * with_experts / experts.where(experts > 0, np.nan)
-    table[AVERAGE] = table.mean(axis=1)
-    return table
+    return with_average(100 * absolute / experts.where(experts > 0, np.nan))
+
+
+def normalised_scores(absolute: pd.DataFrame) -> pd.DataFrame:
+    """Normalised scores of a suite's models, on the same rows; the row `experts` is 100 by definition."""
+    return normalise(own_scores(absolute), expert_scores(absolute))
 
 
 def markdown_table(table: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ from twin_merging.schemas import check, complete, read_schema, read_yaml
 
 GLUE_REPO = "nyu-mll/glue"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-TABLES = ("-absolute", "-experts", "-router", "-routing")  # ends of the names of a suite's other tables
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
 RESERVED = ("pretrained", "experts", "expert", "features")
 DATA_SOURCES = ("hub", "path", "generate")
 BINARY_METRICS = ("matthews_correlation", "accuracy_f1")

@@ -8,14 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from twin_merging.files import whole_file, write_text
-from twin_merging.normalisation import (
-    AVERAGE,
-    EXPERTS,
-    absolute_scores,
-    expert_scores,
-    markdown_table,
-    normalised_scores,
-)
+from twin_merging.normalisation import absolute_scores, markdown_table, normalised_scores, own_scores, with_average
 from twin_merging.routing.tables import routed_rows, router_scores
 
 
@@ -36,9 +29,7 @@ def write_tables(
     lines = pd.read_csv(scores)
     absolute = absolute_scores(lines, tasks)
     normalised = normalised_scores(absolute)
-    merged = [model for model in normalised.index if model != EXPERTS]
-    own = pd.concat([absolute.loc[merged], expert_scores(absolute).to_frame(EXPERTS).T])
-    own[AVERAGE] = own.mean(axis=1)
+    own = with_average(own_scores(absolute))
     cross = absolute.loc[[f"expert-{task}" for task in tasks]].rename(index=lambda name: name.removeprefix("expert-"))
     _write_csv(_with_knowledge(normalised, knowledge), outputs["normalised"])
     _write_csv(_with_knowledge(own, knowledge), outputs["absolute"])

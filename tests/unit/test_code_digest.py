@@ -27,7 +27,9 @@ MODULES = {
     "metrics/functions.py": {"finetune", "score", "audit"},
     "metrics/suite_metric.py": {"score"},
     "tables.py": {"tabulate", "audit"},
-    "normalisation.py": {"tabulate", "card", "audit"},
+    "normalisation.py": {"tabulate", "compare", "card", "audit"},
+    "comparison.py": {"compare"},
+    "published.py": {"compare"},
     "model_card.py": {"card"},
     "prediction.py": {"predict", "audit"},
     "model/gated.py": {"predict", "audit"},
@@ -39,6 +41,7 @@ MODULES = {
     "auditing/machine.py": {"provenance", "audit", "crate"},
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
+    "training_processes.py": {"finetune"},
 }
 BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.metrics.suite_metric"]}
 

@@ -15,6 +15,7 @@ from twin_merging.merging.documentation import BEGIN, END, method_tables, update
 from twin_merging.merging.options import COMMON
 from twin_merging.merging.registry import merging_methods
 from twin_merging.parameters import DISPOSITIONS, PROTOCOLS
+from twin_merging.published import read_published
 from twin_merging.schemas import check, complete, read_yaml
 from twin_merging.suites import load_suite
 
@@ -180,6 +181,29 @@ def test_every_shipped_suite_loads(file: Path) -> None:
     suite = load_suite(file, SUITE_SCHEMA)
     assert suite.static
     assert suite.content == complete(suite.content, SUITE), "its normal form is not normal"
+
+
+@pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
+def test_published_scores_of_a_shipped_suite_are_of_its_tasks_and_methods(file: Path) -> None:
+    suite = load_suite(file, SUITE_SCHEMA)
+    if "published" in suite.content:
+        scores = read_published(ROOT / suite.content["published"], list(suite.tasks))
+        assert {score.model for score in scores} <= set(suite.models)
+
+
+def test_the_suites_of_the_paper_differ_in_what_they_say_they_do() -> None:
+    glue, extended, finetune = (
+        load_suite(ROOT / "config" / "suites" / f"{name}.yaml", SUITE_SCHEMA)
+        for name in ("glue", "glue-extended", "glue-finetune")
+    )
+    assert glue.tasks == extended.tasks
+    assert glue.methods == finetune.methods
+    assert glue.methods.items() <= extended.methods.items()
+    for key in ("base", "limits", "protocol", "router", "seed", "published"):
+        assert glue.content[key] == extended.content[key] == finetune.content[key]
+    for name, task in finetune.tasks.items():
+        assert {**task, "expert": glue.tasks[name]["expert"]} == glue.tasks[name]
+        assert list(task["expert"]) == ["finetune"]
 
 
 def test_the_documented_method_is_one() -> None:

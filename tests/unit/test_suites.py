@@ -135,6 +135,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "at its open limit": ({"methods/twin/temperature": 0}, ("methods.twin.temperature: 0 must be more than 0",)),
     "three columns": ({"tasks/one/text": ["a", "b", "c"]}, ("tasks.one.text", "at most 2")),
     "no tasks": ({"tasks": {}}, ("tasks: is empty",)),
+    "a number for a path": ({"published": 3}, ("published: 3 is not text",)),
     "no title": ({"title": ""}, ("title: is empty",)),
     "a repository without owner": ({"base": {"hub": {"repo": "bert"}}}, ("base.hub.repo: 'bert'", "owner/name")),
     # names of what there is

@@ -248,6 +248,36 @@ def test_a_model_card_tells_scores_routing_numbers_and_hashes(folder: Path) -> N
     assert "tasks=['one']" in static
 
 
+def test_scores_stand_beside_published_ones_in_one_more_job(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    suites = shutil.copytree(tiny / "suites", tmp_path / "suites")
+    text = (suites / "mine.yaml").read_text()
+    (suites / "mine.yaml").write_text(f"published: published.csv\n{text}")
+    lines = ["model,task,scale,value,source", "twin,one,normalised,90,paper", "expert-one,two,absolute,40,paper"]
+    (folder / "published.csv").write_text("\n".join(lines))
+    target = "results/tables/mine-published.csv"
+    run = snakemake(folder, "--config", f"suites={suites}", "--", target)
+    assert rules_of(run) == {"compare": 1}, run.stderr
+    assert (folder / target).with_suffix(".md").is_file()
+    found: Any = pd.read_csv(folder / target).set_index(["model", "task"])
+    normalised: Any = pd.read_csv(folder / TABLE).set_index("model")
+    cross: Any = pd.read_csv(folder / "results/tables/mine-experts.csv").set_index("expert")
+    assert found.loc[("twin", "one"), "ours"] == normalised.loc["twin", "one"]
+    assert found.loc[("expert-one", "two"), "ours"] == cross.loc["one", "two"]
+    (folder / "published.csv").write_text("\n".join([*lines, "twin,three,normalised,90,paper"]))
+    run = snakemake(folder, "--config", f"suites={suites}", "--", target)
+    assert run.returncode != 0
+    assert "\nerror: published.csv:4: unknown task 'three'; allowed: avg, one, two\n" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_published_scores_that_no_suite_names_are_one_line(folder: Path, tiny: Path) -> None:
+    run = snakemake(folder, "--config", f"suites={tiny}/suites", "--", "results/tables/mine-published.csv")
+    assert run.returncode != 0
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert line.endswith("mine.yaml: key 'published' is missing; name a file of published scores to compare with")
+    assert "Traceback" not in run.stderr
+
+
 def test_a_second_run_does_nothing(folder: Path, tiny: Path) -> None:
     run = rerun(folder, tiny)
     assert run.returncode == 0

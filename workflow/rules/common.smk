@@ -26,7 +26,7 @@ ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 wildcard_constraints:
-    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)(?<!-routing)",
+    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)(?<!-routing)(?<!-published)",
     task=NAME,
     method=NAME,
     model=NAME,

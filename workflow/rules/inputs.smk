@@ -118,3 +118,18 @@ def tables(wildcards):
     return inside(
         "results/tables", f"{wildcards.suite}.md", *(f"{wildcards.suite}{name}.csv" for name in names)
     )
+
+
+def published_scores(wildcards):
+    """The suite's file of published scores; ends the run when it names none, or one that is wrong."""
+    from twin_merging.published import read_published
+
+    suite = suite_of(wildcards)
+    file = suite.content.get("published")
+    if file is None:
+        stop(f"{suite.file}: key 'published' is missing; name a file of published scores to compare with")
+    try:
+        read_published(Path(file), list(suite.tasks))
+    except UserError as error:
+        stop(error)
+    return file

@@ -182,3 +182,8 @@ def provenance_settings(wildcards):
         suite={"name": suite.name, "file": str(suite.file), "content": suite.content},
         models=models,
     )
+
+
+def compare_settings(wildcards):
+    suite = suite_of(wildcards)
+    return settings("compare", title=suite.content["title"], tasks=list(suite.tasks))

@@ -1,0 +1,25 @@
+# Stage compare: the suite's scores beside published ones.
+
+
+rule compare:
+    input:
+        scores="results/{suite}/scores.csv",
+        published=published_scores,
+    output:
+        table="results/tables/{suite}-published.csv",
+        markdown="results/tables/{suite}-published.md",
+    log:
+        "results/{suite}/logs/compare.log",
+    benchmark:
+        "results/{suite}/benchmarks/compare.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=compare_settings,
+        code=code("compare"),
+    script:
+        "../scripts/compare.py"
