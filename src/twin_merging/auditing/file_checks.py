@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from twin_merging.auditing.records import tensor_checksums
-from twin_merging.auditing.results import Findings, Job, Results
+from twin_merging.auditing.results import Findings, Job, Results, target
+
+SOURCES = ("fetch_", "generate_")  # rules that a chain may begin with
 
 
 def check_files(results: Results) -> Findings:
@@ -57,15 +59,18 @@ def check_chain(results: Results) -> Findings:
     found = Findings()
     links = outside = 0
     for job in results.jobs.values():
+        if not job["inputs"] and not job["rule"].startswith(SOURCES):
+            found.fail(f"{target(job)}: {job['name']} read nothing, by its record", job)
         for name in job["inputs"]:
             maker = results.makers.get(name)
             if maker is not None:
                 links += 1
-                _check_link(results, found, job, name, maker)
+                _check_link(found, job, name, maker)
             elif name.startswith(results.of_suite("")):
                 found.fail(f"{name}: {job['name']} read it, and no record says what made it", job)
             else:
                 outside += 1
+    _check_readers(results, found)
     for task in results.content["tasks"]:
         for name in (results.of_suite("data", task, "train.parquet"), results.of_suite("data", task, "test.parquet")):
             if name not in results.makers:
@@ -77,10 +82,19 @@ def check_chain(results: Results) -> Findings:
     return found
 
 
-def _check_link(results: Results, found: Findings, job: Job, name: str, maker: Job) -> None:
+def _check_link(found: Findings, job: Job, name: str, maker: Job) -> None:
     read, wrote = job["inputs"][name]["sha256"], maker["outputs"][name]["sha256"]
-    now = results.hash_now(name)
     if read != wrote:
         found.fail(f"{name}: {job['name']} read {read[:16]}, but {maker['name']} wrote {wrote[:16]}: stale", job)
-    elif now is not None and now != read:
-        found.fail(f"{name}: holds {now[:16]}, but {job['name']} read {read[:16]}, so what that made is stale")
+
+
+def _check_readers(results: Results, found: Findings) -> None:
+    """Name the jobs that read a file before it came to hold what it holds now."""
+    readers: dict[str, list[str]] = {}
+    for job in results.jobs.values():
+        for name, entry in job["inputs"].items():
+            now = results.hash_now(name) if name in results.makers else None
+            if now not in (None, entry["sha256"]):
+                readers.setdefault(name, []).append(job["name"])
+    for name, jobs in readers.items():
+        found.fail(f"{name}: what it holds now is not what {', '.join(jobs)} read, so what they made is stale")

@@ -46,8 +46,11 @@ class Results:
         return self.provenance["models"]
 
     def path(self, name: str) -> Path:
-        """Where a file of the results lies."""
-        return self.folder / Path(name).relative_to("results")
+        """Where a file of the results lies. Raises UserError for a name that leads out of them."""
+        path = Path(name)
+        if path.parts[:1] != ("results",) or ".." in path.parts:
+            raise UserError(f"{self.of_suite(PROVENANCE)}: '{name}' is no file of the results")
+        return self.folder / path.relative_to("results")
 
     def of_suite(self, *parts: str) -> str:
         """Name of a file of this suite."""
