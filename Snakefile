@@ -24,6 +24,7 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/tabulate.smk"
+include: "workflow/rules/audit.smk"
 include: "workflow/rules/compare.smk"
 
 

@@ -1,4 +1,5 @@
-"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`."""
+"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
+`audit RESULTS SUITE`."""
 
 from __future__ import annotations
 
@@ -24,14 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = given.pop("command")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        command(given)
+        return command(given) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _add_twin(commands.add_parser("twin", help="Twin-Merging: shared expert, exclusive vectors, router, in one model"))
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
     _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
+    _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     return top
 
 
@@ -130,6 +131,18 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
     command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+
+
+def _add_audit(command: argparse.ArgumentParser) -> None:
+    from twin_merging.auditing.prediction_checks import ROWS
+
+    command.description = "Needs the results folder alone: no suite, no network. Exit code 1 when a check fails."
+    command.set_defaults(command=_audit)
+    command.add_argument("results", type=Path, metavar="RESULTS", help="the folder that holds SUITE/ and tables/")
+    command.add_argument("suite", metavar="SUITE", help="the suite's name")
+    command.add_argument("--rows", type=int, default=ROWS, help="predictions of a model to recompute (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the random sample of them (%(default)s)")
+    command.add_argument("--output", type=Path, metavar="DIR", help="write the report here, SUITE.json and SUITE.html")
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -217,6 +230,19 @@ def _export(given: dict[str, Any]) -> None:
 
     weights = _once_each(given.pop("weight"), "weight")
     logging.getLogger(__name__).info("%s", export(weights=weights, **given))
+
+
+def _audit(given: dict[str, Any]) -> int:
+    from twin_merging.auditing.audit import FAILED, audit, terminal_lines, write_report
+    from twin_merging.auditing.results import Results
+
+    logging.getLogger("twin_merging.prediction").setLevel(logging.WARNING)
+    results = Results(given["results"], given["suite"])
+    report = audit(results, given["rows"], given["seed"])
+    print("\n".join(terminal_lines(report)))
+    if (folder := given["output"]) is not None:
+        write_report(report, results, folder / f"{results.suite}.json", folder / f"{results.suite}.html")
+    return int(report["verdict"] == FAILED)
 
 
 if __name__ == "__main__":

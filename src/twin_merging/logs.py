@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ REFUSED = {
 }
 
 PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
+# By name: what it does reaches no output, so no job's digest of its code may cover it.
+RECORDS = "twin_merging.auditing.records"
 
 
 def folder(file: str) -> Path:
@@ -36,7 +39,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
 
     Works with as many threads as the settings say, whatever Snakemake had to give, because the number of
     threads changes the last bits of sums. A UserError ends the job with its sentence on the terminal and in
-    the log; anything else with its traceback in the log and its last line on the terminal.
+    the log; anything else with its traceback in the log and its last line on the terminal. A job that ends well
+    leaves a record of what it read and wrote.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
@@ -56,10 +60,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = threads
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    records = import_module(RECORDS)
+    started = records.now()
     try:
+        records.discard_record(snakemake)
         job(snakemake)
     except Exception as error:
-        refused = refusal(error, folder(snakemake.output[0]))
+        refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
         print(f"error: {sentence}", file=terminal, flush=True)
@@ -68,6 +75,15 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
                 traceback.print_exc()
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         sys.exit(1)
+    try:
+        records.write_record(snakemake, started)
+    except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
+        traceback.print_exc()
+        print(
+            f"warning: {snakemake.rule}: its record could not be written: {error} (see {log})",
+            file=terminal,
+            flush=True,
+        )
 
 
 def refusal(error: BaseException | None, place: Path) -> str | None:

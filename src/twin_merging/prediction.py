@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers import AutoTokenizer
@@ -14,7 +14,7 @@ from twin_merging.checkpoints import open_directory
 from twin_merging.experts import Expert
 from twin_merging.files import whole_file
 from twin_merging.model.loading import load_body
-from twin_merging.model.twin import TwinForSequenceClassification
+from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
 from twin_merging.parameters import PROTOCOLS
 from twin_merging.tasks import LABEL, batches, collate, encode, read_rows
 
@@ -38,6 +38,13 @@ def unmerged_model(
     return TwinForSequenceClassification(model, labels, private)
 
 
+def load_evaluated(directory: Path, labels: Mapping[str, int], merged: bool, body: str | None) -> Any:
+    """The model that is evaluated: a merged model's directory, or the base's, beside which the experts lie."""
+    if merged:
+        return TwinModel.from_pretrained(directory, dtype="float32")
+    return unmerged_model(directory, {task: directory.parent / "experts" / task for task in labels}, labels, body)
+
+
 def predict(
     model: TwinForSequenceClassification,
     tokenizer: Path,
@@ -54,35 +61,56 @@ def predict(
     `routed` lets the router choose. output is the predicted label, or value for a regression; weights are the
     router's, in the suite's order of tasks (null for a model without a router).
     """
+    import pandas as pd
+
+    rows = {task: read_rows(Path(folder) / "test.parquet", limit) for task, folder in data.items()}
+    table = pd.concat([_frame(task, table) for task, table in rows.items()], ignore_index=True)
+    answers = answer_rows(model, tokenizer, rows, text, inference, head)
+    labels = [model.labels[task] for task in table["task"]]
+    table["output"] = [output_of(row.logits, count) for row, count in zip(answers, labels, strict=True)]
+    table["weights"] = pd.Series([row.weights for row in answers], dtype=object)
+    with whole_file(output) as partial:
+        table[["task", "row", "output", "reference", "weights"]].to_parquet(partial, index=False)
+
+
+class RowAnswer(NamedTuple):
+    """logits: (largest label count,), -inf where the row's head is smaller; weights: (T,), None without a router."""
+
+    logits: torch.Tensor
+    weights: list[float] | None
+
+
+def answer_rows(
+    model: TwinForSequenceClassification,
+    tokenizer: Path,
+    rows: Mapping[str, pd.DataFrame],
+    text: Mapping[str, list[str]],
+    inference: Mapping[str, int],
+    head: str,
+) -> list[RowAnswer]:
+    """Answers to the rows of every task, in their order, in mixed batches of near lengths. Moves the model to a GPU
+    where there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    examples, frames = [], []
-    for task, folder in data.items():
-        rows = read_rows(Path(folder) / "test.parquet", limit)
-        examples += encode(rows, text[task], loaded, inference["max_length"])
-        frames.append(_frame(task, rows))
-    import pandas as pd
-
-    table = pd.concat(frames, ignore_index=True)
-    names = table["task"].tolist()
-    outputs: list[float] = [0.0] * len(table)
-    weights: list[Any] = [None] * len(table)
+    names = [task for task, table in rows.items() for _ in range(len(table))]
+    examples = [
+        example
+        for task, table in rows.items()
+        for example in encode(table, text[task], loaded, inference["max_length"])
+    ]
+    found: dict[int, RowAnswer] = {}
     with torch.inference_mode():
         for done, positions in enumerate(batches(examples, inference["batch_size"])):
             batch = collate([examples[position] for position in positions], loaded).to(device)
             tasks = [names[position] for position in positions] if head == "oracle" else None
             answer = model(**batch, tasks=tasks)
-            for position, logits in zip(positions, answer.logits.float().cpu(), strict=True):
-                outputs[position] = _output(logits, model.labels[names[position]])
-            if answer.weights is not None:
-                for position, row in zip(positions, answer.weights.float().cpu().tolist(), strict=True):
-                    weights[position] = row
+            logits = answer.logits.float().cpu()
+            weights = [None] * len(positions) if answer.weights is None else answer.weights.float().cpu().tolist()
+            found |= {p: RowAnswer(*row) for p, *row in zip(positions, logits, weights, strict=True)}
             if done % 20 == 0:
-                log.info("%d of %d rows", min((done + 1) * inference["batch_size"], len(table)), len(table))
-    table["output"], table["weights"] = outputs, weights
-    with whole_file(output) as partial:
-        table[["task", "row", "output", "reference", "weights"]].to_parquet(partial, index=False)
+                log.info("%d of %d rows", len(found), len(examples))
+    return [found[position] for position in range(len(examples))]
 
 
 def _frame(task: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +119,7 @@ def _frame(task: str, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"task": task, "row": range(len(rows)), "reference": rows[LABEL].astype(float)})
 
 
-def _output(logits: torch.Tensor, labels: int) -> float:
+def output_of(logits: torch.Tensor, labels: int) -> float:
     """The value of a regression, else the label of the largest logit.
 
     Under a routed head the answer may come from a head of another size; then it is that head's label, as it is.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import evaluate
 import pandas as pd
 
 from twin_merging.files import whole_file
@@ -19,13 +19,30 @@ def score_predictions(
     predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str], output: Path
 ) -> None:
     """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol."""
+    import evaluate
+
     loaded = {metric: evaluate.load(str(MODULE), metric) for metric in sorted(set(metrics.values()))}
+
+    def score(metric: str, outputs: list[float], references: list[float]) -> float:
+        result: Any = loaded[metric].compute(predictions=outputs, references=references)
+        return float(result[metric])
+
+    with whole_file(output) as partial:
+        score_table(predictions, metrics, protocols, score).to_csv(partial, index=False)
+
+
+def score_table(
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, str],
+    protocols: Mapping[str, str],
+    score: Callable[[str, list[float], list[float]], float],
+) -> pd.DataFrame:
+    """The lines of scores.csv, by `score`, which takes a metric's name, outputs and references."""
     lines = []
     for model, path in predictions.items():
         table = pd.read_parquet(path)
         for task, metric in metrics.items():
             rows = table[table["task"] == task]
-            result = loaded[metric].compute(predictions=rows["output"].tolist(), references=rows["reference"].tolist())
-            lines.append((model, task, metric, result[metric], len(rows), protocols[model]))
-    with whole_file(output) as partial:
-        pd.DataFrame(lines, columns=COLUMNS).to_csv(partial, index=False)
+            value = score(metric, rows["output"].tolist(), rows["reference"].tolist())
+            lines.append((model, task, metric, value, len(rows), protocols[model]))
+    return pd.DataFrame(lines, columns=COLUMNS)

@@ -57,7 +57,8 @@ def lock() -> dict[str, Version]:
 def environment() -> dict[str, SpecifierSet]:
     """Requirements of environment.yml by conda name."""
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    parsed = [entry.partition(" ") for entry in listed if isinstance(entry, str)]
+    from_pip = [name for entry in listed if isinstance(entry, dict) for name in entry["pip"]]
+    parsed = [entry.partition(" ") for entry in [*listed, *from_pip] if isinstance(entry, str)]
     names = [name for name, _, _ in parsed]
     assert len(set(names)) == len(names), "a package is named twice"
     return {name: SpecifierSet(versions) for name, _, versions in parsed}

@@ -131,9 +131,7 @@ def test_locked_the_suite_names_commits_and_other_content_is_refused(ran: tuple[
     hub.stopping.clear()
     environment = {"HF_HOME": str(folder.parent / "fresh")}
     with hub.running():
-        run = snakemake(
-            folder, "--config", "lock=glue", "--", "lock", more=with_hub(hub, folder.parent / "home")
-        )
+        run = snakemake(folder, "--config", "lock=glue", "--", "lock", more=with_hub(hub, folder.parent / "home"))
         assert run.returncode == 0, run.stderr
         assert f"revision: {commit_of(EXPERTS)}" in suite.read_text()
         target = "results/glue/experts/rte/model.safetensors"

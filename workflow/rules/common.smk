@@ -1,8 +1,10 @@
 # What several stages share: the configuration, the suites, and the parameters that make a job stale.
+import json
 import os
 import sys
 from functools import cache
 from pathlib import Path
+from time import time_ns
 
 from twin_merging.code_digest import code_digest
 from twin_merging.errors import UserError
@@ -23,6 +25,8 @@ os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+AUDIT = "results/audit/{suite}"
+STARTED = time_ns()  # a run's own number: an audit that is asked for looks at the files as they are now
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -161,3 +165,15 @@ def inside(folder, *names):
 def of_tasks(suite, key):
     """One key of every task's entry."""
     return {task: entry[key] for task, entry in suite.tasks.items()}
+
+
+def failed_audits():
+    """A sentence for each audit of this run that failed."""
+    reports = [Path(path) for path in Path("results/audit").glob("*.json")]
+    recent = [json.loads(path.read_text()) for path in reports if path.stat().st_mtime_ns >= STARTED]
+    return [
+        f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
+        f"({', '.join(report['failed'])}); see {AUDIT.format(suite=report['suite'])}.html"
+        for report in recent
+        if report["verdict"] == "failed"
+    ]

@@ -121,6 +121,13 @@ def router_metrics(wildcards):
     return [f"results/{suite.name}/router/{suite.router_name(model)}/metrics.json" for model in suite.dynamic]
 
 
+def tables(wildcards):
+    names = ("", "-absolute", "-experts", "-router", "-routing")
+    return inside(
+        "results/tables", f"{wildcards.suite}.md", *(f"{wildcards.suite}{name}.csv" for name in names)
+    )
+
+
 def published_scores(wildcards):
     """The suite's file of published scores; ends the run when it names none, or one that is wrong."""
     from twin_merging.published import read_published

@@ -175,6 +175,20 @@ def tabulate_settings(wildcards):
     )
 
 
+def provenance_settings(wildcards):
+    """The suite in full: what its audit holds the results against."""
+    suite = suite_of(wildcards)
+    models = {
+        model: {"protocol": protocol_name(suite, model), "true_task": true_task(suite, model)}
+        for model in suite.models
+    }
+    return settings(
+        "provenance",
+        suite={"name": suite.name, "file": str(suite.file), "content": suite.content},
+        models=models,
+    )
+
+
 def compare_settings(wildcards):
     suite = suite_of(wildcards)
     return settings("compare", title=suite.content["title"], tasks=list(suite.tasks))

@@ -7,19 +7,12 @@ from twin_merging.logs import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.model.twin import TwinModel
-    from twin_merging.prediction import predict, unmerged_model
+    from twin_merging.prediction import load_evaluated, predict
 
     settings = job.params.settings
     directory = folder(job.input.model[0])
-    if settings["merged"]:
-        model = TwinModel.from_pretrained(directory, dtype="float32")
-    else:
-        results = directory.parent
-        experts = {task: results / "experts" / task for task in settings["labels"]}
-        model = unmerged_model(directory, experts, settings["labels"], settings["body"])
     predict(
-        model,
+        load_evaluated(directory, settings["labels"], settings["merged"], settings["body"]),
         directory,
         {folder(file).name: folder(file) for file in job.input.data},
         settings["text"],

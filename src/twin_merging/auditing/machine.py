@@ -1,0 +1,74 @@
+"""Where a job ran: versions of software, hardware, and the commit of the workflow."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# The packages whose versions can change a number or a byte, and Snakemake.
+PACKAGES = (
+    "twin-merging", "snakemake", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets",
+    "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
+)  # fmt: skip
+
+
+@cache
+def software() -> dict[str, str | None]:
+    """Version of Python and of every package in PACKAGES, None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """System, processor, cores, memory in bytes, and the GPUs that a job which has loaded torch can see."""
+    torch: Any = sys.modules.get("torch")
+    cuda = torch is not None and torch.cuda.is_available()
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit(folder: Path) -> dict[str, Any]:
+    """Commit of the repository that a folder lies in, whether its tree was clean (untracked files count), and what had
+    changed; all None where there is no repository or no git."""
+    try:
+        head = _git(folder, "rev-parse", "HEAD").strip()
+        changes = _git(folder, "status", "--porcelain").splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "clean": None, "changed": None}
+    return {"commit": head, "clean": not changes, "changed": [line[3:] for line in changes[:20]]}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout

@@ -1,0 +1,158 @@
+"""Checks of what models answered: a random sample of rows recomputed, and test rows kept apart from every choice."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_merging.auditing.results import Findings, Job, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from twin_merging.prediction import RowAnswer
+
+# How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch
+# or a GPU changes the last bits of sums.
+TOLERANCE = 1e-3
+ROWS = 16
+TEST = "test.parquet"
+
+
+def check_predictions(results: Results, rows: int = ROWS, seed: int = 0) -> Findings:
+    """Every prediction stands beside its own row's reference, and a random sample of each model's is recomputed."""
+    found = Findings()
+    whole = recomputed = 0
+    for job in results.of_rule("predict"):
+        model = job["wildcards"]["model"]
+        name = results.of_suite("predictions", f"{model}.parquet")
+        try:
+            written = _read(results.path(name))
+            if not _compare_references(results, found, job, name, written):
+                continue
+            sample = sorted(random.Random(f"{seed} {model}").sample(range(len(written)), min(rows, len(written))))
+            if not results.is_as_made(name):
+                sample, whole = list(range(len(written))), whole + 1
+            _recompute(results, found, job, name, written.iloc[sample])
+        except Exception as error:  # files may be damaged in any way: what cannot be checked has failed
+            found.fail(f"{name}: cannot be recomputed: {type(error).__name__}: {_first_line(error)}", job)
+            continue
+        recomputed += len(sample)
+    models = len(list(results.of_rule("predict")))
+    found.facts = {"models": models, "rows a model": rows, "seed": seed, "recomputed": recomputed,
+                   "models recomputed in full": whole, "tolerance": TOLERANCE}  # fmt: skip
+    found.summary = (
+        f"{recomputed} predictions of {models} models recomputed ({rows} rows a model, seed {seed}): the same within "
+        f"{TOLERANCE:g}"
+    )
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _compare_references(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> bool:
+    """Whether tasks and rows are those of the data, with the labels that the data has."""
+    import pandas as pd
+
+    from twin_merging.tasks import LABEL, read_rows
+
+    settings, before = job["settings"], len(found.failures)
+    parts = []
+    for task in settings["labels"]:
+        table = read_rows(results.path(results.of_suite("data", task, TEST)), settings["limit"])
+        parts.append(pd.DataFrame({"task": task, "row": range(len(table)), "reference": table[LABEL].astype(float)}))
+    wanted = pd.concat(parts, ignore_index=True)
+    if len(written) != len(wanted) or not (written[["task", "row"]] == wanted[["task", "row"]]).all(axis=None):
+        found.fail(f"{name}: its rows are not the {len(wanted)} test rows of the data", job)
+        return False
+    for _, line in written[written["reference"] != wanted["reference"]].iterrows():
+        found.fail(
+            f"{name}: task {line['task']}, row {line['row']}: reference {line['reference']} is not the label", job
+        )
+    return len(found.failures) == before
+
+
+def _recompute(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> None:
+    """Answer rows as the predict stage does, and compare."""
+    from twin_merging.prediction import answer_rows, load_evaluated, output_of
+    from twin_merging.tasks import read_rows
+
+    settings = job["settings"]
+    directory = results.path(
+        results.of_suite(*(["models", job["wildcards"]["model"]] if settings["merged"] else ["base"]))
+    )
+    model = load_evaluated(directory, settings["labels"], settings["merged"], settings["body"])
+    tables = {}
+    for task in dict.fromkeys(written["task"]):
+        rows = read_rows(results.path(results.of_suite("data", str(task), TEST)), settings["limit"])
+        tables[str(task)] = rows.iloc[written.loc[written["task"] == task, "row"].tolist()]
+    answers = answer_rows(model, directory, tables, settings["text"], settings["inference"], settings["head"])
+    for (_, line), answer in zip(written.iterrows(), answers, strict=True):
+        at = f"{name}: task {line['task']}, row {line['row']}"
+        labels = settings["labels"][line["task"]]
+        if not _same_output(line["output"], answer, labels):
+            again = output_of(answer.logits, labels)
+            found.fail(f"{at}: output {line['output']:g} is written, the model answers {again:g}", job)
+        if not _same_weights(line["weights"], answer):
+            found.fail(f"{at}: the router's weights are not those that are written", job)
+
+
+def _same_output(written: float, answer: RowAnswer, labels: int) -> bool:
+    """A value within the tolerance; a label whose logit is the largest, or within the tolerance of it."""
+    if labels == 1:
+        return abs(written - float(answer.logits[0])) <= TOLERANCE * max(1.0, abs(written))
+    label = int(written)
+    if label != written or not 0 <= label < len(answer.logits):
+        return False
+    return float(answer.logits.max() - answer.logits[label]) <= TOLERANCE
+
+
+def _same_weights(written: Any, answer: RowAnswer) -> bool:
+    if written is None or answer.weights is None:
+        return written is None and answer.weights is None
+    pairs = zip(written, answer.weights, strict=True)
+    return all(abs(weight - again) <= TOLERANCE for weight, again in pairs)
+
+
+def check_test_rows(results: Results) -> Findings:
+    """No job that a model rests on reads a test row, a prediction or a score. How many test rows occur among training
+    rows too is a property of the data: it is counted, and fails nothing."""
+    found = Findings()
+    read = [name for job in results.of_rule("predict") for name in job["inputs"]]
+    above = results.above(name for name in read if Path(name).name != TEST)
+    told = [results.of_suite("predictions"), results.of_suite("scores.csv"), "results/tables"]
+    for job in above.values():
+        for name in job["inputs"]:
+            if Path(name).name == TEST or name.startswith(tuple(told)):
+                found.fail(f"{name}: {job['name']} read it, and a model rests on that job", job)
+    overlaps = {task: _overlaps(results, task, entry["text"]) for task, entry in results.content["tasks"].items()}
+    count = sum(entry["train or validation"] for entry in overlaps.values())
+    found.facts = {"jobs that models rest on": len(above), "test rows with the text of another split's row": overlaps}
+    found.summary = (
+        f"none of the {len(above)} jobs that models rest on reads a test row; {count} test rows have the text of a "
+        "training or validation row"
+    )
+    return found
+
+
+def _overlaps(results: Results, task: str, text: list[str]) -> dict[str, int]:
+    """Test rows of a task, and those whose text occurs in training and validation rows."""
+    tables = {split: _read(results.path(results.of_suite("data", task, f"{split}.parquet")))[text].astype(str)
+              for split in ("train", "validation", "test")}  # fmt: skip
+    rows = {split: list(table.itertuples(index=False, name=None)) for split, table in tables.items()}
+    train, validation = set(rows["train"]), set(rows["validation"])
+    return {
+        "test rows": len(rows["test"]),
+        "train": sum(row in train for row in rows["test"]),
+        "validation": sum(row in validation for row in rows["test"]),
+        "train or validation": sum(row in train or row in validation for row in rows["test"]),
+    }

@@ -1,0 +1,231 @@
+"""Records of jobs, and the provenance that is gathered from them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcards
+
+from twin_merging.auditing import records
+from twin_merging.auditing.audit import mending, notes
+from twin_merging.auditing.machine import commit
+from twin_merging.auditing.provenance import chain, sources
+from twin_merging.auditing.report import plain, size
+from twin_merging.auditing.results import Results
+from twin_merging.auditing.source_checks import check_sources
+from twin_merging.errors import UserError
+from twin_merging.files import read_json, sha256, write_json
+
+COMMIT = "a" * 40
+LOG = "results/mine/logs/merge/ties.log"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def a_job(inputs: dict[str, Any], outputs: dict[str, Any], log: str = LOG, **wildcards: str) -> Any:
+    """What Snakemake gives a script."""
+    return SimpleNamespace(
+        rule="merge", threads=1, scriptdir=".", log=Log(toclone=[log]),
+        wildcards=Wildcards(fromdict={"suite": "mine", **wildcards}),
+        input=InputFiles(fromdict=inputs), output=OutputFiles(fromdict=outputs),
+        params=Params(fromdict={"settings": {"entry": {"seed": 3}}, "code": "0123456789abcdef"}),
+    )  # fmt: skip
+
+
+def written(path: str, content: str) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content)
+    return path
+
+
+def test_a_record_lies_beside_the_log_and_holds_every_file_with_its_hash() -> None:
+    source = written("results/mine/base/config.json", "{}")
+    written("results/mine/models/ties/private/one.txt", "1")
+    written("results/mine/models/ties/private/.snakemake_timestamp", "")
+    records.write_record(a_job({"base": source}, {"private": "results/mine/models/ties/private"}), records.now())
+    record = read_json(Path("results/mine/records/merge/ties.json"))
+    assert record["inputs"][source]["sha256"] == sha256(Path(source))
+    assert list(record["outputs"]) == ["results/mine/models/ties/private/one.txt"]
+    assert record["output"] == {"private": ["results/mine/models/ties/private"]}
+    assert record["git"] == {"commit": None, "clean": None, "changed": None}
+    assert record["software"]["python"]
+
+
+def test_a_job_that_starts_again_has_no_record_until_it_has_ended() -> None:
+    job = a_job({}, {"text": written("results/mine/out.txt", "1")})
+    records.write_record(job, records.now())
+    records.discard_record(job)
+    assert not list(Path("results/mine/records").rglob("*.json"))
+
+
+def test_a_job_of_no_suite_leaves_no_record() -> None:
+    job = a_job({}, {"text": written("results/out.txt", "1")}, log="results/logs/lock.log")
+    records.write_record(job, records.now())
+    records.discard_record(job)
+    assert not list(Path().rglob("records"))
+
+
+def test_what_another_job_has_hashed_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written("results/mine/base/config.json", "{}")
+    records.write_record(a_job({"base": source}, {}), records.now())
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(str(path))
+        return "0" * 64
+
+    monkeypatch.setattr(records, "sha256", counted)
+    records.write_record(a_job({"base": source}, {}, log="results/mine/logs/merge/other.log"), records.now())
+    assert hashed == []
+    written(source, "{ }")
+    records.write_record(a_job({"base": source}, {}, log="results/mine/logs/merge/third.log"), records.now())
+    assert hashed == [source]
+
+
+def test_a_changed_tensor_is_known_by_its_checksum(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(3), "b": torch.ones(2, 2)}
+    save_file(tensors, tmp_path / "one.safetensors")
+    save_file({**tensors, "b": torch.eye(2)}, tmp_path / "two.safetensors")
+    one, two = (records.tensor_checksums(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one["a"] == two["a"]
+    assert one["b"] != two["b"]
+    whole = (tmp_path / "one.safetensors").read_bytes()
+    (tmp_path / "one.safetensors").write_bytes(whole[:-4])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        records.tensor_checksums(tmp_path / "one.safetensors")
+
+
+def test_a_commit_says_whether_the_tree_is_clean(tmp_path: Path) -> None:
+    written("code.py", "1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
+    assert commit(tmp_path)["clean"] is True
+    written("more.py", "1")
+    assert {key: commit(tmp_path)[key] for key in ("clean", "changed")} == {"clean": False, "changed": ["more.py"]}
+
+
+def a_record(inputs: list[str], outputs: list[str], finished: str = "1") -> dict[str, Any]:
+    return {"inputs": dict.fromkeys(inputs), "outputs": dict.fromkeys(outputs), "finished": finished}
+
+
+def test_a_chain_holds_what_the_tables_rest_on_sources_first_and_nothing_else() -> None:
+    found = {
+        "tabulate": a_record(["scores"], ["table"]),
+        "score": a_record(["a", "b"], ["scores"]),
+        "predict/a": a_record(["model-a", "data"], ["a"]),
+        "predict/b": a_record(["base", "data"], ["b"]),
+        "merge/a": a_record(["base"], ["model-a"]),
+        "fetch": a_record([], ["base", "data"]),
+        "predict/removed": a_record(["base", "data"], ["removed"]),
+    }
+    names = chain(found, ["table"])
+    assert sorted(names) == sorted(set(found) - {"predict/removed"})
+    for line in (("fetch", "merge/a", "predict/a", "score", "tabulate"), ("fetch", "predict/b", "score")):
+        assert sorted(line, key=names.index) == list(line)
+    assert names == chain(dict(reversed(found.items())), ["table"])
+
+
+def test_of_two_records_of_one_file_the_last_to_finish_counts() -> None:
+    found = {"fetch_base": a_record([], ["base"], "2"), "generate_base": a_record([], ["base"], "1")}
+    assert chain(found, ["base"]) == ["fetch_base"]
+
+
+def content(expert: dict[str, Any]) -> dict[str, Any]:
+    task = {"data": {"generate": {}}, "expert": expert, "text": ["sentence"]}
+    return {"title": "t", "seed": 0, "base": {"path": "models/base"}, "tasks": {"one": task}, "methods": {}}
+
+
+def results_with(expert: dict[str, Any], record: dict[str, Any], jobs: list[dict[str, Any]] | None = None) -> Results:
+    """Results of a suite with that expert, of which only source.json files lie there."""
+    folder = Path("results/mine")
+    write_json(folder / "base/source.json", {"source": {"path": "models/base"}, "revision": None,
+                                             "files": {"config.json": {"sha256": "0" * 64, "size": 2}}})  # fmt: skip
+    write_json(folder / "experts/one/source.json", record)
+    suite: dict[str, Any] = {"name": "mine", "file": "mine.yaml", "content": content(expert)}
+    write_json(folder / "provenance.json", {
+        "format": 1, "suite": suite, "models": {}, "rows": {}, "tables": [], "jobs": jobs or [],
+        "sources": sources(suite["content"], folder), "environments": [],
+    })  # fmt: skip
+    return Results(Path("results"), "mine")
+
+
+def hub(revision: str) -> dict[str, Any]:
+    return {"hub": {"repo": "a/b", "revision": revision}}
+
+
+FILES = {"model.safetensors": {"sha256": "0" * 64, "size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("expert", "record", "wanted"),
+    [
+        (hub(COMMIT), {"source": hub(COMMIT), "revision": COMMIT, "files": FILES}, None),
+        (hub("main"), {"source": hub("main"), "revision": COMMIT, "files": FILES},
+         f"tasks.one.expert: hub a/b at revision main is not tied to a commit (it was {COMMIT}); run: snakemake lock"),
+        (hub(COMMIT), {"source": hub(COMMIT), "revision": "b" * 40, "files": FILES}, f"what was fetched is {'b' * 40}"),
+        (hub(COMMIT), {"source": hub(COMMIT), "revision": COMMIT, "files": {}}, "no hash of a fetched file"),
+        (hub(COMMIT), {"source": hub("main"), "revision": COMMIT, "files": FILES}, "was fetched"),
+        ({"package": {"name": "p", "path": "."}}, {"source": {"package": {"name": "p", "path": "."}}, "revision": None,
+          "files": FILES}, "package p: no version is recorded"),
+        ({"finetune": {}}, {"source": {"finetune": {}}}, None),
+    ],
+    ids=["pinned", "branch", "another commit", "no files", "another source", "package", "made here"],
+)  # fmt: skip
+def test_a_source_is_pinned_or_named(expert: dict[str, Any], record: dict[str, Any], wanted: str | None) -> None:
+    found = check_sources(results_with(expert, record))
+    if wanted is None:
+        assert found.failures == []
+    else:
+        (failure,) = found.failures
+        assert wanted in failure
+
+
+def test_of_what_failed_only_the_first_jobs_are_to_be_run_again() -> None:
+    def job(name: str, inputs: list[str], output: str) -> dict[str, Any]:
+        return {"name": name, "inputs": dict.fromkeys(inputs), "outputs": {output: {}}, "output": {"": [output]}}
+
+    jobs = [job("merge", [], "model"), job("predict", ["model"], "answers"), job("score", ["answers"], "scores")]
+    results = results_with({"finetune": {}}, {}, jobs)
+    checks = [{"mend": ["score"]}, {"mend": ["merge", "score"]}]
+    assert mending(results, checks) == "snakemake --cores all --forcerun model -- results/audit/mine.html"
+    assert mending(results, [{"mend": []}]) is None
+
+
+def test_notes_tell_of_mixed_versions_and_of_trees_that_were_not_clean() -> None:
+    results = results_with({"finetune": {}}, {}, [{"name": name, "outputs": {}, "environment": index}
+                                                  for index, name in enumerate("ab")])  # fmt: skip
+    machine = {"system": "s", "processor": "p"}
+    results.provenance["environments"] = [
+        {"software": {"torch": version}, "hardware": machine, "git": {"commit": COMMIT, "clean": clean}}
+        for version, clean in (("1", True), ("2", False))
+    ]
+    told = notes(results)
+    assert "Jobs ran with different versions of torch: 1, 2." in told
+    assert "1 jobs ran in a tree with changes that were not committed." in told
+    assert any(line.startswith("This audit ran with torch") for line in told)
+
+
+def test_an_audit_without_provenance_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"results/mine/provenance.json: no such file; make it: snakemake"):
+        Results(Path("results"), "mine")
+    written("results/mine/provenance.json", "[]")
+    with pytest.raises(UserError, match="not a provenance file"):
+        Results(Path("results"), "mine")
+    written("results/mine/provenance.json", json.dumps({"format": 99, "jobs": []}))
+    with pytest.raises(UserError, match="of format 99"):
+        Results(Path("results"), "mine")
+
+
+def test_values_are_shown_plainly() -> None:
+    assert [size(count) for count in (12, 1500, 2.5e6)] == ["12 B", "1.5 kB", "2.5 MB"]
+    assert plain({"a": 1, "b": {"c": [None, 2]}}) == "a: 1, b: (c: [none, 2])"

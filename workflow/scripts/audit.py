@@ -1,0 +1,21 @@
+"""Rule audit: checking a suite's results against their provenance."""
+
+from pathlib import Path
+from typing import Any
+
+from twin_merging.logs import folder, run_job
+
+
+def main(job: Any) -> None:
+    from twin_merging.auditing.audit import audit, terminal_lines, write_report
+    from twin_merging.auditing.results import Results
+    from twin_merging.fetching.progress import report as progress
+
+    results = Results(folder(job.input[0]).parent, job.wildcards.suite)
+    report = audit(results)
+    write_report(report, results, Path(job.output.report), Path(job.output.page))
+    for line in terminal_lines(report):
+        progress(line)
+
+
+run_job(snakemake, main)
