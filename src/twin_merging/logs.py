@@ -88,10 +88,11 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
 
 def refusal(error: BaseException | None, place: Path) -> str | None:
     """One sentence for what the system refused, of the error or one that it came from; None where it was no refusal.
-    `place` is named where the error names no file."""
+    `place`, where the job writes, is named for a lack of space, and where the error names no file."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in REFUSED:
-            return f"{error.filename or place}: {REFUSED[error.errno]}"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # a copy that fails names what it copies
+            return f"{place if full else error.filename or place}: {REFUSED[error.errno]}"
         numbers = [number for number in REFUSED if f"os error {number})" in str(error)]  # safetensors, tokenizers
         if numbers:
             return f"{place}: {REFUSED[numbers[0]]}"
