@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcards
 
 from twin_merging.auditing import records
-from twin_merging.auditing.audit import mending, notes
+from twin_merging.auditing.audit import audit, mending, notes, write_report
 from twin_merging.auditing.machine import commit
 from twin_merging.auditing.provenance import chain, sources
 from twin_merging.auditing.report import plain, size
@@ -142,7 +142,8 @@ def test_of_two_records_of_one_file_the_last_to_finish_counts() -> None:
 
 def content(expert: dict[str, Any]) -> dict[str, Any]:
     task = {"data": {"generate": {}}, "expert": expert, "text": ["sentence"]}
-    return {"title": "t", "seed": 0, "base": {"path": "models/base"}, "tasks": {"one": task}, "methods": {}}
+    whole = {"title": "t", "seed": 0, "limits": {"test": 9}, "base": {"path": "models/base"}, "methods": {}}
+    return {**whole, "tasks": {"one": task}}
 
 
 def results_with(expert: dict[str, Any], record: dict[str, Any], jobs: list[dict[str, Any]] | None = None) -> Results:
@@ -188,6 +189,17 @@ def test_a_source_is_pinned_or_named(expert: dict[str, Any], record: dict[str, A
     else:
         (failure,) = found.failures
         assert wanted in failure
+
+
+def test_the_page_of_a_suite_that_makes_everything_itself_is_whole(tmp_path: Path) -> None:
+    results = results_with({"finetune": {}}, {})
+    report = audit(results)
+    assert {check["name"]: check["verdict"] for check in report["checks"]}["tables"] == "failed", "there are none"
+    write_report(report, results, tmp_path / "a.json", tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "the table is missing" in page
+    assert "cannot be checked" in page
+    assert "made here" in page
 
 
 def test_of_what_failed_only_the_first_jobs_are_to_be_run_again() -> None:

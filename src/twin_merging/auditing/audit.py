@@ -110,8 +110,9 @@ def _jobs_where(results: Results, holds: Callable[[Mapping[str, Any]], bool]) ->
 
 def write_report(report: Mapping[str, Any], results: Results, as_json: Path, as_page: Path) -> None:
     """Write an audit's report as JSON, and as a page with the provenance that it checked."""
+    page = report_page(report, results)
     write_json(as_json, report)
-    write_text(as_page, report_page(report, results))
+    write_text(as_page, page)
 
 
 def terminal_lines(report: Mapping[str, Any], most: int = 8) -> list[str]:

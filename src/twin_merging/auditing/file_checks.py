@@ -93,8 +93,10 @@ def _check_readers(results: Results, found: Findings) -> None:
     readers: dict[str, list[str]] = {}
     for job in results.jobs.values():
         for name, entry in job["inputs"].items():
-            now = results.hash_now(name) if name in results.makers else None
-            if now not in (None, entry["sha256"]):
+            maker = results.makers.get(name)
+            if maker is None or entry["sha256"] != maker["outputs"][name]["sha256"]:
+                continue
+            if results.hash_now(name) not in (None, entry["sha256"]):
                 readers.setdefault(name, []).append(job["name"])
     for name, jobs in readers.items():
         found.fail(f"{name}: what it holds now is not what {', '.join(jobs)} read, so what they made is stale")

@@ -96,7 +96,8 @@ def row_counts(folder: Path) -> dict[str, int]:
 def sources(content: Mapping[str, Any], results: Path, routers: Iterable[Path] = ()) -> dict[str, Any]:
     """Of each source that the suite names: what it asks for, the revision that was fetched, and every file's SHA-256.
 
-    kind: hub, path, package, generate or finetune; pinned: of a hub source, whether it asks for a commit.
+    kind: hub, path, package, generate or finetune; pinned: of a hub source, whether it asks for a commit; fetched: the
+    source that what lies there was fetched from.
     """
     places = {"base": (content["base"], results / "base")}
     for task, entry in content["tasks"].items():
@@ -111,13 +112,14 @@ def sources(content: Mapping[str, Any], results: Path, routers: Iterable[Path] =
 def _source(source: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     kind = next(kind for kind in ("hub", "path", "package", "generate", "finetune") if kind in source)
     record = _record(folder)
-    entry: dict[str, Any] = {"kind": kind, "source": dict(source)}
-    if kind in ("hub", "path", "package"):
-        entry |= {"revision": record.get("revision"), "files": _hashes(record.get("files", {}))}
-        entry["fetched"] = record.get("source")
-    if kind == "hub":
-        entry["pinned"] = is_commit(source["hub"]["revision"])
-    return entry
+    return {
+        "kind": kind,
+        "source": dict(source),
+        "pinned": is_commit(source["hub"]["revision"]) if kind == "hub" else None,
+        "revision": record.get("revision"),
+        "files": _hashes(record.get("files", {})),
+        "fetched": record.get("source") if kind in ("hub", "path", "package") else None,
+    }
 
 
 def _routers(results: Path, records: Records) -> list[Path]:
