@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.workflow.conftest import targets
-from tests.workflow.running import command, environment, snakemake
+from tests.workflow.running import command, snakemake, variables
 
 KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Snakemake alone, or one job
 
@@ -85,7 +85,7 @@ def start(folder: Path, suite: str, *arguments: str, **more: Any) -> Run:
         process = subprocess.Popen(
             command(*arguments, "--", *targets(suite)),
             cwd=folder,
-            env=environment(folder),
+            env=variables(folder),
             stdout=stream,
             stderr=subprocess.STDOUT,
             text=True,
