@@ -1,11 +1,11 @@
 """Kill runs at random moments of every stage, and see whether one more call gives the bytes of an undisturbed run.
 
-    python -m tests.kill_runs --repeats 51 --chains 2 --seed 0 --folder /tmp/kills
+    python -m tests.kill_runs --singles 34 --chains 4 --seed 0 --folder /tmp/kills
 
-A kill (`kill -9`) hits Snakemake and its jobs, Snakemake alone, or one job. Each repetition takes a copy of a finished
+A kill (`kill -9`) hits Snakemake and its jobs, Snakemake alone, or one job. A single kill takes a copy of a finished
 folder without the outputs of one stage and of all below it, kills at a random moment of that stage, makes one more
-call, and compares every file. Then come runs that make everything of another seed anew, over the old results, and are
-killed again and again until one gets to its end.
+call, and compares every file. A chain makes a whole suite, from nothing or over the results of another seed, and is
+killed every few seconds until one call gets to its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tests.workflow.conftest import make_suites, targets
 from tests.workflow.faulty import KINDS, copied, go_on, left_over, start, undone
 from tests.workflow.running import hashes_of, jobs_of, snakemake
 
-MADE = "config/suites/made.yaml"
+Hit = tuple[str, str]  # what a kill hit, and the scripts that worked
+SUITES = "config/suites"
 
 
 def stages(folder: Path) -> dict[str, str]:
@@ -50,7 +51,7 @@ def killed(finished: Path, folder: Path, suite: str, rule: str, kind: str, chanc
         run = start(folder, suite)
         if not run.wait_for(rule):
             return "", f"{rule} never began: {run.text[-300:]}"
-        time.sleep(chance.uniform(0, longest))
+        time.sleep(chance.uniform(0, 0.7 * longest))
         hit = run.hit(kind, script=rule.removesuffix("_masked").removesuffix("_adapter"))
         if hit is not None:
             break
@@ -69,72 +70,80 @@ def compared(finished: Path, folder: Path) -> str:
     return ", ".join([*wrong, *(f"left over: {path}" for path in left_over(folder))])
 
 
-def chain(finished: Path, other: Path, folder: Path, chance: random.Random) -> tuple[list[str], str]:
-    """Kill a run that makes all of a suite over results of another seed until it ends; what worked at each kill, and
-    what was wrong in the end."""
-    copied(other, folder)
-    shutil.copyfile(finished / MADE, folder / MADE)
+def chain(finished: Path, begun: Path, folder: Path, suite: str, chance: random.Random) -> tuple[list[Hit], str]:
+    """Kill a run of a suite in a copy of `begun` until it ends; the kills, and what was wrong in the end."""
+    copied(begun, folder)
+    shutil.copytree(finished / SUITES, folder / SUITES, dirs_exist_ok=True)
     hits = []
     while True:
-        run = start(folder, "made")
+        run = start(folder, suite)
         time.sleep(chance.uniform(2, 15))
         kind = chance.choice(KINDS)
-        hit = run.hit(kind)
-        if hit is not None:
-            hits.append(hit)
-        if run.end(10 if hit and kind != "job" else 300) == 0:
+        worked = run.hit(kind)
+        if worked is not None:
+            hits.append((kind, worked))
+        if run.end(10 if worked and kind != "job" else 300) == 0:
             return hits, compared(finished, folder)
         snakemake(folder, "--unlock")
 
 
-def prepared(place: Path) -> tuple[Path, Path]:
-    """A folder in which the suites have run, and one in which the suite that makes everything had another seed."""
-    finished, other = place / "finished", place / "other"
+def prepared(place: Path) -> tuple[Path, dict[str, Path]]:
+    """A folder in which the suites have run, and where a chain of each begins: the suite that makes everything over
+    what it made of another seed, the other from nothing."""
+    finished, begun = place / "finished", {suite: place / f"begun-{suite}" for suite in ("made", "mine")}
     if not finished.is_dir():
         snakemake(make_suites(finished), "--", *targets("mine", "made")).check_returncode()
-    if not other.is_dir():
-        copied(finished, other)
-        (other / MADE).write_text(
-            (finished / MADE).read_text().replace("protocol: strict", "protocol: strict\nseed: 1")
-        )
-        snakemake(other, "--", *targets("made")).check_returncode()
-    return finished, other
+    if not begun["made"].is_dir():
+        file = copied(finished, begun["made"]) / SUITES / "made.yaml"
+        file.write_text(file.read_text().replace("protocol: strict", "protocol: strict\nseed: 1"))
+        snakemake(begun["made"], "--", *targets("made")).check_returncode()
+    if not begun["mine"].is_dir():
+        undone(copied(finished, begun["mine"]), "mine", "fetch_base", "fetch_data")
+    return finished, begun
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=48, help="single kills")
-    parser.add_argument("--chains", type=int, default=2, help="runs that are killed until they end")
+    parser.add_argument("--singles", type=int, default=34, help="single kills")
+    parser.add_argument("--chains", type=int, default=4, help="runs that are killed until they end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="a folder to work in and keep (default: a temporary one)")
     arguments = parser.parse_args()
     place = arguments.folder or Path(tempfile.mkdtemp())
     place.mkdir(parents=True, exist_ok=True)
     chance = random.Random(arguments.seed)
-    finished, other = prepared(place)
+    finished, begun = prepared(place)
     rules = list(stages(finished).items())
     chance.shuffle(rules)
-    count: Counter[tuple[str, str]] = Counter()
-    lost = chained = 0
-    for number in range(arguments.repeats):
+    kills: list[Hit] = []
+    lost = 0
+    for number in range(arguments.singles):
         rule, suite = rules[number % len(rules)]
         kind = KINDS[(number + number // len(rules)) % len(KINDS)]
-        hit, wrong = killed(finished, place / "killed", suite, rule, kind, chance)
-        count[rule, kind] += 1
+        worked, wrong = killed(finished, place / "killed", suite, rule, kind, chance)
+        kills.append((kind, worked))
         lost += bool(wrong)
-        print(f"{number + 1:3d} {kind:5s} in {rule} (working: {hit}): {wrong or 'same bytes'}", flush=True)
+        print(f"{number + 1:3d} {kind:5s} {worked}: {wrong or 'same bytes'}", flush=True)
     for number in range(arguments.chains):
-        hits, wrong = chain(finished, other, place / "killed", chance)
-        chained += len(hits)
+        suite = list(begun)[number % len(begun)]
+        hits, wrong = chain(finished, begun[suite], place / "killed", suite, chance)
+        kills += hits
         lost += bool(wrong)
-        print(f"chain {number + 1}: {len(hits)} kills ({'; '.join(hits)}): {wrong or 'same bytes'}", flush=True)
-    print("\n| stage | " + " | ".join(KINDS) + " |\n|---|" + "---:|" * len(KINDS))
-    for rule in sorted({rule for rule, _ in count}):
-        print(f"| {rule} | " + " | ".join(str(count[rule, kind]) for kind in KINDS) + " |")
-    print(f"\n{arguments.repeats} single kills and {chained} in {arguments.chains} chains; {lost} with anything lost")
+        shown = "; ".join(f"{kind} {worked}" for kind, worked in hits)
+        print(f"chain {number + 1}, {suite}: {len(hits)} kills ({shown}): {wrong or 'same bytes'}", flush=True)
+    print(f"\n{table(kills)}\n\n{len(kills)} kills; runs with anything lost or left over: {lost}")
     if arguments.folder is None:
         shutil.rmtree(place)
     return int(lost > 0)
+
+
+def table(kills: list[Hit]) -> str:
+    """How often each script worked when a kill of each kind came."""
+    count = Counter((script, kind) for kind, worked in kills for script in worked.split(", "))
+    lines = ["| working | " + " | ".join(KINDS) + " |", "|---|" + "---:|" * len(KINDS)]
+    for script in sorted({script for script, _ in count}):
+        lines.append(f"| {script} | " + " | ".join(str(count[script, kind]) for kind in KINDS) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from twin_merging.routing.fitting import fit_mahalanobis, read_directions, reads
 from twin_merging.routing.kinds import KINDS, build_router
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
+from twin_merging.routing.options import SEEDED
 from twin_merging.routing.projection import ProjectionRouter
 from twin_merging.routing.router import Router
 from twin_merging.routing.training import train_router
@@ -133,6 +134,15 @@ def test_making_a_router_twice_gives_the_same_bytes(
     made(router.kind, features, tmp_path / "again", exclusives)
     for name in ("state", "metrics.json"):
         assert sha256(tmp_path / name) == sha256(tmp_path / "again" / name)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_the_seed_matters_for_the_kinds_that_draw_random_numbers_and_for_no_other(
+    kind: str, features: Path, exclusives: dict[str, Path], tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        train_router(features, TASKS, SETTINGS[kind], seed, tmp_path / str(seed), tmp_path / "metrics.json", exclusives)
+    assert (sha256(tmp_path / "0") != sha256(tmp_path / "1")) == (kind in SEEDED)
 
 
 def test_weights_are_the_softmax_of_the_tempered_logits_of_which_top_k_are_kept(router: Router, features: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.workflow.conftest import targets
-from tests.workflow.running import command, environment, snakemake
+from tests.workflow.running import command, snakemake, variables
 
 KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Snakemake alone, or one job
 
@@ -85,7 +85,7 @@ def start(folder: Path, suite: str, *arguments: str, **more: Any) -> Run:
         process = subprocess.Popen(
             command(*arguments, "--", *targets(suite)),
             cwd=folder,
-            env=environment(folder),
+            env=variables(folder),
             stdout=stream,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,9 +102,9 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def undone(folder: Path, suite: str, rule: str) -> None:
-    """Take away what a rule's jobs and all below them made, as if the run had not come so far."""
-    run = snakemake(folder, "-n", "--forcerun", rule, "--", *targets(suite))
+def undone(folder: Path, suite: str, *rules: str) -> None:
+    """Take away what the jobs of rules and all below them made, as if the run had not come so far."""
+    run = snakemake(folder, "-n", "--forcerun", *rules, "--", *targets(suite))
     outputs = re.findall(r"^    output: (.*)$", run.stdout + run.stderr, flags=re.M)
     for path in (folder / name for line in outputs for name in line.split(", ")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

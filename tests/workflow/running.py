@@ -38,20 +38,20 @@ def command(*arguments: str, cores: int = 2) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
 
 
-def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a run in `folder`: no network, and the folder's own library where it has one."""
+def variables(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment variables of a run in `folder`: no network, and the folder's own library where it has one."""
     own = {"PYTHONPATH": str(folder / "src")} if (folder / "src").is_dir() else {}
     return {**os.environ, "HF_HUB_OFFLINE": "1", **own, **(more or {})}
 
 
 def snakemake(
-    folder: Path, *arguments: str, cores: int = 2, more: Mapping[str, str] | None = None
+    folder: Path, *arguments: str, cores: int = 2, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in `folder`."""
+    """Run Snakemake in `folder`, without a network unless `environment` says otherwise."""
     return subprocess.run(
         command(*arguments, cores=cores),
         cwd=folder,
-        env=environment(folder, more),
+        env=variables(folder, environment),
         capture_output=True,
         text=True,
         check=False,

@@ -75,7 +75,7 @@ def folder(tiny: Path, hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -
 def run(folder: Path, hub: FakeHub, *arguments: str) -> subprocess.CompletedProcess[str]:
     options, target = arguments[:-1], arguments[-1]
     return snakemake(
-        folder, *options, "--config", "suites=suites", "--", target, more=with_hub(hub, folder.parent / "home")
+        folder, *options, "--config", "suites=suites", "--", target, environment=with_hub(hub, folder.parent / "home")
     )
 
 

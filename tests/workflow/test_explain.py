@@ -20,8 +20,10 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 
 def explain(folder: Path, *wanted: str) -> list[str]:
-    more = {"PYTHONPATH": f"{folder}/workflow/loggers:{folder}/src"}
-    run = snakemake(folder, "--dry-run", "--logger", "explain", "--", *(wanted or targets("mine")), more=more)
+    environment = {"PYTHONPATH": f"{folder}/workflow/loggers:{folder}/src"}
+    run = snakemake(
+        folder, "--dry-run", "--logger", "explain", "--", *(wanted or targets("mine")), environment=environment
+    )
     return run.stdout.splitlines()
 
 

@@ -62,7 +62,7 @@ class Runs:
     def run(self, *tasks: str, **more: str) -> subprocess.CompletedProcess[str]:
         targets = [f"results/faulty/experts/{task}/model.safetensors" for task in tasks]
         config = ["--keep-going", "--config", f"suites={self.folder}/suites", "--"]
-        return snakemake(self.folder, *config, *targets, more={**self.environment, **more})
+        return snakemake(self.folder, *config, *targets, environment={**self.environment, **more})
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeHub]:
     add_glue(hub, root)
     folder = make_working_folder(root / "run")
     with hub.running():
-        run = snakemake(folder, TABLE, PUBLISHED, more=with_hub(hub, root / "home"))
+        run = snakemake(folder, TABLE, PUBLISHED, environment=with_hub(hub, root / "home"))
     assert run.returncode == 0, run.stderr
     assert "lu-vae/roberta-glue at main; run: snakemake lock" in run.stderr
     return folder, hub
@@ -104,12 +104,12 @@ def test_without_the_hub_all_below_the_fetch_runs_and_runs_again(ran: tuple[Path
     before = suite.read_text()
     suite.write_text(before.replace("density: 0.1,", "density: 0.2,"))
     assert suite.read_text() != before
-    again = snakemake(folder, TABLE, more=NOWHERE)
+    again = snakemake(folder, TABLE, environment=NOWHERE)
     suite.write_text(before)
     assert again.returncode == 0, again.stderr
     assert rules_of(again) == {"merge": 1, "predict": 1, "score": 1, "tabulate": 1}
     (folder / TABLE).unlink()
-    assert rules_of(snakemake(folder, TABLE, more=NOWHERE)) == {
+    assert rules_of(snakemake(folder, TABLE, environment=NOWHERE)) == {
         "merge": 1, "predict": 1, "score": 1, "tabulate": 1,
     }  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_offline_the_cache_alone_makes_what_was_deleted(ran: tuple[Path, FakeHub
     before = (folder / target).read_bytes()
     (folder / target).unlink()
     offline = {**NOWHERE, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder.parent / "home")}
-    run = snakemake(folder, target, more=offline)
+    run = snakemake(folder, target, environment=offline)
     assert run.returncode == 0, run.stderr
     assert (folder / target).read_bytes() == before
 
@@ -131,14 +131,16 @@ def test_locked_the_suite_names_commits_and_other_content_is_refused(ran: tuple[
     hub.stopping.clear()
     environment = {"HF_HOME": str(folder.parent / "fresh")}
     with hub.running():
-        run = snakemake(folder, "--config", "lock=glue", "--", "lock", more=with_hub(hub, folder.parent / "home"))
+        run = snakemake(
+            folder, "--config", "lock=glue", "--", "lock", environment=with_hub(hub, folder.parent / "home")
+        )
         assert run.returncode == 0, run.stderr
         assert f"revision: {commit_of(EXPERTS)}" in suite.read_text()
         target = "results/glue/experts/rte/model.safetensors"
         changed = folder.parent / "experts/rte" / FOLDER / "model.safetensors"
         content = changed.read_bytes()
         changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        run = snakemake(folder, target, more={**with_hub(hub, folder.parent), **environment})
+        run = snakemake(folder, target, environment={**with_hub(hub, folder.parent), **environment})
         changed.write_bytes(content)
     assert run.returncode == 1
     assert "not tied to a commit" not in run.stderr

@@ -24,8 +24,8 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, "2", ["--scheduler", "greedy", "--prioritize", *reversed(targets("mine")), "--", *targets("made", "mine")]),
     ]
     for cores, seed, arguments in calls:
-        more = {"PYTHONHASHSEED": seed, "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
-        run = snakemake(folder, *arguments, cores=cores, more=more)
+        environment = {"PYTHONHASHSEED": seed, "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+        run = snakemake(folder, *arguments, cores=cores, environment=environment)
         assert run.returncode == 0, run.stderr
     return folder
 
