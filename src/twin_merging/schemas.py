@@ -105,6 +105,12 @@ def check(content: Any, schema: Mapping[str, Any], at: str = "") -> None:
         raise ValueError(_sentence(errors[0], at))
 
 
+def one_of(at: str, name: str, what: str, allowed: Any) -> None:
+    """Raise ValueError when a name at a key is not one of those allowed."""
+    if name not in allowed:
+        raise ValueError(f"{at}: {unknown(what, name, allowed)}")
+
+
 def _sentence(error: Any, at: str) -> str:
     where = ".".join([*([at] if at else []), *map(str, error.absolute_path)])
     prefix = f"{where}: " if where else ""

@@ -14,20 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twin_merging.errors import UserError, unknown
+from twin_merging.errors import UserError
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.parameters import PROTOCOLS, Protocol, protocol_of
 from twin_merging.routing.layers import Features, features_name, normal_form, single_layer
 from twin_merging.routing.options import router_settings
-from twin_merging.schemas import check, complete, read_schema, read_yaml
+from twin_merging.schemas import check, complete, one_of, read_schema, read_yaml
+from twin_merging.suite_tasks import check_task, use_local_glue
 
-GLUE_REPO = "nyu-mll/glue"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
 RESERVED = ("pretrained", "experts", "expert", "features")
-DATA_SOURCES = ("hub", "path", "generate")
-BINARY_METRICS = ("matthews_correlation", "accuracy_f1")
 # What a `hub` source may hold, by what it is a source of.
 HUB_KEYS = {
     "base": ("repo", "revision", "subfolder"),
@@ -137,8 +135,8 @@ def load_suite(file: Path, schema: Path, glue: str | None = None) -> Suite:
         content = complete(content, rules)
         _check_generated_base(content["base"].get("generate"))
         for name, task in content["tasks"].items():
-            _check_task(f"tasks.{name}", task)
-            _use_local_glue(f"tasks.{name}", task, glue)
+            check_task(f"tasks.{name}", task)
+            use_local_glue(f"tasks.{name}", task, glue)
         content["router"]["features"] = _features("router", content["router"]["features"])
         _check_methods(content, rules)
     except ValueError as error:
@@ -157,7 +155,7 @@ def _check_name(name: str) -> None:
 
 def _check_hub(at: str, source: Mapping[str, Any], of: str) -> None:
     for key in source.get("hub", {}):
-        _one_of(f"{at}.hub", key, f"key for {of}", HUB_KEYS[of])
+        one_of(f"{at}.hub", key, f"key for {of}", HUB_KEYS[of])
 
 
 def _check_generated_base(sizes: Mapping[str, Any] | None) -> None:
@@ -167,69 +165,25 @@ def _check_generated_base(sizes: Mapping[str, Any] | None) -> None:
         )
 
 
-def _check_task(at: str, task: Mapping[str, Any]) -> None:
-    sources = [kind for kind in DATA_SOURCES if kind in task["data"]]
-    if len(sources) != 1:
-        raise ValueError(
-            f"{at}.data: give exactly one of {', '.join(DATA_SOURCES)} (here: {', '.join(sources) or 'none'})"
-        )
-    if task["metric"] == "pearson_spearman" and task["labels"] != 1:
-        raise ValueError(f"{at}: metric pearson_spearman is for a regression; set labels: 1, not {task['labels']}")
-    if task["metric"] != "pearson_spearman" and task["labels"] == 1:
-        raise ValueError(
-            f"{at}: labels: 1 is a regression, which metric {task['metric']} cannot score; use pearson_spearman"
-        )
-    if task["metric"] in BINARY_METRICS and task["labels"] != 2:
-        raise ValueError(f"{at}: metric {task['metric']} needs labels: 2, not {task['labels']}")
-    if "generate" in task["data"]:
-        _check_generated(at, task)
-
-
-def _check_generated(at: str, task: Mapping[str, Any]) -> None:
-    from twin_merging.generation.recipes import TASKS
-
-    name = task["data"]["generate"]["task"]
-    _one_of(f"{at}.data.generate.task", name, "generated task", TASKS)
-    for key, wanted in (("text", list(TASKS[name].text)), ("labels", TASKS[name].labels)):
-        if task[key] != wanted:
-            raise ValueError(f"{at}.{key}: the generated task '{name}' needs {key}: {wanted}, not {task[key]}")
-
-
-def _use_local_glue(at: str, task: dict[str, Any], glue: str | None) -> None:
-    hub = task["data"].get("hub")
-    if glue and hub and hub["repo"] == GLUE_REPO:
-        if "config" not in hub:
-            raise ValueError(f"{at}.data.hub: key 'config' is missing; it names the task of {GLUE_REPO}")
-        task["data"] = {
-            "path": str(Path(glue, hub["config"])),
-            "splits": _local_splits(task["data"]["splits"]),
-        }
-
-
-def _local_splits(splits: Mapping[str, str]) -> dict[str, str]:
-    """A local GLUE folder holds one validation file a task; MNLI's is the matched one."""
-    return {use: split.replace("validation_matched", "validation") for use, split in splits.items()}
-
-
 def _check_methods(content: dict[str, Any], schema: Mapping[str, Any]) -> None:
     registry = merging_methods()
     for name in content["protocols"]:
         if name in PROTOCOLS:
             raise ValueError(f"protocols.{name}: the name is taken by a built-in protocol; choose another")
     protocols = [*PROTOCOLS, *content["protocols"]]
-    _one_of("protocol", content["protocol"], "protocol", protocols)
+    one_of("protocol", content["protocol"], "protocol", protocols)
     methods: dict[str, Any] = {}
     for name, entry in content["methods"].items():
         at = f"methods.{name}"
         if name in RESERVED or name.startswith("expert-"):
             raise ValueError(f"{at}: the name is taken by a model that is not merged; choose another")
-        _one_of(f"{at}.method", entry["method"], "method", registry)
+        one_of(f"{at}.method", entry["method"], "method", registry)
         methods[name] = _method_entry(at, entry, registry[entry["method"]], content)
-        _one_of(f"{at}.protocol", methods[name]["protocol"], "protocol", protocols)
+        one_of(f"{at}.protocol", methods[name]["protocol"], "protocol", protocols)
     content["methods"] = methods
     static = [name for name, entry in methods.items() if registry[entry["method"]].kind == "static"]
     if "shared" in content["router"]:
-        _one_of("router.shared", content["router"]["shared"], "static method of the suite", static)
+        one_of("router.shared", content["router"]["shared"], "static method of the suite", static)
     for name, entry in methods.items():
         if registry[entry["method"]].kind == "dynamic":
             _check_dynamic(f"methods.{name}", entry, methods, static, schema, content["router"])
@@ -261,7 +215,7 @@ def _check_dynamic(
 ) -> None:
     if entry["shared"] is None:
         raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
-    _one_of(f"{at}.shared", entry["shared"], "static method of the suite", static)
+    one_of(f"{at}.shared", entry["shared"], "static method of the suite", static)
     if methods[entry["shared"]]["protocol"] != entry["protocol"]:
         theirs = methods[entry["shared"]]["protocol"]
         raise ValueError(
@@ -305,8 +259,3 @@ def _check_router(at: str, entry: Mapping[str, Any], content: Mapping[str, Any])
         raise ValueError(f"{at}: {error}") from None
     if settings["kind"] == "neighbours" and settings["neighbours"] > (stored := settings["stored"]):
         raise ValueError(f"{at}.neighbours: {settings['neighbours']} must be at most stored, {stored} features a task")
-
-
-def _one_of(at: str, name: str, what: str, allowed: Any) -> None:
-    if name not in allowed:
-        raise ValueError(f"{at}: {unknown(what, name, allowed)}")

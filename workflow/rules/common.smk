@@ -73,10 +73,10 @@ def suite_named(name):
     """The suite of that name; ends the run when its file is missing or wrong."""
     try:
         suite = read_suite(Path(CHECKED["suites"], f"{name}.yaml"))
+        if workflow.is_main_process:
+            warn_of_branches(suite)
     except UserError as error:
         stop(error)
-    if workflow.is_main_process:
-        warn_of_branches(suite)
     return suite
 
 
