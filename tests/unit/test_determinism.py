@@ -95,9 +95,10 @@ def test_chunks_are_whole_pieces_and_cover_every_row_once(shape: tuple[int, ...]
 def script(base: Path, experts: dict[str, Path], output: Path) -> str:
     """A merge that gives away a process's number and goes on slowly."""
     return f"""
-import time
+import signal, time
 from twin_merging.merging import body as stage
 from twin_merging import merge
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests deaf to it
 write = stage._write
 def slowly(*arguments):
     time.sleep(0.02)
