@@ -77,3 +77,8 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_record(file: Path) -> dict[str, Any]:
+    """What is kept of a fetched file."""
+    return {"sha256": sha256(file), "size": file.stat().st_size}

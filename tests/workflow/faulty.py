@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -92,7 +93,13 @@ def start(folder: Path, suite: str, *arguments: str, **more: Any) -> Run:
             start_new_session=True,
             **more,
         )
+    atexit.register(_end, process)
     return Run(folder, process, output)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def copied(folder: Path, to: Path) -> Path:

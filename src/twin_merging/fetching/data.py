@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, download, list_repository
-from twin_merging.fetching.sources import file_record
-from twin_merging.files import write_json
+from twin_merging.files import file_record, write_json
 from twin_merging.tasks import SPLITS, write_rows
 
 if TYPE_CHECKING:

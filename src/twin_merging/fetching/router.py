@@ -10,8 +10,7 @@ from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.fetching.pickled import read_pickled
-from twin_merging.fetching.sources import file_record
-from twin_merging.files import write_json
+from twin_merging.files import file_record, write_json
 
 STATES = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 

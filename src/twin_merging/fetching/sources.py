@@ -13,7 +13,7 @@ from twin_merging.checkpoints import INDEX, WEIGHTS
 from twin_merging.errors import UserError
 from twin_merging.experts import ADAPTER_CONFIG
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
-from twin_merging.files import sha256
+from twin_merging.files import file_record
 
 
 def source_files(source: Mapping[str, Any]) -> list[str]:
@@ -71,11 +71,6 @@ def located(
         files = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
     record["files"] = {file.name: file_record(file) for file in files}
     yield directory, record
-
-
-def file_record(file: Path) -> dict[str, Any]:
-    """What is kept of a fetched file."""
-    return {"sha256": sha256(file), "size": file.stat().st_size}
 
 
 def _package_folder(package: Mapping[str, Any]) -> Path:
