@@ -40,6 +40,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
     folder.mkdir()
     torch.save(state_of(), folder / "router.pth")
     (folder / "README.md").write_text("A router.")
+    (folder / "runs").mkdir()
+    (folder / "runs/epoch-9.pth").write_bytes(b"not in the folder that is asked for")
     hub = FakeHub()
     hub.add("own/router", folder)
     with used_here(hub, tmp_path / "cache", monkeypatch):

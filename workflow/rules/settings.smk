@@ -11,8 +11,8 @@ def expert_settings(wildcards):
 
 
 def fetched_router_settings(wildcards):
-    hub = suite_of(wildcards).router_settings(wildcards.router)["hub"]
-    return settings("fetch", hub={key: value for key, value in hub.items() if key != "tasks"})
+    router = suite_of(wildcards).router_settings(wildcards.router)
+    return settings("fetch", hub=what_is_fetched(router["hub"]))
 
 
 def lock_settings(wildcards):

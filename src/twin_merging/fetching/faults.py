@@ -157,9 +157,7 @@ def _of_network(error: Exception, where: str) -> Exception:
                 if name == "ConnectError"
                 else f"the connection to the Hub broke off ({_first_line(link)})"
             )
-    if isinstance(
-        error, (OSError, RuntimeError, XetDownloadError)
-    ):  # sizes that differ, the native downloader's faults
+    if isinstance(error, (OSError, RuntimeError, XetDownloadError)):  # other sizes, the native downloader's faults
         if os.strerror(errno.ENOSPC) in str(error):
             return _of_disk(OSError(errno.ENOSPC, str(error)), where) or error
         return TransientError(f"the download failed ({_first_line(error)})")

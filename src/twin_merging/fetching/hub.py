@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
@@ -43,10 +43,10 @@ class Listing:
     commit: str
     files: Mapping[str, Listed]
     folder: Path | None = None
-    where: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "where", place_of(self.repo, self.revision))
+    @property
+    def where(self) -> str:
+        return place_of(self.repo, self.revision)
 
 
 def place_of(repo: str, revision: str) -> str:
@@ -106,14 +106,18 @@ def _cached(repo: str, revision: str, kind: str) -> Listing:
 def chosen(listing: Listing, subfolder: str | None, patterns: Collection[str]) -> list[str]:
     """Paths of a folder's files that patterns name, in order. Raises UserError when there are none."""
     within = f"{subfolder.strip('/')}/" if subfolder else ""
-    paths = [path for path in sorted(listing.files) if path.startswith(within)]
-    names = [path for path in paths if any(fnmatchcase(path.removeprefix(within), pattern) for pattern in patterns)]
-    if not names:
+    names = [path.removeprefix(within) for path in sorted(listing.files) if path.startswith(within)]
+    paths = [
+        f"{within}{name}"
+        for name in names
+        if "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    if not paths:
         raise UserError(
             f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({', '.join(patterns)}); correct "
             "repo or subfolder in the suite"
         )
-    return names
+    return paths
 
 
 def download(
@@ -127,7 +131,8 @@ def download(
     """
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
-    _check_pins(listing, paths, pinned)
+    if pinned is not None:
+        _check_pins(listing, paths, pinned)
     if listing.folder is not None:
         for path in paths:
             if not (listing.folder / path).is_file():
@@ -140,7 +145,8 @@ def download(
                     f"{listing.where}: file '{path}' is damaged in the cache ({listing.folder / path}): it is "
                     f"{damage[0]}, not {damage[1]}; remove it, and fetch it once with a network"
                 )
-            _check_pin(listing, path, listing.folder, pinned)
+            if pinned and (found := file_hash(listing.folder / path, pinned[path].split(":")[0])) != pinned[path]:
+                raise _changed(listing, path, pinned[path], found)
         return listing.folder
 
     def is_missing(path: str) -> bool:
@@ -155,8 +161,11 @@ def download(
             tqdm_class=progress_bar(listing.repo),
         )
         if Path(folder).name != listing.commit:
-            raise TransientError(f"it moved from commit {listing.commit} to {Path(folder).name} during the download")
-        faults = [fault for path in paths if (fault := _removed(listing, path, Path(folder), pinned))]
+            raise UserError(
+                f"{listing.where}: it moved from commit {listing.commit} to {Path(folder).name} during the download; "
+                "run again, or name a commit"
+            )
+        faults = [fault for path in paths if (fault := _removed(listing, path, Path(folder)))]
         if faults:
             raise faults[0]
         return Path(folder)
@@ -176,16 +185,17 @@ def hashes_of(listing: Listing, paths: Collection[str]) -> dict[str, str]:
     return {path: str(listing.files[path].hash) for path in sorted(paths)}
 
 
-def _check_pins(listing: Listing, paths: Collection[str], pinned: Mapping[str, str] | None) -> None:
-    for path in paths if pinned is not None else ():
+def _check_pins(listing: Listing, paths: Collection[str], pinned: Mapping[str, str]) -> None:
+    """Compare the hashes that the Hub states with the lock's. (Content is compared with these after the download.)"""
+    for path in paths:
         stated = listing.files[path].hash
-        if path not in pinned:  # type: ignore[operator]
+        if path not in pinned:
             raise UserError(f"{listing.where}: file '{path}' is not in the suite's lock; run 'snakemake lock' again")
-        if stated and stated != pinned[path]:  # type: ignore[index]
-            raise _changed(listing, path, pinned[path], stated)  # type: ignore[index]
+        if stated and stated != pinned[path]:
+            raise _changed(listing, path, pinned[path], stated)
 
 
-def _removed(listing: Listing, path: str, folder: Path, pinned: Mapping[str, str] | None) -> TransientError | None:
+def _removed(listing: Listing, path: str, folder: Path) -> TransientError | None:
     """The fault of a downloaded file that is not what the Hub states. It is removed from the cache."""
     file = folder / path
     if not file.is_file():
@@ -194,7 +204,6 @@ def _removed(listing: Listing, path: str, folder: Path, pinned: Mapping[str, str
         file.resolve().unlink(missing_ok=True)
         file.unlink(missing_ok=True)
         return TransientError(f"file '{path}' arrived as {damage[0]}, but the Hub states {damage[1]}")
-    _check_pin(listing, path, folder, pinned)
     return None
 
 
@@ -209,11 +218,6 @@ def _damage(listing: Listing, path: str, folder: Path) -> tuple[str, str] | None
         if found != wanted:
             return found, wanted
     return None
-
-
-def _check_pin(listing: Listing, path: str, folder: Path, pinned: Mapping[str, str] | None) -> None:
-    if pinned and (found := file_hash(folder / path, pinned[path].split(":")[0])) != pinned[path]:
-        raise _changed(listing, path, pinned[path], found)
 
 
 def _changed(listing: Listing, path: str, wanted: str, found: str) -> UserError:
