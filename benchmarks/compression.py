@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from twin_merging.decompositions import decompose
-from twin_merging.exclusives import rank_of
+from twin_merging.compression.decompositions import decompose
+from twin_merging.compression.exclusives import rank_of
 
 LAYERS = 12
 LAYER = {"attention": ((768, 768), 4), "up": ((3072, 768), 1), "down": ((768, 3072), 1)}

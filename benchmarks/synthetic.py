@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from twin_merging.checkpoints import open_directory, tensor_file
-from twin_merging.files import write_json
-from twin_merging.rows import chunks
+from twin_merging.io.files import write_json
+from twin_merging.io.ranges import chunks
+from twin_merging.io.tensors import open_directory, tensor_file
 
 # RoBERTa-base: 124 M parameters; a decoder of the shapes of Qwen2.5-1.5B (tied embeddings): 1.54 G.
 SHAPES: dict[str, dict[str, Any]] = {

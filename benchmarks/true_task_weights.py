@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 
 from twin_merging import TwinModel
-from twin_merging.metrics.functions import score
-from twin_merging.prediction import predict
-from twin_merging.suites import load_suite
+from twin_merging.prediction.predict import predict
+from twin_merging.scoring.metrics import score
+from twin_merging.suite.suite import load_suite
 
 
 class TrueTaskWeights(torch.nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from tests.tiny import LABELS, make_suite
 from twin_merging.fetching.models import fetch_base, fetch_expert
-from twin_merging.task_vectors import extract_task_vector
+from twin_merging.task_vectors.vectors import extract_task_vector
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import transformers
 from transformers.pytorch_utils import Conv1D
 
 from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed
+from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
-from twin_merging.parameters import PROTOCOLS
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router
 

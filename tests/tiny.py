@@ -11,10 +11,10 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.merging.merge import merge
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import merging_methods
-from twin_merging.parameters import PROTOCOLS
 
 WORDS = [f"w{number}" for number in range(40)]
 LABELS = {"one": 2, "two": 3}

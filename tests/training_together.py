@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from twin_merging import finetuning
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, write_json
+from twin_merging.io.files import read_json, write_json
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows
 TASK = {"text": ["sentence"], "labels": 2, "metric": "accuracy"}

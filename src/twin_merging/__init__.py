@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from twin_merging.api.export import export
+    from twin_merging.api.merge import merge
+    from twin_merging.api.twin import twin_merge
     from twin_merging.errors import UserError
-    from twin_merging.merging.library import merge
-    from twin_merging.model.building import twin_merge
-    from twin_merging.model.export import export
     from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification, TwinModel
 
 __all__ = [
@@ -34,9 +34,9 @@ _HOMES = {
     "TwinForSequenceClassification": "twin_merging.model.twin",
     "TwinModel": "twin_merging.model.twin",
     "UserError": "twin_merging.errors",
-    "export": "twin_merging.model.export",
-    "merge": "twin_merging.merging.library",
-    "twin_merge": "twin_merging.model.building",
+    "export": "twin_merging.api.export",
+    "merge": "twin_merging.api.merge",
+    "twin_merge": "twin_merging.api.twin",
 }
 
 
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _register() -> None:
-    from twin_merging.model.auto import register_when_imported
+    from twin_merging.api.auto import register_when_imported
 
     register_when_imported()
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.dense_twin import DenseLanguageModel, DenseTwin, router_of
 from tests.tiny import config_of, tokenizer
 from twin_merging.__main__ import main
-from twin_merging.model.answering import answer_text
+from twin_merging.api.answer import answer_text
 from twin_merging.model.twin import TwinModel
 
 

@@ -15,13 +15,13 @@ from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcar
 
 from twin_merging.auditing import records
 from twin_merging.auditing.audit import audit, mending, notes, write_report
-from twin_merging.auditing.machine import commit
 from twin_merging.auditing.provenance import chain, sources
 from twin_merging.auditing.report import plain, size
 from twin_merging.auditing.results import Results
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, sha256, write_json
+from twin_merging.io.files import read_json, sha256, write_json
+from twin_merging.jobs.machine import commit
 
 COMMIT = "a" * 40
 LOG = "results/mine/logs/merge/ties.log"

@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification
 from tests.dense_twin import DECODERS, DenseLanguageModel
 from tests.tiny import LABELS, WORDS, config_of, tokenizer
 from twin_merging import TwinForCausalLM, TwinModel, UserError, twin_merge
-from twin_merging.files import read_json
+from twin_merging.io.files import read_json
+from twin_merging.io.schemas import complete, read_yaml
 from twin_merging.routing.options import DEFAULTS
-from twin_merging.schemas import complete, read_yaml
 
 ROUTER = {"epochs": 3, "batch_size": 16}
 SCHEMA = Path(__file__).parents[2] / "workflow/schemas/suite.schema.yaml"

@@ -10,46 +10,46 @@ from pathlib import Path
 import pytest
 
 import twin_merging
-from twin_merging.code_digest import code_digest, settings_digest
+from twin_merging.jobs.digest import code_digest, settings_digest
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES = {
-    "task_vectors.py": {"task_vectors", "merge", "compress"},
-    "compression.py": {"compress"},
-    "exclusives.py": {"compress", "route", "assemble"},
+    "task_vectors/vectors.py": {"task_vectors", "merge", "compress"},
+    "compression/compress.py": {"compress"},
+    "compression/exclusives.py": {"compress", "route", "assemble"},
     "routing/training.py": {"route"},
     "routing/fitting.py": {"route"},
     "routing/held_out.py": {"route"},
     "routing/projection.py": {"route", "assemble", "predict", "audit"},
-    "routing/calibration.py": {"route", "tabulate", "audit"},
+    "scoring/calibration.py": {"route", "tabulate", "audit"},
     "routing/features.py": {"route_features", "predict", "audit"},
     "routing/router.py": {"route", "assemble", "predict", "audit"},
-    "metrics/functions.py": {"finetune", "score", "audit"},
-    "metrics/suite_metric.py": {"score"},
-    "tables.py": {"tabulate", "audit"},
-    "normalisation.py": {"tabulate", "compare", "card", "audit"},
-    "comparison.py": {"compare"},
-    "published.py": {"compare"},
-    "model_card.py": {"card"},
-    "prediction.py": {"predict", "audit"},
+    "scoring/metrics.py": {"finetune", "score", "audit"},
+    "scoring/suite_metric.py": {"score"},
+    "reporting/tables.py": {"tabulate", "audit"},
+    "reporting/normalisation.py": {"tabulate", "compare", "card", "audit"},
+    "reporting/comparison.py": {"compare"},
+    "reporting/published.py": {"compare"},
+    "reporting/card.py": {"card"},
+    "prediction/predict.py": {"predict", "audit"},
     "model/gated.py": {"predict", "audit"},
     "model/gated_layers.py": {"predict", "audit"},
     "merging/methods/arithmetic.py": {"merge"},
-    "generation/words.py": {"generate_base", "generate_data"},
-    "finetuning.py": {"finetune"},
-    "auditing/records.py": {"provenance", "audit", "crate"},
-    "auditing/machine.py": {"provenance", "audit", "crate"},
+    "synthetic/words.py": {"generate_base", "generate_data"},
+    "finetuning/finetune.py": {"finetune"},
+    "jobs/records.py": {"provenance", "audit", "crate"},
+    "jobs/machine.py": {"provenance", "audit", "crate"},
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
-    "training_processes.py": {"finetune"},
+    "finetuning/processes.py": {"finetune"},
 }
-BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.metrics.suite_metric"]}
+BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.scoring.suite_metric"]}
 
 
 def digests(package: Path) -> dict[str, str]:
     """Every script's digest, computed by a copy of the package."""
     code = (
-        "import sys; from pathlib import Path; from twin_merging.code_digest import code_digest\n"
+        "import sys; from pathlib import Path; from twin_merging.jobs.digest import code_digest\n"
         f"names = {BY_NAME!r}\n"
         f"for script in sorted(Path({str(SCRIPTS)!r}).glob('[!l]*.py')):\n"  # lock always runs
         "    print(script.stem, code_digest(script, names.get(script.stem, [])))"

@@ -11,9 +11,9 @@ import pytest
 from tests.random_models import write_models
 from tests.tiny import LABELS, sentences
 from twin_merging.__main__ import main
-from twin_merging.checkpoints import WEIGHTS, Checkpoint
-from twin_merging.files import sha256
-from twin_merging.merging.library import merge
+from twin_merging.api.merge import merge
+from twin_merging.io.files import sha256
+from twin_merging.io.tensors import WEIGHTS, Checkpoint
 
 
 def arguments(base: Path, experts: dict[str, Path], output: Path) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from twin_merging.comparison import compare, compared, completed
 from twin_merging.errors import UserError
-from twin_merging.published import PublishedScore, read_published
+from twin_merging.reporting.comparison import compare, compared, completed
+from twin_merging.reporting.published import PublishedScore, read_published
 
 GLUE = Path(__file__).parents[2] / "config" / "published" / "glue.csv"
 GLUE_TASKS = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]

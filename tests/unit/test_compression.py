@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny import LABELS, merged
-from twin_merging.checkpoints import Checkpoint, open_directory, save_tensors
-from twin_merging.compression import compress
-from twin_merging.compression_report import Row, report, write_report
-from twin_merging.decompositions import EXACT_SIDE, decompose, exact_svd, randomised_svd, squared_norm
-from twin_merging.exclusives import Decomposition, Exclusive, rank_for_energy, rank_of
-from twin_merging.experts import Expert
-from twin_merging.model.assembly import cut
-from twin_merging.parameters import PROTOCOLS
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.compression.compress import compress
+from twin_merging.compression.decompositions import EXACT_SIDE, decompose, exact_svd, randomised_svd, squared_norm
+from twin_merging.compression.exclusives import Decomposition, Exclusive, rank_for_energy, rank_of
+from twin_merging.compression.report import Row, report, write_report
+from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.model.assemble import cut
 
 
 def product(found: Decomposition) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_the_randomised_way_is_taken_for_a_large_matrix_and_gives_the_same_bytes
 
 
 def test_when_the_check_fails_the_exact_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twin_merging.decompositions.TOLERANCE", -1.0)
+    monkeypatch.setattr("twin_merging.compression.decompositions.TOLERANCE", -1.0)
     large = matrix(300, 200)
     assert randomised_svd(large, 8, squared_norm(large)) is None
     exact = exact_svd(large, {"rank": 8}, squared_norm(large))
@@ -150,7 +150,7 @@ def test_tiny_and_huge_numbers_keep_their_precision() -> None:
 def test_a_tall_embedding_is_cut_in_pieces_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     tall = matrix(5000, 64)
     whole = exact_svd(tall, {"rank": 64}, squared_norm(tall))
-    monkeypatch.setattr("twin_merging.decompositions._PIECE", 64 * 999)
+    monkeypatch.setattr("twin_merging.compression.decompositions._PIECE", 64 * 999)
     for found in (whole, exact_svd(tall, {"rank": 64}, squared_norm(tall))):
         torch.testing.assert_close(product(found).float(), tall, rtol=1e-5, atol=1e-5)
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from twin_merging.generation.recipes import TASKS
-from twin_merging.merging.documentation import BEGIN, END, method_tables, updated
+from twin_merging.checkpoints.groups import DISPOSITIONS, PROTOCOLS
+from twin_merging.io.schemas import check, complete, read_yaml
 from twin_merging.merging.options import COMMON
 from twin_merging.merging.registry import merging_methods
-from twin_merging.parameters import DISPOSITIONS, PROTOCOLS
-from twin_merging.published import read_published
-from twin_merging.schemas import check, complete, read_yaml
-from twin_merging.suites import load_suite
+from twin_merging.reporting.published import read_published
+from twin_merging.suite.documentation import BEGIN, END, method_tables, updated
+from twin_merging.suite.suite import load_suite
+from twin_merging.synthetic.recipes import TASKS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def test_every_part_of_the_schemas_has_a_section() -> None:
 
 def test_the_tables_of_methods_are_those_of_the_registry() -> None:
     between = README.partition(BEGIN)[2].partition(END)[0].strip()
-    assert between == method_tables(), "run: python -m twin_merging.merging.documentation config/README.md"
+    assert between == method_tables(), "run: python -m twin_merging.suite.documentation config/README.md"
     assert updated(README) == README
 
 

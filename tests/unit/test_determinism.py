@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from tests.random_models import write_models
-from twin_merging.checkpoints import WEIGHTS
-from twin_merging.files import sha256
-from twin_merging.merging.library import merge
+from twin_merging.api.merge import merge
+from twin_merging.io.files import sha256
+from twin_merging.io.ranges import chunks, pieces, row_count
+from twin_merging.io.tensors import WEIGHTS
 from twin_merging.merging.randomness import uniform_numbers
-from twin_merging.rows import chunks, pieces, row_count
 
 CASES: dict[str, dict[str, Any]] = {
     "task_arithmetic": {"scaling": 0.29},

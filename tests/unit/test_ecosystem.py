@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 from tests.dense_twin import ENCODERS, LABELS, DenseLanguageModel, DenseTwin, mixed_batch, router_of
 from tests.tiny import config_of, tokenizer
 from twin_merging import TwinForCausalLM, TwinForSequenceClassification, TwinModel, UserError, export
-from twin_merging.parameters import Protocol
+from twin_merging.checkpoints.groups import Protocol
 
 TEXTS = ["w1 w2 w3 w4", "w9 w8", "w20 w21 w22 w30 w31 w32"]
 

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from tests.fake_hub import FakeHub, commit_of, used_here
 from tests.messages import one_sentence
-from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.errors import UserError
 from twin_merging.fetching.router import fetch_router
-from twin_merging.files import read_json
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.mlp import MLPRouter

@@ -15,12 +15,12 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceCl
 
 from tests.messages import one_sentence
 from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed, tokenizer
-from twin_merging.checkpoints import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory
+from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.errors import UserError
-from twin_merging.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
 from twin_merging.fetching.sources import is_adapter, located, source_files
-from twin_merging.files import read_json
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory
 
 KINDS = ("roberta", "bert")
 QUERY = "encoder.layer.0.attention.self.query.weight"

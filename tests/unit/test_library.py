@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.random_models import BUFFER, SHAPES, write_model, write_models
 from twin_merging import merge
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
 from twin_merging.errors import UserError
-from twin_merging.files import read_json
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 WORDS = "embeddings.word_embeddings.weight"

@@ -13,10 +13,10 @@ import pytest
 from tests.fake_hub import FakeHub, commit_of, used_here
 from tests.messages import one_sentence
 from twin_merging.errors import UserError
-from twin_merging.files import read_json
-from twin_merging.locking import lock_suite
-from twin_merging.locks import left_out, lock_file, locked_files
-from twin_merging.suites import Suite, load_suite
+from twin_merging.io.files import read_json
+from twin_merging.suite.locking import lock_suite
+from twin_merging.suite.locks import left_out, lock_file, locked_files
+from twin_merging.suite.suite import Suite, load_suite
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 COMMIT = commit_of("own/experts")

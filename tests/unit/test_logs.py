@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from twin_merging.errors import UserError
-from twin_merging.logs import refusal
+from twin_merging.jobs.run import refusal
 
 PLACE = Path("results/mine/models/ties")
 
@@ -57,7 +57,7 @@ def test_another_error_is_none(error: Exception) -> None:
 def test_a_process_ends_with_the_one_that_it_watches() -> None:
     watched = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     code = (
-        "import sys, time; from twin_merging.watch import end_with; end_with(sys.argv[1]); "
+        "import sys, time; from twin_merging.jobs.watch import end_with; end_with(sys.argv[1]); "
         "print('begun', flush=True); time.sleep(60)"
     )
     watching = subprocess.Popen([sys.executable, "-c", code, str(watched.pid)], stdout=subprocess.PIPE)

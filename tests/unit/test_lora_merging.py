@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from tests.random_models import SHAPES, random_tensors, write_model
 from twin_merging import merge
-from twin_merging.checkpoints import open_directory
 from twin_merging.errors import UserError
+from twin_merging.io.tensors import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 DENSE = "encoder.layer.0.output.dense.weight"

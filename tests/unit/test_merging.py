@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.tiny import LABELS, merged
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
-from twin_merging.experts import Expert
-from twin_merging.files import read_json
-from twin_merging.parameters import PROTOCOLS, group_of, protocol_of
-from twin_merging.task_vectors import TaskVector, extract_task_vector
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.groups import PROTOCOLS, group_of, protocol_of
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
+from twin_merging.task_vectors.vectors import TaskVector, extract_task_vector
 
 METHODS: dict[str, tuple[dict[str, Any], Any]] = {
     "weight_average": ({"weights": None}, lambda base, taus: base + sum(taus) / len(taus)),

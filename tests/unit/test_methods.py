@@ -10,14 +10,14 @@ import torch
 
 from tests.oracles import METHODS, Tensors, Vectors, flat, threshold
 from tests.random_models import BUFFER, HEADS, SHAPES, write_models
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
+from twin_merging.api.merge import merge, open_models
+from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.errors import UserError
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.library import merge, open_models
 from twin_merging.merging.magnitudes import magnitudes_at, trim
 from twin_merging.merging.registry import merging_methods
-from twin_merging.parameters import PROTOCOLS
-from twin_merging.task_vectors import ExpertVector
+from twin_merging.task_vectors.vectors import ExpertVector
 
 TIES: dict[str, Any] = {"method": "ties", "density": 0.3, "scaling": 0.9}
 CASES: list[tuple[str, dict[str, Any]]] = [

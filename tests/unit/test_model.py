@@ -11,10 +11,10 @@ import torch
 
 from tests.dense_twin import DECODERS, ENCODERS, LABELS, DenseTwin, alone, mixed_batch, router_of
 from tests.tiny import config_of
+from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import AdapterForm, load_exclusive, save_exclusive
 from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
-from twin_merging.parameters import group_of
 from twin_merging.routing.router import Router, keep_largest
 
 

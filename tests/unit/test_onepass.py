@@ -9,7 +9,7 @@ import torch
 
 from tests.dense_twin import DenseLanguageModel, DenseTwin, alone, mixed_batch, router_of
 from tests.tiny import config_of
-from twin_merging.architectures import before_layer
+from twin_merging.checkpoints.architectures import before_layer
 from twin_merging.model.twin import TwinModel
 from twin_merging.routing.features import features_of
 from twin_merging.routing.layers import features_name, layers_of, normal_form

@@ -13,10 +13,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, sha256, write_json
-from twin_merging.model.assembly import _router
+from twin_merging.io.files import read_json, sha256, write_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.model.assemble import _router
 from twin_merging.routing.fitting import fit_mahalanobis, read_directions, reads_input
 from twin_merging.routing.kinds import KINDS, build_router
 from twin_merging.routing.mlp import MLPRouter

@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from tests.tiny import sentences
-from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, sha256
+from twin_merging.io.files import read_json, sha256
+from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.features import extract_features, mean_of_tokens
 from twin_merging.routing.training import train_router
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from twin_merging.errors import UserError
+from twin_merging.io.schemas import read_yaml
 from twin_merging.routing.options import OPTIONS, layer_that_reads, router_settings
-from twin_merging.schemas import read_yaml
-from twin_merging.suites import TABLES, Suite, load_suite
+from twin_merging.suite.suite import TABLES, Suite, load_suite
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 SUITE = """

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twin_merging.files import write_json
-from twin_merging.metrics.functions import score
-from twin_merging.normalisation import absolute_scores, normalised_scores
-from twin_merging.routing.calibration import expected_calibration_error
-from twin_merging.routing.tables import routed_rows, router_scores
-from twin_merging.scoring import MODULE, score_predictions
-from twin_merging.tables import write_tables
+from twin_merging.io.files import write_json
+from twin_merging.reporting.normalisation import absolute_scores, normalised_scores
+from twin_merging.reporting.routing import routed_rows, router_scores
+from twin_merging.reporting.tables import write_tables
+from twin_merging.scoring.calibration import expected_calibration_error
+from twin_merging.scoring.metrics import score
+from twin_merging.scoring.score import MODULE, score_predictions
 
 TASKS = ["a", "b"]
 VALUES = {

@@ -10,11 +10,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import LABELS, merged, sentences
-from twin_merging.checkpoints import Checkpoint, open_directory
-from twin_merging.experts import Expert
-from twin_merging.parameters import group_of
-from twin_merging.tasks import read_rows
-from twin_merging.training_statistics import gather_statistics
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.groups import group_of
+from twin_merging.io.tensors import Checkpoint, open_directory
+from twin_merging.task_vectors.statistics import gather_statistics
+from twin_merging.tasks.rows import read_rows
 
 TEXT = {"one": ["sentence"], "two": ["premise", "hypothesis"]}
 ROWS = 12

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import twin_merging
-from twin_merging.files import sha256
+from twin_merging.io.files import sha256
 
 REPOSITORY = Path(__file__).parents[2]
 # What a run may write anew with other bytes: times, and what was measured.

@@ -18,7 +18,7 @@ import pytest
 from tests.fake_hub import FakeHub, commit_of, with_hub
 from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging.__main__ import main
-from twin_merging.files import read_json, sha256, write_json
+from twin_merging.io.files import read_json, sha256, write_json
 
 pytestmark = pytest.mark.workflow
 

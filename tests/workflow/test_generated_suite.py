@@ -11,9 +11,9 @@ import torch
 
 from tests.tiny import MADE
 from tests.workflow.running import make_working_folder, snakemake
-from twin_merging.checkpoints import open_directory
-from twin_merging.experts import Expert
-from twin_merging.files import read_json
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import open_directory
 
 pytestmark = pytest.mark.workflow
 

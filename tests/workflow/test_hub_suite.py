@@ -12,7 +12,7 @@ import pytest
 from tests.fake_hub import FakeHub, commit_of, with_hub
 from tests.glue_hub import BASE, DATA, EXPERTS, FOLDER, PICKLED, ROWS, TASKS, add_glue
 from tests.workflow.running import make_working_folder, rules_of, snakemake
-from twin_merging.files import read_json
+from twin_merging.io.files import read_json
 
 pytestmark = pytest.mark.workflow
 

@@ -15,8 +15,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging import TwinModel, merge
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory
-from twin_merging.files import read_json, sha256
+from twin_merging.io.files import read_json, sha256
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
 from twin_merging.routing.router import Router
 
 pytestmark = pytest.mark.workflow

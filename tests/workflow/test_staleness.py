@@ -48,7 +48,7 @@ class Row:
     arguments: tuple[str, ...] = ()
 
 
-METRICS, READING = f"{LIBRARY}/metrics/functions.py", f"{LIBRARY}/checkpoints.py"
+METRICS, READING = f"{LIBRARY}/scoring/metrics.py", f"{LIBRARY}/io/tensors.py"
 WEIGHTS, PRIVATE = (f"{RESULTS}/models/dare-ties/{name}" for name in ("model.safetensors", "private"))
 ANSWERS = f"{RESULTS}/predictions/twin.parquet"
 DARE = "merge(dare-ties) predict(dare-ties) ..."
@@ -96,8 +96,8 @@ ROWS = [
         f"finetune(*) finetune_adapter(*) {TUNED.format('*')}",
         "made",
     ),
-    Row("a comment in the tables", comment(f"{LIBRARY}/tables.py"), "tabulate()"),
-    Row("a comment in the model cards", comment(f"{LIBRARY}/model_card.py"), "card(*)"),
+    Row("a comment in the tables", comment(f"{LIBRARY}/reporting/tables.py"), "tabulate()"),
+    Row("a comment in the model cards", comment(f"{LIBRARY}/reporting/card.py"), "card(*)"),
     Row("a comment in the reading of checkpoints", comment(READING), READ),
     Row("a change in the reading of checkpoints", edit(READING, "import json\n", "import json  # of shards\n"), READ),
     Row(
@@ -106,9 +106,9 @@ ROWS = [
         "merge(regmean) predict(regmean) ...",
     ),
     Row("a comment in an inner method's module", comment(f"{LIBRARY}/merging/methods/ties.py"), DARE),
-    Row("a comment in compression", comment(f"{LIBRARY}/compression.py"), COMPRESSED),
+    Row("a comment in compression", comment(f"{LIBRARY}/compression/compress.py"), COMPRESSED),
     Row("a comment in the package's own __init__", comment(f"{LIBRARY}/__init__.py"), ""),
-    Row("a comment in fine-tuning, of which the suite has none", comment(f"{LIBRARY}/finetuning.py"), ""),
+    Row("a comment in fine-tuning, of which the suite has none", comment(f"{LIBRARY}/finetuning/finetune.py"), ""),
     # The suite: its methods
     Row("a comment in the suite", comment(MINE), ""),
     Row(

@@ -6,17 +6,17 @@ from functools import cache
 from pathlib import Path
 from time import time_ns
 
-from twin_merging.code_digest import code_digest
+from twin_merging.jobs.digest import code_digest
 from twin_merging.errors import UserError
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.options import coefficients
-from twin_merging.locks import hub_sources, is_commit, left_out, what_is_fetched
+from twin_merging.suite.locks import hub_sources, is_commit, left_out, what_is_fetched
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
 from twin_merging.routing.options import SEEDED
-from twin_merging.schemas import check, complete, read_schema
-from twin_merging.suites import Suite, load_suite
-from twin_merging.watch import STARTED_BY
+from twin_merging.io.schemas import check, complete, read_schema
+from twin_merging.suite.suite import Suite, load_suite
+from twin_merging.jobs.watch import STARTED_BY
 
 SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"

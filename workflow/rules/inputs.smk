@@ -130,7 +130,7 @@ def tables(wildcards):
 
 def published_scores(wildcards):
     """The suite's file of published scores; ends the run when it names none, or one that is wrong."""
-    from twin_merging.published import read_published
+    from twin_merging.reporting.published import read_published
 
     suite = suite_of(wildcards)
     file = suite.content.get("published")

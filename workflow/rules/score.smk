@@ -20,6 +20,6 @@ rule score:
         runtime=30,
     params:
         settings=score_settings,
-        code=code("score", "twin_merging.metrics.suite_metric"),
+        code=code("score", "twin_merging.scoring.suite_metric"),
     script:
         "../scripts/score.py"

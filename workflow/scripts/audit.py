@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
     from twin_merging.auditing.audit import audit, terminal_lines, write_report
     from twin_merging.auditing.results import Results
-    from twin_merging.fetching.progress import report as progress
+    from twin_merging.jobs.progress import report as progress
 
     results = Results(folder(job.input[0]).parent, job.wildcards.suite)
     report = audit(results)

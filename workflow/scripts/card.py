@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.model_card import write_card
+    from twin_merging.reporting.card import write_card
 
     settings = job.params.settings
     write_card(

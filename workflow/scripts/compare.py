@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import run_job
+from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.comparison import compare
+    from twin_merging.reporting.comparison import compare
 
     settings = job.params.settings
     compare(

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.compression import compress
-    from twin_merging.parameters import Protocol
+    from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.compression.compress import compress
 
     settings = job.params.settings
     files = [Path(file) for file in job.input.task_vectors]

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_expert
-    from twin_merging.locks import locked_files
+    from twin_merging.suite.locks import locked_files
 
     settings = job.params.settings
     base, output = folder(job.input.base[0]), folder(job.output.config)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
     from twin_merging.fetching.router import fetch_router
-    from twin_merging.locks import locked_files
+    from twin_merging.suite.locks import locked_files
 
     hub = job.params.settings["hub"]
     fetch_router(hub, folder(job.output.weights), locked_files(job, "router", {"hub": hub}))

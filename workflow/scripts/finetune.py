@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.code_digest import settings_digest
-    from twin_merging.finetuning import finetune
+    from twin_merging.finetuning.finetune import finetune
+    from twin_merging.jobs.digest import settings_digest
 
     settings = dict(job.params.settings)
     inputs = [*job.input.base, *job.input.data]

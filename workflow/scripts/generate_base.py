@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.files import write_json
-    from twin_merging.generation.base import generate_base
+    from twin_merging.io.files import write_json
+    from twin_merging.synthetic.base import generate_base
 
     settings = job.params.settings
     output = folder(job.output.config)

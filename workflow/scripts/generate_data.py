@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import run_job
+from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.generation import generate_task
-    from twin_merging.tasks import SPLITS, write_rows
+    from twin_merging.synthetic import generate_task
+    from twin_merging.tasks.rows import SPLITS, write_rows
 
     settings = job.params.settings
     generate = settings["generate"]

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import run_job
+from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.fetching.progress import report
-    from twin_merging.locking import lock_suite
-    from twin_merging.suites import load_suite
+    from twin_merging.jobs.progress import report
+    from twin_merging.suite.locking import lock_suite
+    from twin_merging.suite.suite import load_suite
 
     schema = Path(job.params.settings["schema"])
     for file in job.params.settings["suites"]:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.checkpoints.groups import Protocol
     from twin_merging.merging.merge import merge
     from twin_merging.merging.registry import merging_methods
-    from twin_merging.parameters import Protocol
 
     settings = job.params.settings
     entry, tasks = settings["entry"], list(settings["labels"])

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.prediction import load_evaluated, predict
+    from twin_merging.prediction.predict import load_evaluated, predict
 
     settings = job.params.settings
     directory = folder(job.input.model[0])

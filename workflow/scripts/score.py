@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import run_job
+from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.scoring import score_predictions
+    from twin_merging.scoring.score import score_predictions
 
     settings = job.params.settings
     predictions = {Path(file).stem: Path(file) for file in job.input.predictions}

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import run_job
+from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.tables import write_tables
+    from twin_merging.reporting.tables import write_tables
 
     settings = job.params.settings
     write_tables(

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.task_vectors import extract_task_vector
+    from twin_merging.task_vectors.vectors import extract_task_vector
 
     extract_task_vector(folder(job.input.base[0]), folder(job.input.expert[0]), Path(job.output[0]))
 

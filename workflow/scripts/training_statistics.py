@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.logs import folder, run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.training_statistics import gather_statistics
+    from twin_merging.task_vectors.statistics import gather_statistics
 
     settings = job.params.settings
     gather_statistics(

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import twin_merging
 from twin_merging.auditing.results import PROVENANCE, Results
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, sha256, whole_file
-from twin_merging.locks import lock_file
+from twin_merging.io.files import read_json, sha256, whole_file
+from twin_merging.suite.locks import lock_file
 
 if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate

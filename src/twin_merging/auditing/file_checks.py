@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twin_merging.auditing.records import tensor_checksums
 from twin_merging.auditing.results import Findings, Job, Results, target
+from twin_merging.jobs.records import tensor_checksums
 
 SOURCES = ("fetch_", "generate_")  # rules that a chain may begin with
 

@@ -11,7 +11,7 @@ from twin_merging.auditing.results import Findings, Job, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-    from twin_merging.prediction import RowAnswer
+    from twin_merging.prediction.predict import RowAnswer
 
 # How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch
 # or a GPU changes the last bits of sums.
@@ -63,7 +63,7 @@ def _compare_references(results: Results, found: Findings, job: Job, name: str, 
     """Whether tasks and rows are those of the data, with the labels that the data has."""
     import pandas as pd
 
-    from twin_merging.tasks import LABEL, read_rows
+    from twin_merging.tasks.rows import LABEL, read_rows
 
     settings, before = job["settings"], len(found.failures)
     parts = []
@@ -83,8 +83,8 @@ def _compare_references(results: Results, found: Findings, job: Job, name: str, 
 
 def _recompute(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> None:
     """Answer rows as the predict stage does, and compare."""
-    from twin_merging.prediction import answer_rows, load_evaluated, output_of
-    from twin_merging.tasks import read_rows
+    from twin_merging.prediction.predict import answer_rows, load_evaluated, output_of
+    from twin_merging.tasks.rows import read_rows
 
     settings = job["settings"]
     directory = results.path(

@@ -9,7 +9,7 @@ from typing import Any
 
 from twin_merging.auditing.provenance import FORMAT
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, sha256
+from twin_merging.io.files import read_json, sha256
 
 Job = Mapping[str, Any]
 PROVENANCE = "provenance.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from twin_merging.auditing.provenance import sources as sources_of
 from twin_merging.auditing.results import Findings, Results, target
-from twin_merging.locks import what_is_fetched
+from twin_merging.suite.locks import what_is_fetched
 
 MADE_HERE = ("generate", "finetune")
 

@@ -35,8 +35,8 @@ def check_tables(results: Results) -> Findings:
 
 def recomputed_scores(results: Results, score: Job) -> pd.DataFrame:
     """scores.csv again, from the predictions as they are."""
-    from twin_merging.metrics import functions
-    from twin_merging.scoring import score_table
+    from twin_merging.scoring import metrics as functions
+    from twin_merging.scoring.score import score_table
 
     settings = score["settings"]
     files = {
@@ -73,7 +73,7 @@ def _same(written: Any, recomputed: Any) -> bool:
 
 
 def _recomputed_tables(results: Results, job: Job, scores: pd.DataFrame, folder: Path) -> Mapping[str, Path]:
-    from twin_merging.tables import write_tables
+    from twin_merging.reporting.tables import write_tables
 
     scores.to_csv(folder / "scores.csv", index=False)
     outputs = {name: folder / Path(file).name for name, (file,) in job["output"].items()}

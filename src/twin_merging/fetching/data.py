@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, download, list_repository
-from twin_merging.files import file_record, write_json
-from twin_merging.tasks import SPLITS, write_rows
+from twin_merging.io.files import file_record, write_json
+from twin_merging.tasks.rows import SPLITS, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd

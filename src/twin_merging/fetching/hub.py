@@ -14,9 +14,9 @@ from typing import Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
-from twin_merging.fetching.progress import progress_bar, report
-from twin_merging.files import sha256
-from twin_merging.locks import is_commit
+from twin_merging.io.files import sha256
+from twin_merging.jobs.progress import progress_bar, report
+from twin_merging.suite.locks import is_commit
 
 log = logging.getLogger(__name__)
 

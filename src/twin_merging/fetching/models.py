@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.architectures import Architecture, architecture_of, load_config
-from twin_merging.checkpoints import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
+from twin_merging.checkpoints.architectures import Architecture, architecture_of, load_config
+from twin_merging.checkpoints.directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
+from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.checkpoints.groups import HEADS, PRETRAINING, is_pooler
 from twin_merging.errors import UserError
-from twin_merging.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
-from twin_merging.files import TOKENIZER, copy_file, read_json, write_json
-from twin_merging.model_directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
-from twin_merging.parameters import HEADS, PRETRAINING, is_pooler
+from twin_merging.io.files import TOKENIZER, copy_file, read_json, write_json
+from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
 
 if TYPE_CHECKING:
     import torch

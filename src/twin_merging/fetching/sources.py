@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints import INDEX, WEIGHTS
+from twin_merging.checkpoints.experts import ADAPTER_CONFIG
 from twin_merging.errors import UserError
-from twin_merging.experts import ADAPTER_CONFIG
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
-from twin_merging.files import file_record
+from twin_merging.io.files import file_record
+from twin_merging.io.tensors import INDEX, WEIGHTS
 
 
 def source_files(source: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints import Checkpoint, TensorWriter, tensor_file
+from twin_merging.checkpoints.experts import Factors
 from twin_merging.errors import UserError
-from twin_merging.experts import Factors
+from twin_merging.io.tensors import Checkpoint, TensorWriter, tensor_file
 from twin_merging.merging.factors import factor_space, parts_of
 from twin_merging.merging.inputs import Inputs, Rows
 from twin_merging.merging.registry import Method, Parameter

@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, tensor_file, write_tensors
-from twin_merging.files import whole_directory
-from twin_merging.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape
+from twin_merging.io.files import whole_directory
+from twin_merging.io.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape
+from twin_merging.io.ranges import row_width
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, tensor_file, write_tensors
 from twin_merging.merging.inputs import Inputs, Rows
 from twin_merging.merging.products import by_pieces
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order, one_thread_each
-from twin_merging.rows import row_width
 
 Sizes = dict[str, list[tuple[float, float]]]  # by task, of each piece: sum |tau_t|, sum |mask_t * tau_uni|
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging import __version__
-from twin_merging.checkpoints import WEIGHTS, Checkpoint, open_directory, save_tensors
-from twin_merging.experts import Expert
-from twin_merging.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
-from twin_merging.masks import MASKS
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.groups import Protocol
+from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
+from twin_merging.io.masks import MASKS
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order
-from twin_merging.parameters import Protocol
-from twin_merging.task_vectors import TaskVector
+from twin_merging.task_vectors.vectors import TaskVector
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from twin_merging.errors import unknown
+from twin_merging.io.schemas import check, complete
 from twin_merging.merging.registry import Method, merging_methods
-from twin_merging.schemas import check, complete
 
 # What every method that merges task vectors takes beside its own options.
 COMMON = {

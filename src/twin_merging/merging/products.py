@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
+from twin_merging.io.ranges import pieces, row_count
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.registry import Parameter
-from twin_merging.rows import pieces, row_count
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twin_merging.io.ranges import row_width
 from twin_merging.merging.registry import Parameter
-from twin_merging.rows import row_width
 
 if TYPE_CHECKING:
     import torch

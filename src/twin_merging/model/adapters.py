@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from twin_merging.architectures import transposed_layers
-from twin_merging.checkpoints import Checkpoint, save_tensors
-from twin_merging.experts import ADAPTER, ADAPTER_CONFIG
-from twin_merging.files import write_json
-from twin_merging.names import OUTPUT_EMBEDDINGS
+from twin_merging.checkpoints.architectures import transposed_layers
+from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.names import OUTPUT_EMBEDDINGS
+from twin_merging.io.files import write_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
 
 VECTORS = "vectors.safetensors"
 _STEM = "base_model.model."

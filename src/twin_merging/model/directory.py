@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, write_json, write_text
+from twin_merging.io.files import read_json, write_json, write_text
 
 RECORD = "merge.json"
 MODULE = "modeling_twin_merging.py"

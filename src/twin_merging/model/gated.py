@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.masks import unpack
+from twin_merging.io.masks import unpack
 from twin_merging.model.gates import Gates, Mixture
 
 KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale")
@@ -23,7 +23,7 @@ KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale")
 class Masked:
     """A parameter that each task has in its own form: shared value + rescale_t * mask_t * unified.
 
-    unified: as the parameter; bits: (T, rows, bytes) uint8 (twin_merging.masks); rescale: (T,).
+    unified: as the parameter; bits: (T, rows, bytes) uint8 (twin_merging.io.masks); rescale: (T,).
     """
 
     unified: torch.Tensor

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModel
 from transformers import logging as transformers_logging
 from transformers.models.auto import modeling_auto
 
-from twin_merging.checkpoints import Checkpoint
 from twin_merging.errors import UserError
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.adapters import load_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.masked import MaskedVectors

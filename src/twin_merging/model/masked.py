@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from twin_merging.checkpoints import Checkpoint
-from twin_merging.masks import MASKS, RESCALE, UNIFIED, unpack
+from twin_merging.io.masks import MASKS, RESCALE, UNIFIED, unpack
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.gated import Masked, Parts
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.architectures import before_layer, heads_of
+from twin_merging.checkpoints.architectures import before_layer, heads_of
+from twin_merging.checkpoints.groups import is_pooler
+from twin_merging.checkpoints.names import OUTPUT_EMBEDDINGS
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.gated import Gated, Parts, PerTask
 from twin_merging.model.gated_layers import gate_layer
 from twin_merging.model.gates import Gates
 from twin_merging.model.masked import MaskedVectors
-from twin_merging.names import OUTPUT_EMBEDDINGS
-from twin_merging.parameters import is_pooler
 
 POOLER = "pooler"
 Tensors = Mapping[str, torch.Tensor]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from twin_merging import __version__
-from twin_merging.checkpoints import WEIGHTS, save_tensors
-from twin_merging.files import file_hashes, whole_directory, write_json
+from twin_merging.io.files import file_hashes, whole_directory, write_json
+from twin_merging.io.tensors import WEIGHTS, save_tensors
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.gated import Gated, PerTask

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
-from twin_merging.architectures import classifier_on_meta, is_causal, layers_path, with_labels
+from twin_merging.checkpoints.architectures import classifier_on_meta, is_causal, layers_path, with_labels
 from twin_merging.errors import unknown
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.gates import Gates, Mixture

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.architectures import is_causal, layers_path
-from twin_merging.checkpoints import save_tensors
+from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.errors import UserError
+from twin_merging.io.tensors import save_tensors
 from twin_merging.routing.layers import Features, layers_of
-from twin_merging.tasks import batches, collate, encode, read_rows
+from twin_merging.tasks.rows import batches, collate, encode, read_rows
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from twin_merging.checkpoints import Checkpoint
 from twin_merging.errors import UserError
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import COUNTER, router_tensors
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from twin_merging.compression.exclusives import Exclusive
 from twin_merging.errors import UserError
-from twin_merging.exclusives import Exclusive
 from twin_merging.routing.projection import residuals
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.routing.calibration import expected_calibration_error
 from twin_merging.routing.router import Router
+from twin_merging.scoring.calibration import expected_calibration_error
 
 ROWS = 4096  # rows a pass
 

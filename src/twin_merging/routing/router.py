@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from twin_merging.checkpoints import Checkpoint, save_tensors
 from twin_merging.errors import UserError
-from twin_merging.files import read_json, write_json
+from twin_merging.io.files import read_json, write_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.checkpoints import Checkpoint, save_tensors
-from twin_merging.files import write_json
+from twin_merging.io.files import write_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
 from twin_merging.routing.held_out import held_out_metrics

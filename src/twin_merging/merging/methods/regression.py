@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from twin_merging.checkpoints.groups import group_of
 from twin_merging.merging.matrices import divided, is_matrix, mean_of
 from twin_merging.merging.registry import Parameter, merging_method
-from twin_merging.parameters import group_of
 
 if TYPE_CHECKING:
     import torch

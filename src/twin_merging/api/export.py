@@ -1,0 +1,142 @@
+"""A fixed mixture of a merged model's knowledge as one model of its architecture, or as one LoRA on the shared body."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twin_merging.checkpoints.architectures import classifier_on_meta, with_labels
+from twin_merging.errors import UserError, unknown
+from twin_merging.io.files import TOKENIZER, copy_file, whole_directory, write_json
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
+from twin_merging.model.directory import local_directory, read_record
+from twin_merging.model.gated import Gated, PerTask
+from twin_merging.model.gated_layers import GatedConv1D
+from twin_merging.model.loading import load
+from twin_merging.model.twin import TwinModel
+
+log = logging.getLogger(__name__)
+
+FORMS = ("dense", "lora")
+
+
+def export(
+    directory: str | Path,
+    weights: Mapping[str, float],
+    output: str | Path,
+    form: str = "dense",
+    task: str | None = None,
+) -> Path:
+    """Write theta_s + sum_t weights[t] v_t into a new directory, and give its path; a task left out has weight 0.
+
+    dense: a checkpoint of the architecture that transformers loads, with the private parameters (head, biases) of
+    `task`; by default the task of the largest weight. lora: one PEFT adapter on the shared body, of the sum of the
+    ranks; what LoRA cannot carry (1-D parts) is written beside it, in vectors.safetensors.
+
+    Raises UserError for an unknown task, a form that is none, or an output directory that exists.
+    """
+    directory, output = local_directory(directory, {}), Path(output)
+    tasks = list(read_record(directory)["tasks"])
+    for name in [*weights, *([task] if task else [])]:
+        if name not in tasks:
+            raise UserError(f"{directory}: {unknown('task', name, tasks)}")
+    if not weights:
+        raise UserError("weights: none are given; name at least one task with its weight")
+    if form not in FORMS:
+        raise UserError(f"form: {unknown('form', form, FORMS)}")
+    if output.exists():
+        raise UserError(f"{output}: exists; name a new directory")
+    if not (directory / "exclusive").is_dir():
+        raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
+    model = load(TwinModel, directory)
+    with whole_directory(output) as partial:
+        if form == "lora":
+            _export_lora(model, directory, weights, partial)
+        else:
+            chosen = task or max(weights, key=lambda name: (weights[name], -tasks.index(name)))
+            single_model(model, weights, chosen).save_pretrained(partial)
+            for name in TOKENIZER:
+                if (directory / name).is_file():
+                    copy_file(directory / name, partial / name)
+        write_json(partial / "mixture.json", {"weights": dict(weights), "form": form, "task": task})
+    return output
+
+
+def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
+    """The architecture's own model with theta_s + sum_t weights[t] v_t in it, and the private parameters of `task`."""
+    row = torch.tensor([weights.get(name, 0.0) for name in model.tasks])
+    number = model.tasks.index(task)
+    if labels := getattr(model, "labels", None):
+        single: Any = classifier_on_meta(with_labels(model.body.config, labels[task]))
+    else:
+        with torch.device("meta"):
+            single = type(model.model)(copy.deepcopy(model.model.config))
+    values: dict[str, torch.Tensor] = {}
+    for path, part in model.model.named_modules():
+        if isinstance(part, PerTask):
+            own = part.choices[number].named_parameters()
+            values |= {f"{path}.{name}": value.detach().clone() for name, value in own}
+        elif ".choices." not in path:
+            for name, value in part.named_parameters(recurse=False):
+                values[f"{path}.{name}"] = _mixed(part, name, value.detach(), row, number)
+    for name, buffer in model.model.named_buffers():
+        if name in dict(single.named_buffers()):
+            values[name] = buffer
+    single.config.architectures = [type(single).__name__]
+    missing = single.load_state_dict(values, strict=False, assign=True).missing_keys
+    if hasattr(single, "tie_weights"):
+        single.tie_weights()
+    lost = [name for name in missing if dict(single.named_parameters())[name].is_meta]
+    if lost:
+        raise UserError(f"the merged model lacks '{lost[0]}'; assemble it again")
+    return _on_device(single, model).eval()
+
+
+def _mixed(layer: Any, name: str, shared: torch.Tensor, row: torch.Tensor, number: int) -> torch.Tensor:
+    """One parameter's value in the mixture, computed in fp32."""
+    if not isinstance(layer, Gated) or name not in layer.ranks:
+        return shared.clone()
+    private, vectors = layer.part(name, "private"), layer.part(name, "vectors")
+    if private is not None:
+        return private[number].clone()
+    value = shared.float()
+    if vectors is not None:
+        value = value + torch.tensordot(row.to(vectors.device), vectors.float(), dims=1)
+    for task, weight in enumerate(row.tolist()):
+        pair = layer.factors_of(task) if name == "weight" and weight else None
+        if pair is not None:
+            change = weight * (pair[1].float() @ pair[0].float())
+            value = value + (change.T if isinstance(layer, GatedConv1D) else change)
+    return value.to(shared.dtype)
+
+
+def _on_device(single: Any, model: Any) -> Any:
+    """Buffers that no checkpoint holds (positions, rotary frequencies) come from the merged model."""
+    theirs = dict(model.model.named_buffers())
+    for path, part in single.named_modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            full = f"{path}.{name}" if path else name
+            if buffer.is_meta:
+                part.register_buffer(
+                    name, theirs[full].clone(), persistent=name not in part._non_persistent_buffers_set
+                )
+    return single
+
+
+def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], output: Path) -> None:
+    vectors = {task: load_exclusive(directory / "exclusive" / task) for task in weights if weights[task]}
+    mixed = ExclusiveVector()
+    for name in sorted({name for vector in vectors.values() for name in vector.factors}):
+        own = [(weights[t], vector.factors[name]) for t, vector in vectors.items() if name in vector.factors]
+        mixed.factors[name] = (torch.cat([d for _, (d, _) in own]), torch.cat([w * u for w, (_, u) in own], dim=1))
+    for name in sorted({name for vector in vectors.values() for name in vector.vectors}):
+        own_parts = [weights[t] * vector.vectors[name] for t, vector in vectors.items() if name in vector.vectors]
+        mixed.vectors[name] = torch.stack(own_parts).sum(0)
+    save_exclusive(mixed, output, AdapterForm.of(model.body, model.family))
+    if mixed.vectors:
+        log.info("vectors.safetensors: %d 1-D parts, which the adapter cannot carry", len(mixed.vectors))

@@ -1,0 +1,171 @@
+"""Twin-Merging without a workflow: from model directories and some texts of each task to a merged model's directory."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from twin_merging.api.merge import check_output, merge, open_models
+from twin_merging.checkpoints.architectures import architecture_of, is_causal, load_config, with_labels
+from twin_merging.checkpoints.groups import PROTOCOLS, group_of
+from twin_merging.compression.compress import compress_vector
+from twin_merging.errors import UserError, unknown
+from twin_merging.io.files import read_json, whole_directory, write_json
+from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.merging.options import coefficients as linear_sum
+from twin_merging.merging.options import complete_options, method_named
+from twin_merging.model.assemble import SIZES, assemble
+from twin_merging.model.loading import load_body
+from twin_merging.routing.features import check_layers, of_examples
+from twin_merging.routing.layers import normal_form, single_layer
+from twin_merging.routing.options import DEFAULTS, router_settings
+from twin_merging.routing.training import train_router
+from twin_merging.task_vectors.vectors import ExpertVector
+from twin_merging.tasks.rows import Encoded
+
+log = logging.getLogger(__name__)
+
+Text = str | tuple[str, str]
+HELD_OUT = 0.1  # share of the texts, the last ones, that choose the router's epoch and measure it
+
+
+def twin_merge(
+    *,
+    base: str | Path,
+    experts: Mapping[str, str | Path],
+    texts: Mapping[str, Sequence[Text]],
+    output: str | Path,
+    shared: Mapping[str, Any] | None = None,
+    protocol: str = "strict",
+    router: Mapping[str, Any] | None = None,
+    max_length: int = 512,
+    batch_size: int = 16,
+    seed: int = 0,
+    threads: int | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
+
+    base, experts: as for `merge`, sequence classifiers or language models. texts: of each task, some hundred or more
+    inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static method of the
+    shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options. options: those of
+    the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
+
+    Raises UserError with one sentence that names the file, the option or the task, and the remedy.
+    """
+    output = Path(output)
+    tasks = list(experts)
+    entry, settings = _checked(tasks, texts, router, options)
+    check_output(output, overwrite)
+    below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        work = Path(folder)
+        common: dict[str, Any] = {
+            "base": base,
+            "experts": experts,
+            "protocol": protocol,
+            "seed": seed,
+            "threads": threads,
+        }
+        merge(output=work / "shared", **common, **below)
+        exclusives = _compress(Path(base), experts, work, protocol, entry)
+        _extract(texts, settings["features"], work, max_length, batch_size)
+        log.info("training the router")
+        files = (work / "features", work / "router", work / "metrics.json")
+        train_router(files[0], tasks, settings, seed, files[1], files[2], exclusives)
+        family = _family(work / "shared", tasks)
+        with whole_directory(output) as partial:
+            assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial, family)
+            files[2].replace(partial / "router" / "metrics.json")
+    return output
+
+
+def _checked(
+    tasks: list[str],
+    texts: Mapping[str, Sequence[Text]],
+    router: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The method's entry and the router's settings, in the form that a suite has them."""
+    for task in tasks:
+        if len(texts.get(task, ())) < 2:
+            raise UserError(f"texts: expert '{task}' needs two texts or more; give some hundred of its inputs")
+    for task in texts:
+        if task not in tasks:
+            raise UserError(f"texts: {unknown('expert', task, tasks)}")
+    try:
+        for key in router or {}:
+            if key not in DEFAULTS:
+                raise ValueError(f"router: {unknown('key', key, DEFAULTS)}")
+        given = {**DEFAULTS, **(router or {})}
+        settings = router_settings({**given, "features": normal_form(given["features"])})
+        method = method_named("twin")
+        entry = complete_options(method, options, tasks, 0)
+        entry = method.function(**entry)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if entry["onepass"] and single_layer(settings["features"]) is None:
+        raise UserError("onepass: its router must read one layer; give router features: embedding, or {layer: k}")
+    return {"method": "twin", **entry}, settings
+
+
+def _compress(
+    base: Path, experts: Mapping[str, str | Path], work: Path, protocol: str, entry: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Every task's exclusive vector, in a file."""
+    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()})
+    vectors = {task: ExpertVector(expert) for task, expert in sorted(opened.items())}
+    below = read_json(work / "shared" / "merge.json")
+    linear = all(expert.is_adapter for expert in opened.values())
+    coefficients = linear_sum(method_named(below["method"]), below["options"], list(opened)) if linear else None
+    sizes = {size: entry[size] for size in SIZES if size in entry}
+    found = {}
+    for task in experts:
+        log.info("compressing %s", task)
+        found[task] = work / f"exclusive-{task}.safetensors"
+        own = vectors if coefficients is not None else {task: vectors[task]}
+        shared = open_directory(work / "shared")
+        compress_vector(task, start, own, shared, sizes, PROTOCOLS[protocol], found[task], coefficients)
+    return found
+
+
+def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max_length: int, batch_size: int) -> None:
+    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts."""
+    tokenizer = AutoTokenizer.from_pretrained(work / "shared", local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
+    check_layers(features, body)
+    found = {}
+    for task, inputs in texts.items():
+        log.info("features of %s: %d texts", task, len(inputs))
+        pairs = [(one,) if isinstance(one, str) else tuple(one) for one in inputs]
+        examples = [Encoded(dict(tokenizer(*pair, truncation=True, max_length=max_length))) for pair in pairs]
+        rows = of_examples(body, tokenizer, examples, batch_size, features)
+        held = max(1, round(HELD_OUT * len(rows)))
+        found[f"{task}/train"], found[f"{task}/validation"] = rows[:-held], rows[-held:]
+    save_tensors(work / "features", found)
+
+
+def _family(shared: Path, tasks: list[str]) -> str:
+    """Whether the experts write or classify; for classifiers, writes each one's label count into the record."""
+    config, record = load_config(shared), read_json(shared / "merge.json")
+    heads = {task: Checkpoint(shared / "private" / f"{task}.safetensors") for task in tasks}
+    if is_causal(config) and not any(group_of(name) == "head" for head in heads.values() for name in head):
+        return "decoder"
+    two, three = (architecture_of(with_labels(config, labels)).head for labels in (2, 3))
+    name = next(name for name in two if two[name] != three[name])
+    for task, head in heads.items():
+        if name not in head:
+            raise UserError(f"{shared.name}: expert '{task}' has no head '{name}'; name a sequence classifier")
+        record["tasks"][task]["labels"] = head.shape(name)[0]
+    write_json(shared / "merge.json", record)
+    return "encoder"

@@ -1,0 +1,1 @@
+"""Models on disk: what an architecture holds, how names match, what an expert is, and which group a parameter is in."""

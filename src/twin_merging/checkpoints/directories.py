@@ -1,0 +1,96 @@
+"""Model directories as the pipeline writes them: config.json, model.safetensors, a tokenizer, and source.json.
+
+An expert's tensors have the names of its classifier's checkpoint, so that transformers loads it; the header of the
+file names the prefix of the body's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_merging.checkpoints.architectures import Architecture, architecture_of
+from twin_merging.checkpoints.experts import PREFIX
+from twin_merging.checkpoints.groups import is_pooler
+from twin_merging.errors import UserError
+from twin_merging.io.files import copy_file, read_json, write_json
+from twin_merging.io.tensors import WEIGHTS, open_directory, save_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+def write_expert(
+    output: Path,
+    config: Any,
+    tensors: Mapping[str, torch.Tensor],
+    base: Path,
+    record: Mapping[str, Any],
+    where: Path | None = None,
+) -> None:
+    """Write an expert's directory from tensors by canonical name, after checking that they fit base and task.
+
+    `where` is what an error names as the expert's place; by default the output.
+    """
+    shapes = architecture_of(config)
+    _check_expert(where or output, shapes, config, tensors, base)
+    write_config(config, output)
+    named = {shapes.in_classifier(name): tensor for name, tensor in tensors.items()}
+    save_tensors(output / WEIGHTS, named, {PREFIX: shapes.prefix})
+    write_json(output / "source.json", record)
+
+
+def _check_expert(
+    where: Path, shapes: Architecture, config: Any, tensors: Mapping[str, torch.Tensor], base: Path
+) -> None:
+    kind = read_json(Path(base) / "config.json")["model_type"]
+    if config.model_type != kind:
+        raise UserError(
+            f"{where}: model type {config.model_type}, but the base's is {kind}; name an expert of this base"
+        )
+    body = open_directory(base)
+    for name in [*shapes.body, *shapes.head]:
+        if name not in tensors:
+            raise UserError(f"{where}: no tensor '{name}', which its architecture has; fetch it again")
+    for name in body:
+        if name not in tensors:
+            raise UserError(f"{where}: no tensor '{name}', which the base has; name an expert of this base")
+    for name, tensor in tensors.items():
+        if name in body:
+            check_shape(where, name, tuple(tensor.shape), body.shape(name))
+        elif name in shapes.head:
+            check_shape(where, name, tuple(tensor.shape), shapes.head[name], f"labels: {config.num_labels}")
+        elif not is_pooler(name):
+            raise UserError(f"{where}: tensor '{name}' is not in the base; name an expert of this base")
+        check_finite(where, name, tensor)
+
+
+def save_tokenizer(tokenizer: Any, output: Path) -> None:
+    """Write exactly tokenizer.json and tokenizer_config.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if not Path(folder, name).is_file():
+                raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no {name}; only fast tokenizers are used")
+            copy_file(Path(folder, name), output / name)
+
+
+def write_config(config: Any, output: Path) -> None:
+    """Write config.json without what names a machine's folder."""
+    config._name_or_path = ""
+    with tempfile.TemporaryDirectory() as folder:
+        config.to_json_file(Path(folder, "config.json"))
+        copy_file(Path(folder, "config.json"), output / "config.json")
+
+
+def check_shape(where: Path, name: str, own: tuple[int, ...], wanted: tuple[int, ...], of: str = "the base") -> None:
+    if own != tuple(wanted):
+        remedy = "correct labels in the suite" if of.startswith("labels") else "name an expert of this base"
+        raise UserError(f"{where}: tensor '{name}' is {list(own)} in the expert, but {list(wanted)} for {of}; {remedy}")
+
+
+def check_finite(where: Path, name: str, tensor: torch.Tensor) -> None:
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        raise UserError(f"{where}: tensor '{name}' holds NaN or infinity; train or fetch the model again")

@@ -1,0 +1,1 @@
+"""Stage compress: each task's exclusive knowledge, decomposed per matrix."""

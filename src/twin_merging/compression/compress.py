@@ -1,0 +1,117 @@
+"""Stage compress: exclusive knowledge v_t = SVD_r(theta_t - theta_s), per matrix, against the shared expert.
+
+(arXiv 2406.15479, section 3.2.) Where every expert changes a matrix by LoRA and the shared expert is a linear sum of
+them, the difference B_t A_t - sum_s c_s B_s A_s is decomposed by its factors, and neither base nor shared expert is
+read. What is zero is not stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.groups import Protocol
+from twin_merging.compression.decompositions import decompose, decompose_sum
+from twin_merging.errors import UserError
+from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.task_vectors.vectors import ExpertVector, TaskVector
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+Vector = TaskVector | ExpertVector
+
+
+def compress(
+    task: str,
+    base: Path,
+    task_vectors: Mapping[str, Path],
+    shared: Path,
+    sizes: Mapping[str, float],
+    protocol: Protocol,
+    output: Path,
+    coefficients: Mapping[str, float] | None = None,
+) -> None:
+    """Write one task's exclusive file, of models and vectors on disk.
+
+    base, shared: model directories; task_vectors: files by task, the others' only where there are coefficients.
+    """
+    vectors = {name: TaskVector(path) for name, path in sorted(task_vectors.items())}
+    compress_vector(task, open_directory(base), vectors, open_directory(shared), sizes, protocol, output, coefficients)
+
+
+def compress_vector(
+    task: str,
+    base: Checkpoint,
+    vectors: Mapping[str, Vector],
+    shared: Checkpoint,
+    sizes: Mapping[str, float],
+    protocol: Protocol,
+    output: Path,
+    coefficients: Mapping[str, float] | None = None,
+) -> None:
+    """Write one task's exclusive file at the largest rank that `sizes` (rank, fraction, energy) ask for.
+
+    vectors: by task, the others' only where there are coefficients. coefficients: c_t of a shared expert that is
+    theta_0 + sum_t c_t tau_t. Only groups that the protocol merges are compressed: the others are private, or the
+    base's.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    total = kept = 0.0
+    for name in base:
+        if not (base.dtype(name).is_floating_point and protocol.merges(name)):
+            continue
+        terms = _terms(task, vectors, coefficients, name) if coefficients is not None else None
+        if terms is None:
+            difference = _difference(name, base, vectors[task], shared)
+            if difference.dim() != 2:
+                tensors |= {name: difference} if difference.any() else {}
+                continue
+            found = decompose(difference, sizes)
+        elif not terms:
+            continue
+        else:
+            found = decompose_sum(terms, sizes)
+        if found.norm2 > 0:
+            tensors |= {f"{name}.U": found.U, f"{name}.S": found.S, f"{name}.V": found.V}
+            tensors[f"{name}.norm2"] = found.S.double().new_tensor([found.norm2])
+        total, kept = total + found.norm2, kept + float(found.S.double().square().sum())
+    save_tensors(output, tensors)
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    log.info("%s: %d numbers stored, %.2f %% of the matrices' energy", output, stored, 100 * kept / (total or 1))
+
+
+def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint) -> torch.Tensor:
+    """theta_t - theta_s of one parameter, fp32."""
+    value = base[name]
+    difference = (value.float() + vector.change(name, value)).sub_(merged[name].float())
+    _check_finite(difference, vector, name)
+    return difference
+
+
+def _terms(
+    task: str, vectors: Mapping[str, Vector], coefficients: Mapping[str, float], name: str
+) -> list[tuple[float, Factors]] | None:
+    """theta_t - theta_s = sum of weight * B A: an expert that leaves the parameter alone has no term. None where an
+    expert changes it otherwise than by LoRA."""
+    terms = []
+    for other, vector in vectors.items():
+        if not vector.changes(name):
+            continue
+        factors = vector.factors(name)
+        if factors is None:
+            return None
+        for part in (factors.down, factors.up):
+            _check_finite(part, vector, name)
+        terms.append((float(other == task) - coefficients[other], factors))
+    return terms
+
+
+def _check_finite(tensor: torch.Tensor, vector: Vector, name: str) -> None:
+    if not tensor.isfinite().all():
+        raise UserError(f"{vector.where}: tensor '{name}' holds NaN or infinity; extract the task vector again")

@@ -1,0 +1,213 @@
+"""Truncated singular value decompositions: of a dense matrix, exact or randomised, and of a sum of low-rank products.
+
+All work on the Gram matrix of the smaller side: with V its eigenvectors, U S = A V, so that a cut is exactly A V V^T,
+the best approximation whose rows lie in the span of V. Singular vectors have a fixed sign: the entry of largest
+magnitude in each column of U is positive. Triples below fp32's resolution of the largest are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from twin_merging.checkpoints.experts import Factors
+from twin_merging.compression.exclusives import Decomposition, rank_for_energy, rank_of
+
+if TYPE_CHECKING:
+    import torch
+
+# Exact up to this smaller side, and where more than this share of it is wanted: the randomised way is no faster there.
+EXACT_SIDE = 128
+EXACT_SHARE = 0.25
+# Half of the squared error that a cut may have beyond the best one's: the error is then at most 0.1 % above the least.
+TOLERANCE = 1e-3
+# Where the subspace is more than 1 / GRAM_SHARE of the smaller side, its Gram matrix is cheaper than products with A.
+GRAM_SHARE = 10
+_BLOCK = 256
+_ROUNDED = 1e-3  # a squared error below which neither fp32 Gram matrices nor differences from the whole are good enough
+_PIECE = 2**22  # numbers that are held in fp64 at once
+_NEGLIGIBLE = 1e-12  # of the squared norm: what fp32 numbers cannot tell from nothing
+_AMPLIFICATION = 1e4  # of the first singular vector against the last in one filter: far less than fp32 resolves
+_DEGREE = 3
+_FILTERS = 10
+
+
+def decompose(matrix: torch.Tensor, sizes: Mapping[str, float]) -> Decomposition:
+    """Truncated SVD of an fp32 matrix (m, n) at the largest rank that `sizes` ask for; rank 0 of a zero matrix.
+
+    Its Frobenius error is at most 0.1 % above the least of its rank, or below 1e-6 of the matrix's norm.
+    """
+    norm2 = squared_norm(matrix)
+    (m, n), least = matrix.shape, min(matrix.shape)
+    rank = rank_of(m, n, sizes)
+    if norm2 == 0 or rank == 0:
+        return Decomposition(matrix.new_zeros(m, 0), matrix.new_zeros(0), matrix.new_zeros(0, n), norm2)
+    if least <= EXACT_SIDE or rank > EXACT_SHARE * least:
+        return exact_svd(matrix, sizes, norm2)
+    return randomised_svd(matrix, rank, norm2) or exact_svd(matrix, sizes, norm2)
+
+
+def squared_norm(matrix: torch.Tensor) -> float:
+    """Squared Frobenius norm, summed in fp64."""
+    return math.fsum(float(rows.double().square().sum()) for rows in _pieces(matrix))
+
+
+def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float) -> Decomposition:
+    """SVD by the eigendecomposition of the smaller side's Gram matrix in fp64, which resolves singular values down to
+    about 1e-8 of the largest: finer than fp32 does."""
+    import torch
+
+    if matrix.shape[0] < matrix.shape[1]:
+        return _transposed(exact_svd(matrix.T, sizes, norm2))
+    gram = torch.zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64)
+    for rows in _pieces(matrix):
+        gram += _gram(rows.double())
+    values, V = (part.flip(-1) for part in torch.linalg.eigh(gram))
+    V = V[:, : rank_within(values.clamp(min=0).sqrt(), tuple(matrix.shape), sizes, norm2)]
+    US = torch.cat([(rows.double() @ V).float() for rows in _pieces(matrix)])
+    return _triples(US, V, norm2)
+
+
+def rank_within(values: torch.Tensor, shape: tuple[int, ...], sizes: Mapping[str, float], norm2: float) -> int:
+    """How many of all singular `values` of a matrix the largest of `sizes` asks for."""
+    m, n = shape
+    if "energy" not in sizes:
+        return rank_of(m, n, sizes)
+    asked = {size: value for size, value in sizes.items() if size != "energy"}
+    rank = rank_for_energy(values, norm2, sizes["energy"])
+    return max(rank, rank_of(m, n, asked)) if asked else rank
+
+
+def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decomposition | None:
+    """SVD from a random subspace of the smaller side, filtered until its Ritz pairs say that no more is to be gained.
+
+    A range finder (Halko, Martinsson and Tropp, arXiv 0909.4061) whose power iterations are Chebyshev polynomials of
+    A^T A that are small on what is not wanted (Zhou, Saad, Tiago and Chelikowsky, J. Comput. Phys. 219, 2006), so that
+    a flat spectrum takes few products. None when the check still fails after many. Seeded: same matrix, same result.
+    """
+    import torch
+
+    if matrix.shape[0] < matrix.shape[1]:
+        found = randomised_svd(matrix.T, rank, norm2)
+        return None if found is None else _transposed(found)
+    norm, side = math.sqrt(norm2), matrix.shape[1]
+    width = min(side, rank + max(16, rank // 2))
+    gram = _gram(matrix).div_(norm2) if width * GRAM_SHARE > side else None
+
+    def image(X: torch.Tensor) -> torch.Tensor:
+        """A^T A X, with A of norm 1."""
+        return gram @ X if gram is not None else matrix.T @ (matrix @ X / norm) / norm
+
+    X = torch.randn(side, width, generator=torch.Generator().manual_seed(0))
+    X = torch.linalg.qr(image(X)).Q
+    for _ in range(_FILTERS):
+        X, AX, values = _ritz_pairs(matrix, norm, gram, X)
+        error = 1 - float(values[:rank].sum())
+        if error < _ROUNDED:
+            if gram is not None:
+                gram = None
+                X, AX, values = _ritz_pairs(matrix, norm, None, X)
+            error = float(values[rank:].sum()) + squared_norm(torch.addmm(matrix, matrix @ X, X.T, alpha=-1)) / norm2
+        if error <= _NEGLIGIBLE or _possible_gain(X, AX, values, rank) <= TOLERANCE * error:
+            return _triples(matrix @ X[:, :rank], X[:, :rank], norm2)
+        X = torch.linalg.qr(_filtered(image, X, AX, values)).Q
+    return None
+
+
+def _ritz_pairs(
+    matrix: torch.Tensor, norm: float, gram: torch.Tensor | None, X: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """X (n, k) turned so that X^T A^T A X is diagonal, A^T A X, and that diagonal, falling; A = matrix / norm.
+
+    With gram, A^T A in fp32, values below 1e-7 of the largest are of rounding; without, below its square.
+    """
+    import torch
+
+    if gram is not None:
+        AX = gram @ X
+        values, W = (part.flip(-1) for part in torch.linalg.eigh(X.double().T @ AX.double()))
+        return X @ W.float(), AX @ W.float(), values.clamp(min=0)
+    Y = matrix @ X / norm
+    values, W = (part.flip(-1) for part in torch.linalg.eigh(Y.double().T @ Y.double()))
+    return X @ W.float(), matrix.T @ (Y @ W.float()) / norm, values.clamp(min=0)
+
+
+def _possible_gain(X: torch.Tensor, AX: torch.Tensor, values: torch.Tensor, rank: int) -> float:
+    """What the kept energy would gain at convergence, to second order: the sum of |A^T A x - l x|^2 / (l - rest)."""
+    kept = values[:rank]
+    residuals = (AX - X * values.float())[:, :rank].double().square().sum(0)
+    return float((residuals / (kept - values[-1]).clamp(min=1e-3 * float(kept[-1]) + 1e-300)).sum())
+
+
+def _filtered(
+    image: Callable[[torch.Tensor], torch.Tensor], X: torch.Tensor, AX: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    """T_d(2 A^T A / a - 1) X, with a the least Ritz value and T_d a Chebyshev polynomial."""
+    a = max(float(values[-1]), 1e-12 * float(values[0]))
+    growth = math.acosh(max(2 * float(values[0]) / a - 1, 1 + 1e-9))
+    degree = max(1, min(_DEGREE, int(math.log(_AMPLIFICATION) / growth)))
+    before, last = X, (2 / a) * AX - X
+    for _ in range(degree - 1):
+        before, last = last, (4 / a) * image(last) - 2 * last - before
+    return last
+
+
+def _gram(matrix: torch.Tensor) -> torch.Tensor:
+    """A^T A of a matrix (m, n), in its dtype: the products above the diagonal, and their mirror image."""
+    n = matrix.shape[1]
+    gram = matrix.new_empty(n, n)
+    for first in range(0, n, _BLOCK):
+        last = min(n, first + _BLOCK)
+        gram[first:last, first:] = matrix[:, first:last].T @ matrix[:, first:]
+        gram[last:, first:last] = gram[first:last, last:].T
+    return gram
+
+
+def decompose_sum(terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, float]) -> Decomposition:
+    """Truncated SVD of the sum of weight * B A, with B (m, r) and A (r, n), without the (m, n) matrix.
+
+    By thin QR of all B side by side and of all A one upon another, and the SVD of the small core between them, in
+    fp64: exact but for what the sum cancels out, which is zero below 1e-13 of the terms.
+    """
+    import torch
+
+    up = torch.cat([weight * factors.up.double() for weight, factors in terms], dim=1)
+    down = torch.cat([factors.down.double() for _, factors in terms])
+    left, upper = torch.linalg.qr(up)
+    right, lower = torch.linalg.qr(down.T)
+    U, S, V = torch.linalg.svd(upper @ lower.T, full_matrices=False)
+    norm2 = float(S.square().sum())
+    if norm2 <= (1e-13 * float(up.norm() * down.norm())) ** 2:
+        U, S, V, norm2 = U[:, :0], S[:0], V[:0], 0.0
+    rank = rank_within(S, (up.shape[0], down.shape[1]), sizes, norm2)
+    return _triples(left @ (U[:, :rank] * S[:rank]), right @ V[:rank].T, norm2)
+
+
+def _triples(US: torch.Tensor, V: torch.Tensor, norm2: float) -> Decomposition:
+    """U, S and V of U S (m, r) and V (n, r), with fixed signs and without triples that fp32 does not resolve."""
+    import torch
+
+    S = US.double().square().sum(0).sqrt()
+    kept = S[:1] * torch.finfo(torch.float32).eps < S
+    U, S, V = (US[:, kept] / S[kept]).float(), S[kept].float(), V[:, kept].float()
+    return _with_signs(Decomposition(U, S, V.T, norm2))
+
+
+def _transposed(found: Decomposition) -> Decomposition:
+    return _with_signs(Decomposition(found.V.T, found.S, found.U.T, found.norm2))
+
+
+def _with_signs(found: Decomposition) -> Decomposition:
+    import torch
+
+    if found.S.numel() == 0:
+        return found
+    largest = found.U.gather(0, found.U.abs().argmax(0, keepdim=True))[0]
+    signs = torch.where(largest < 0, -1.0, 1.0)
+    return Decomposition(found.U * signs, found.S, found.V * signs[:, None], found.norm2)
+
+
+def _pieces(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
+    """A matrix by ranges of rows."""
+    return matrix.split(max(1, _PIECE // max(1, matrix.shape[1])))

@@ -1,0 +1,81 @@
+"""Exclusive files: a task's decomposed exclusive knowledge, cut to the size that a method asks for.
+
+A file holds for each matrix U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut, and each
+1-D tensor whole. What is zero is not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_merging.io.tensors import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """U (m, r), S (r,) in descending order, V (r, n); norm2: squared norm of the matrix that was decomposed."""
+
+    U: torch.Tensor
+    S: torch.Tensor
+    V: torch.Tensor
+    norm2: float
+
+    def cut(self, rank: int) -> Decomposition:
+        return Decomposition(self.U[:, :rank], self.S[:rank], self.V[:rank], self.norm2)
+
+
+def rank_of(m: int, n: int, sizes: Mapping[str, float]) -> int:
+    """Rank of an m x n matrix that `rank` or `fraction` ask for: rank, or floor(fraction * min(m, n)) but at least 1.
+
+    An `energy` is answered by all of min(m, n), of which `rank_for_energy` then keeps what is needed.
+    """
+    least = min(m, n)
+    if "energy" in sizes:
+        return least
+    asked = [int(sizes["rank"])] if "rank" in sizes else []
+    if "fraction" in sizes:
+        asked.append(max(1, int(sizes["fraction"] * least + 1e-9)))
+    return min(least, max(asked))
+
+
+def rank_for_energy(values: torch.Tensor, norm2: float, energy: float) -> int:
+    """The least rank whose singular `values` keep `energy` of the squared norm `norm2`."""
+    kept = values.double().square().cumsum(0)
+    return min(len(values), int((kept < energy * norm2 * (1 - 1e-12)).sum()) + 1) if norm2 > 0 else 0
+
+
+class Exclusive:
+    """An exclusive file, cut to the size that one method asks for."""
+
+    def __init__(self, path: Path, sizes: Mapping[str, float], shared: Collection[str] = ()):
+        """shared: parameters that stay the shared expert's, so that nothing is kept of them."""
+        self._file = Checkpoint(path)
+        self.sizes, self.shared = sizes, shared
+        self.matrices = sorted(name.removesuffix(".norm2") for name in self._file if name.endswith(".norm2"))
+        parts = {f"{name}.{part}" for name in self.matrices for part in ("U", "S", "V", "norm2")}
+        self.vectors = [name for name in self._file if name not in parts]
+
+    def vector(self, name: str) -> torch.Tensor:
+        """A tensor that is kept whole."""
+        return self._file[name]
+
+    def matrix(self, name: str) -> Decomposition:
+        """A matrix's factors at the rank that the sizes ask for."""
+        values, norm2 = self.values(name)
+        return Decomposition(self._file[f"{name}.U"], values, self._file[f"{name}.V"], norm2).cut(len(values))
+
+    def values(self, name: str) -> tuple[torch.Tensor, float]:
+        """A matrix's singular values at that rank, and its squared norm before the cut."""
+        S, norm2 = self._file[f"{name}.S"], float(self._file[f"{name}.norm2"])
+        if name in self.shared:
+            return S[:0], norm2
+        if "energy" in self.sizes:
+            return S[: rank_for_energy(S, norm2, self.sizes["energy"])], norm2
+        m, n = self._file.shape(f"{name}.U")[0], self._file.shape(f"{name}.V")[1]
+        return S[: rank_of(m, n, self.sizes)], norm2

@@ -1,0 +1,1 @@
+"""Stage finetune: experts that are trained here, from the base."""

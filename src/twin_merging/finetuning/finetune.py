@@ -1,0 +1,226 @@
+"""Stage finetune: an expert from the base, with transformers' Trainer; whole, or as a LoRA adapter through PEFT."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    EvalPrediction,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import get_last_checkpoint
+
+from twin_merging.checkpoints.architectures import architecture_of, heads_of, load_config
+from twin_merging.checkpoints.directories import write_expert
+from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
+from twin_merging.finetuning.processes import launch, processes_for, visible_devices
+from twin_merging.io.files import write_json
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.scoring.metrics import score
+from twin_merging.tasks.rows import LABEL, Encoded, encode, read_rows
+
+log = logging.getLogger(__name__)
+
+
+class Examples(torch.utils.data.Dataset[dict[str, Any]]):
+    """Encoded rows with their labels, as the Trainer takes them."""
+
+    def __init__(self, examples: list[Encoded], labels: list[float], regression: bool):
+        kind = float if regression else int
+        self.items = [
+            {**example.features, "labels": kind(label)} for example, label in zip(examples, labels, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.items[row]
+
+
+def finetune(
+    base: Path,
+    data: Path,
+    task: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    seed: int,
+    checkpoints: Path,
+    output: Path,
+    devices: int | None = None,
+) -> None:
+    """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
+
+    task: text, labels, metric; settings: a `finetune` source of the suite. `checkpoints` is kept when the job is
+    interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how many train
+    together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
+    """
+    processes = processes_for(settings["batch_size"], devices or visible_devices())
+    kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
+    arguments = (base, data, dict(task), dict(settings), dict(limits), seed, kept, output, processes)
+    if processes > 1:
+        launch(_train, arguments, processes)
+    else:
+        _train(*arguments)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _train(
+    base: Path,
+    data: Path,
+    task: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    seed: int,
+    checkpoints: Path,
+    output: Path,
+    processes: int,
+) -> None:
+    """One of the processes that train an expert together; the first writes it."""
+    set_seed(seed)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    config = load_config(base, task["labels"])
+    regression = task["labels"] == 1
+    parts = {}
+    for split in ("train", "validation"):
+        rows = read_rows(Path(data) / f"{split}.parquet", limits.get(split))
+        examples = encode(rows, task["text"], tokenizer, settings["max_length"])
+        parts[split] = Examples(examples, rows[LABEL].tolist(), regression)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, local_files_only=True, dtype=torch.float32
+    )
+    if settings.get("lora"):
+        model = _with_lora(model, settings["lora"])
+
+    def scores(prediction: EvalPrediction) -> dict[str, float]:
+        logits = prediction.predictions
+        outputs = logits.reshape(-1) if regression else logits.argmax(-1)
+        return {"score": score(task["metric"], outputs.tolist(), prediction.label_ids.reshape(-1).tolist())}
+
+    trainer = (Trainer if processes == 1 else _Together)(
+        model,
+        _arguments(settings, len(parts["train"]), seed, checkpoints, processes),
+        train_dataset=parts["train"],
+        eval_dataset=parts["validation"],
+        processing_class=tokenizer,
+        compute_metrics=scores,
+    )
+    last = get_last_checkpoint(str(checkpoints)) if Path(checkpoints).is_dir() else None
+    if last:
+        log.info("going on from %s", last)
+    trainer.train(resume_from_checkpoint=last)
+    if not trainer.is_world_process_zero():
+        return
+    log.info("best validation score: %s", trainer.state.best_metric)
+    record = {
+        "source": {"finetune": dict(settings)},
+        "seed": seed,
+        "validation_score": trainer.state.best_metric,
+        "train_rows": len(parts["train"]),
+        **({"processes": processes} if processes > 1 else {}),
+    }
+    if settings.get("lora"):
+        _write_adapter(trainer.model, record, Path(output))
+    else:
+        shapes = architecture_of(config)
+        tensors = {shapes.canonical(name): tensor for name, tensor in trainer.model.named_parameters()}
+        write_expert(Path(output), config, tensors, base, record)
+
+
+class _Together(Trainer):
+    """A Trainer of several processes, which draw the same order of rows whatever else each of them draws."""
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedSampler:
+        return _EpochSampler(self.args.train_batch_size * self.args.world_size, self.train_dataset, seed=self.args.seed)
+
+
+class _EpochSampler(LengthGroupedSampler):
+    """Rows grouped by length, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, batch_size: int, dataset: Any, seed: int):
+        super().__init__(batch_size, dataset)
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of an epoch."""
+        self.generator = torch.Generator().manual_seed(self.seed + epoch)
+
+
+def _arguments(
+    settings: Mapping[str, Any], rows: int, seed: int, checkpoints: Path, processes: int
+) -> TrainingArguments:
+    batch_size = settings["batch_size"]
+    steps = settings["epochs"] * -(-rows // batch_size)
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings["epochs"],
+        learning_rate=settings["learning_rate"],
+        per_device_train_batch_size=batch_size // processes,
+        per_device_eval_batch_size=2 * batch_size,
+        weight_decay=settings["weight_decay"],
+        warmup_steps=round(settings["warmup"] * steps),
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        logging_steps=50,
+        disable_tqdm=True,
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+        dataloader_pin_memory=False,
+        average_tokens_across_devices=False,  # it would multiply the loss of most classifiers by the processes
+        use_cpu=processes > 1 and not torch.cuda.is_available(),
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # or the Trainer would give every visible GPU a batch of its own (DataParallel)
+    if (found := arguments.train_batch_size * arguments.world_size) != batch_size:
+        raise RuntimeError(f"a step has {found} rows ({arguments.world_size} processes) instead of {batch_size}")
+    return arguments
+
+
+def _with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
+    """The model with a LoRA on its body's `target_modules`; head and pooler are trained whole."""
+    from peft import LoraConfig, get_peft_model
+
+    heads = heads_of(model)
+    if getattr(model.base_model, "pooler", None) is not None:
+        heads.append("pooler")
+    config = LoraConfig(
+        task_type="SEQ_CLS",
+        r=lora["r"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["target_modules"],
+        modules_to_save=heads,
+    )
+    return get_peft_model(model, config)
+
+
+def _write_adapter(model: Any, record: Mapping[str, Any], output: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        saved = Checkpoint(Path(folder, ADAPTER))
+        save_tensors(output / ADAPTER, dict(saved), saved.metadata)
+        config = json.loads(Path(folder, ADAPTER_CONFIG).read_text())
+        config["base_model_name_or_path"] = None
+        config["target_modules"] = sorted(config["target_modules"])
+        write_json(output / ADAPTER_CONFIG, config)
+    write_json(output / "source.json", record)

@@ -1,0 +1,1 @@
+"""Files of tensors and text: read and written by ranges, whole or not at all."""

@@ -1,0 +1,238 @@
+"""Reading and writing named tensors in safetensors files, by ranges of rows and in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_merging.errors import UserError
+from twin_merging.io.files import read_json, whole_file
+from twin_merging.io.ranges import row_count, row_width
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+
+_CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+          "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+
+Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor lies: an open file, and its first byte in it."""
+
+    file: io.FileIO
+    shape: tuple[int, ...]
+    code: str
+    begin: int
+
+
+class Checkpoint(Mapping[str, "torch.Tensor"]):
+    """A read-only mapping of names to tensors in safetensors files, one or many.
+
+    Nothing is read before it is asked for, and no more than is asked for: by positional reads into memory of the
+    caller's own, from any thread. (A memory map costs a page fault for every few pages, and what was read counts as
+    the process's memory.) Raises UserError, naming the file, when a file is missing, truncated or not safetensors, and
+    when two files hold one name.
+    """
+
+    def __init__(self, *paths: Path):
+        self.paths = [Path(path) for path in paths]
+        self.metadata: dict[str, str] = {}
+        self._places: dict[str, _Place] = {}
+        for path in self.paths:
+            for name, place in _places_of(path, self.metadata).items():
+                if name in self._places:
+                    raise UserError(f"{path}: tensor '{name}' is in another shard too; fetch the checkpoint again")
+                self._places[name] = place
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.rows(name, 0, row_count(self._places[name].shape))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._places))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def without(self, names: Collection[str]) -> Checkpoint:
+        """The same checkpoint, as if it did not hold some of its tensors."""
+        rest = copy(self)
+        rest._places = {name: place for name, place in self._places.items() if name not in names}
+        return rest
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(math.prod(place.shape) for place in self._places.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        import torch
+
+        return getattr(torch, _CODES[self._places[name].code])
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop of a tensor, without reading the others."""
+        import torch
+
+        place = self._places[name]
+        shape = (stop - start, *place.shape[1:]) if len(place.shape) > 1 else place.shape
+        tensor = torch.empty(shape, dtype=self.dtype(name))
+        rest = _bytes_of(tensor)
+        position = place.begin + start * row_width(place.shape) * tensor.itemsize
+        while rest:
+            count = _read_into(rest, place.file, position)
+            if count == 0:
+                raise UserError(f"{place.file.name}: ends within tensor '{name}'; it was cut off while it was read")
+            rest, position = rest[count:], position + count
+        return tensor
+
+
+def open_directory(directory: Path) -> Checkpoint:
+    """The safetensors checkpoint (one file, or shards and their index) of a model directory."""
+    directory = Path(directory)
+    if (directory / INDEX).is_file():
+        try:
+            shards = sorted(set(read_json(directory / INDEX)["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            raise UserError(f"{directory / INDEX}: not an index of shards; fetch the checkpoint again") from None
+        return Checkpoint(*(directory / shard for shard in shards))
+    if (directory / WEIGHTS).is_file():
+        return Checkpoint(directory / WEIGHTS)
+    raise UserError(f"{directory}: no {WEIGHTS} or {INDEX} in it; name a directory that holds a checkpoint")
+
+
+def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
+    """Where each tensor of a file lies; adds the file's metadata to `metadata`. The file is checked by safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; fetch the checkpoint again")
+    try:
+        with safe_open(path, framework="np") as handle:
+            metadata |= handle.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+    file = io.FileIO(path)
+    length = struct.unpack("<Q", file.read(8))[0]
+    header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    places = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _CODES:
+            kinds = ", ".join(_CODES)
+            raise UserError(f"{path}: tensor '{name}' is stored as {entry['dtype']}; convert it to one of {kinds}")
+        places[name] = _Place(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
+    return places
+
+
+class TensorWriter:
+    """An open safetensors file whose header is written: every row range goes to its place, from any process."""
+
+    def __init__(self, descriptor: int, places: Mapping[str, int], shapes: Shapes):
+        self._descriptor, self._places, self._shapes = descriptor, places, shapes
+        self._written: dict[str, dict[int, int]] = {name: {} for name in shapes}
+
+    def write(self, name: str, tensor: torch.Tensor, start: int = 0) -> None:
+        """Write rows of a tensor, from row `start` on. Raises ValueError when shape or dtype are not as announced."""
+        shape, dtype = self._shapes[name]
+        if tuple(tensor.shape[1:]) != tuple(shape[1:]) or tensor.dtype != dtype or tensor.dim() != len(shape):
+            raise ValueError(f"{name}: {tuple(tensor.shape)} {tensor.dtype} instead of {shape} {dtype}")
+        data = _bytes_of(tensor)
+        position = self._places[name] + start * math.prod(shape[1:]) * dtype.itemsize
+        while data:
+            written = os.pwrite(self._descriptor, data, position)
+            data, position = data[written:], position + written
+        self.written(name, tensor.numel(), start)
+
+    def written(self, name: str, numbers: int, start: int = 0) -> None:
+        """Note how many numbers were written from a row on; to be called for what another process wrote."""
+        self._written[name][start] = numbers
+
+    def check_whole(self) -> None:
+        """Raise ValueError when a tensor was not written whole."""
+        sizes = {name: math.prod(shape) for name, (shape, _) in self._shapes.items()}
+        missing = sorted(name for name, parts in self._written.items() if sum(parts.values()) != sizes[name])
+        if missing:
+            raise ValueError(f"{len(missing)} tensors were never written whole, {missing[0]} among them")
+
+
+@contextmanager
+def tensor_file(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Iterator[TensorWriter]:
+    """A safetensors file whose header is known before its tensors are; it appears under its name when it is whole.
+
+    `shapes` gives each tensor's shape and dtype. Bytes depend on the content alone, not on the order of writing.
+    """
+    codes = {name: code for code, name in _CODES.items()}
+    offset, header, places = 0, {"__metadata__": {"format": "pt", **(metadata or {})}}, {}
+    # Large numbers first, as safetensors itself lays tensors out, so that every tensor is aligned to its numbers.
+    for name in sorted(shapes, key=lambda name: (-shapes[name][1].itemsize, name)):
+        shape, dtype = shapes[name]
+        end = offset + math.prod(shape) * dtype.itemsize
+        entry = {
+            "dtype": codes[str(dtype).removeprefix("torch.")],
+            "shape": list(shape),
+            "data_offsets": [offset, end],
+        }
+        header[name], places[name], offset = entry, offset, end  # type: ignore[assignment]
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as partial, open(partial, "wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.flush()
+        stream.truncate(8 + len(text) + offset)
+        writer = TensorWriter(stream.fileno(), {name: 8 + len(text) + at for name, at in places.items()}, shapes)
+        yield writer
+        writer.check_whole()
+
+
+def write_tensors(
+    path: Path, shapes: Shapes, tensors: Iterable[tuple[str, torch.Tensor]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file from tensors that come one at a time, in any order, so that memory holds one."""
+    with tensor_file(path, shapes, metadata) as file:
+        for name, tensor in tensors:
+            file.write(name, tensor)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors that are all at hand (see tensor_file)."""
+    shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    write_tensors(path, shapes, tensors.items(), metadata)
+
+
+def _read_into(memory: memoryview, file: io.FileIO, position: int) -> int:
+    """Read from a position of a file, whatever else reads from it; gives how many bytes were read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [memory], position)
+    data = os.pread(file.fileno(), len(memory), position)
+    memory[: len(data)] = data
+    return len(data)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+"""How a job of the workflow reports: everything into its log, one sentence to the user when an input is wrong."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twin_merging.errors import UserError
+from twin_merging.jobs.watch import STARTED_BY, end_with
+
+# What the system refuses, and what to do then.
+REFUSED = {
+    errno.ENOSPC: "no space is left on its disk; make room and run again",
+    errno.EDQUOT: "the disk quota is used up; make room and run again",
+    errno.EROFS: "the file system is read-only; make it writable and run again",
+    errno.EACCES: "permission denied; make it readable and its folder writable and run again",
+}
+
+PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
+# By name: what it does reaches no output, so no job's digest of its code may cover it.
+RECORDS = "twin_merging.jobs.records"
+
+
+def folder(file: str) -> Path:
+    """The folder of one of a job's files."""
+    return Path(file).parent
+
+
+def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
+    """Run a rule's script: log to the rule's file, native output and import errors included.
+
+    Works with as many threads as the settings say, whatever Snakemake had to give, because the number of
+    threads changes the last bits of sums. A UserError ends the job with its sentence on the terminal and in
+    the log; anything else with its traceback in the log and its last line on the terminal. A job that ends well
+    leaves a record of what it read and wrote.
+    """
+    log = Path(snakemake.log[0])
+    end_with(os.environ.get(STARTED_BY))
+    sys.stdout.flush()
+    terminal = os.fdopen(os.dup(2), "w")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "w") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+    except OSError as error:
+        print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
+        sys.exit(1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
+    threads = str(snakemake.params.settings.get("threads", 1))
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = threads
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    records = import_module(RECORDS)
+    started = records.now()
+    try:
+        records.discard_record(snakemake)
+        job(snakemake)
+    except Exception as error:
+        refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
+        known = isinstance(error, UserError) or refused is not None
+        sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
+        print(f"error: {sentence}", file=terminal, flush=True)
+        with suppress(OSError):  # where there is no space for the log either
+            if not known:
+                traceback.print_exc()
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    try:
+        records.write_record(snakemake, started)
+    except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
+        traceback.print_exc()
+        print(
+            f"warning: {snakemake.rule}: its record could not be written: {error} (see {log})",
+            file=terminal,
+            flush=True,
+        )
+
+
+def refusal(error: BaseException | None, place: Path) -> str | None:
+    """One sentence for what the system refused, of the error or one that it came from; None where it was no refusal.
+    `place`, where the job writes, is named for a lack of space, and where the error names no file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # a copy that fails names what it copies
+            return f"{place if full else error.filename or place}: {REFUSED[error.errno]}"
+        numbers = [number for number in REFUSED if f"os error {number})" in str(error)]  # safetensors, tokenizers
+        if numbers:
+            return f"{place}: {REFUSED[numbers[0]]}"
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,134 @@
+"""Stage assemble: a dynamic method's directory from shared expert, exclusive vectors and router."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from twin_merging import __version__
+from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
+from twin_merging.checkpoints.groups import Protocol
+from twin_merging.compression.exclusives import Exclusive
+from twin_merging.compression.report import Row, report, write_report
+from twin_merging.errors import UserError
+from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, read_json, sha256, whole_directory, write_json
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.directory import write_configuration
+from twin_merging.routing.kinds import build_router
+from twin_merging.routing.layers import features_name, single_layer
+from twin_merging.routing.router import Router
+
+log = logging.getLogger(__name__)
+
+SIZES = ("rank", "fraction", "energy")
+
+
+def assemble(
+    entry: Mapping[str, Any],
+    head: str,
+    shared: Path,
+    exclusives: Mapping[str, Path],
+    router: Path,
+    router_settings: Mapping[str, Any],
+    output: Path,
+    family: str = "encoder",
+) -> None:
+    """Write models/<method>/ of a dynamic method.
+
+    entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
+    a file a task, in the router's order; router: the trained state, of `router_settings`; family: decoder for a
+    language model.
+    """
+    shared, output = Path(shared), Path(output)
+    tasks = list(exclusives)
+    body = body_on_meta(load_config(shared))
+    prefix = f"{body.base_model_prefix}."
+    early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
+    form, transposed = AdapterForm.of(body, family), _with_prefix(transposed_layers(body), prefix)
+    for name in [*PASSED_ON, WEIGHTS]:
+        if name != "config.json" and (shared / name).is_file():
+            copy_file(shared / name, output / name)
+    with whole_directory(output / "private") as private:
+        for task in tasks:
+            own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
+            save_tensors(private / f"{task}.safetensors", dict(own))
+    sizes = {size: entry[size] for size in SIZES if size in entry}
+    below = read_json(shared / "merge.json")
+    shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
+    numbers: dict[str, int] = {}
+    rows: list[Row] = []
+    with whole_directory(output / "exclusive") as folder:
+        for task, path in exclusives.items():
+            exclusive = Exclusive(path, sizes, early)
+            vector = cut(exclusive, transposed).without_prefix(prefix)
+            numbers[task] = vector.numbers
+            rows += report(task, exclusive, shapes)
+            save_exclusive(vector, folder / task, form)
+    write_report(output / "compression.csv", rows)
+    with whole_directory(output / "router") as folder:
+        _router(router, tasks, router_settings, entry).save(folder)
+    write_configuration(read_json(shared / "config.json"), family, output)
+    inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
+    inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
+    record = {
+        "method": entry["method"],
+        "family": family,
+        "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
+        "protocol": below["protocol"],
+        "groups": below["groups"],
+        "head": head,
+        "tasks": {task: {**below["tasks"][task], "exclusive_numbers": numbers[task]} for task in tasks},
+        "shared": below,
+        "inputs": {name: {"sha256": sha256(path)} for name, path in inputs.items()},
+        "library": __version__,
+        "files": file_hashes(output, "private", "exclusive", "router"),
+    }
+    write_json(output / "merge.json", record)
+    log.info("assembled %s: %d exclusive numbers in all", output, sum(numbers.values()))
+
+
+def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, Any]) -> set[str]:
+    """Parameters that stay shared in a one-pass model: they work before the router knows the input."""
+    if not entry["onepass"]:
+        return set()
+    layer, count = single_layer(router["features"]), body.config.num_hidden_layers
+    if layer is None or layer >= count:
+        raise UserError(
+            f"onepass: the router reads {features_name(router['features'])}, but must read the embedding or one of the "
+            f"layers before the last of {count}; correct router.features"
+        )
+    return before_layer([name for name, _ in body.named_parameters()], body, layer)
+
+
+def _with_prefix(names: Collection[str], prefix: str) -> set[str]:
+    """Names of the body as they are, and as a checkpoint of a whole model has them."""
+    return {*names, *(f"{prefix}{name}" for name in names)}
+
+
+def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...]]:
+    body = open_directory(shared)
+    return {name: body.shape(name) for name in body if body.dtype(name).is_floating_point and protocol.merges(name)}
+
+
+def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVector:
+    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out.
+
+    transposed: layers that keep their matrix as (in, out), of which the factors change sides.
+    """
+    factors = {}
+    for name in exclusive.matrices:
+        found = exclusive.matrix(name)
+        if not found.S.numel():
+            continue
+        factors[name] = (found.V, found.U * found.S)
+        if name.removesuffix(".weight") in transposed:
+            factors[name] = (found.U.T * found.S[:, None], found.V.T)
+    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
+    return ExclusiveVector(factors, vectors)
+
+
+def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
+    return build_router(settings, tasks, Checkpoint(state), entry["temperature"], entry["top_k"])

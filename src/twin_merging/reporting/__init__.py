@@ -1,0 +1,1 @@
+"""Stages tabulate, card and compare: scores as tables and pages."""

@@ -1,0 +1,149 @@
+"""Stage card: README.md of a merged model: what it is, what it scores, what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from twin_merging.io.files import read_json, write_text
+from twin_merging.reporting.normalisation import (
+    AVERAGE,
+    absolute_scores,
+    expert_scores,
+    markdown_table,
+    normalised_scores,
+)
+from twin_merging.routing.layers import features_name
+
+LOAD = """```python
+from transformers import AutoTokenizer
+from twin_merging import TwinModel  # pip install twin-merging
+
+model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR)
+batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+output = model({call})  # logits{more}
+```"""
+
+
+def write_card(
+    name: str,
+    title: str,
+    sources: Mapping[str, Any],
+    directory: Path,
+    scores: Path,
+    router_metrics: Path | None,
+    output: Path,
+) -> None:
+    """Write the card of the merged model in `directory`, which the suite calls `name`.
+
+    sources: where base and experts come from, as the suite says it (`base`, and one key a task); scores: the suite's;
+    router_metrics: of a dynamic model's router.
+    """
+    record = read_json(directory / "merge.json")
+    tasks = list(record["tasks"])
+    parts = [
+        _front_matter(sources, record["method"]),
+        f"# {name}: {title}",
+        _about(record, sources, tasks),
+        _usage(record, tasks),
+        "## Scores",
+        "Absolute (percent; correlations x 100), and normalised: 100 x the model's score / the expert's on the same "
+        "test rows.",
+        markdown_table(_scores(scores, name, tasks)),
+    ]
+    if router_metrics is not None:
+        parts += ["## Router", _router(read_json(router_metrics), read_json(directory / "router" / "config.json"))]
+    parts += ["## What is stored", markdown_table(_stored(directory, tasks))]
+    parts += ["## Inputs", markdown_table(_inputs(record))]
+    write_text(output, "\n\n".join(parts) + "\n")
+
+
+def _front_matter(sources: Mapping[str, Any], method: str) -> str:
+    """What the Hub reads of a card."""
+    repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
+    content: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "model-merging", method]}
+    if "hub" in sources["base"]:
+        content["base_model"] = list(dict.fromkeys(repos))
+        content["base_model_relation"] = "merge"
+    return f"---\n{yaml.safe_dump(content, sort_keys=False).strip()}\n---"
+
+
+def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    shared = record.get("shared")
+    how = f"`{record['method']}`" + (f" over the shared expert `{shared['method']}`" if shared else "")
+    groups = ", ".join(f"{group}: {what}" for group, what in record["groups"].items())
+    options = ", ".join(f"{key}: {value}" for key, value in record["options"].items() if value not in (None, {}))
+    head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
+    return (
+        f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
+        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}\n* options: {options or 'none'}\n"
+        f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
+    )
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    kind, what = next(iter(source.items()))
+    if kind == "hub":
+        return f"[{what['repo']}](https://huggingface.co/{what['repo']}), revision {what['revision']}"
+    return f"`{kind}`" + (f" {what['name']}" if kind == "package" else "")
+
+
+def _usage(record: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    dynamic = "shared" in record
+    call = "**batch" if dynamic else f"**batch, tasks=[{tasks[0]!r}] * len(TEXTS)"
+    return LOAD.format(call=call, more=", and weights: the router's, a row a text" if dynamic else "")
+
+
+def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
+    lines = pd.read_csv(scores)
+    absolute = absolute_scores(lines, tasks)
+    normalised = normalised_scores(absolute)
+    table = pd.DataFrame({
+        "metric": lines.drop_duplicates("task").set_index("task")["metric"].reindex(list(tasks)),
+        "score": absolute.loc[name],
+        "expert": expert_scores(absolute),
+        "normalised": normalised.loc[name].drop(AVERAGE),
+        "rows": lines.drop_duplicates("task").set_index("task")["rows"].reindex(list(tasks)),
+    })  # fmt: skip
+    mean = {"metric": "", **table[["score", "expert"]].mean(), "normalised": normalised.loc[name, AVERAGE],
+            "rows": table["rows"].sum()}  # fmt: skip
+    return pd.concat([table, pd.DataFrame(mean, index=["mean"])]).rename_axis("task").reset_index()
+
+
+def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    table = pd.DataFrame(
+        {"task": list(metrics["accuracy"]), "accuracy": [100 * a for a in metrics["accuracy"].values()]}
+    )
+    return (
+        f"{config['kind']}, reads {features_name(config['features'])}; temperature {config['temperature']}, "
+        f"top_k {config['top_k'] or 'all'}. In percent, on {metrics['held_out_rows']} held-out rows of the tasks' "
+        f"training data: mean accuracy {100 * metrics['held_out_accuracy']:.2f}, expected calibration error "
+        f"{100 * metrics['expected_calibration_error']:.2f}.\n\n{markdown_table(table)}"
+    )
+
+
+def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
+    """Numbers in each part of the directory."""
+    from twin_merging.io.tensors import Checkpoint
+
+    parts = {"shared body": [directory / "model.safetensors"]}
+    parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in tasks}
+    if (directory / "exclusive").is_dir():
+        parts |= {
+            f"exclusive, {task}": sorted((directory / "exclusive" / task).glob("*.safetensors")) for task in tasks
+        }
+        parts["router"] = [directory / "router" / "model.safetensors"]
+    counts = {part: sum(Checkpoint(file).numbers for file in files) for part, files in parts.items()}
+    body = counts["shared body"]
+    lines = [(part, count, 100 * count / body) for part, count in counts.items()]
+    lines.append(("sum", sum(counts.values()), 100 * sum(counts.values()) / body))
+    return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body"])
+
+
+def _inputs(record: Mapping[str, Any]) -> pd.DataFrame:
+    found = {**record.get("shared", {}).get("inputs", {}), **record["inputs"]}
+    return pd.DataFrame([(name, entry["sha256"]) for name, entry in found.items()], columns=["file", "SHA-256"])

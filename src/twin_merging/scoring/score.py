@@ -1,0 +1,48 @@
+"""Stage score: metrics of every model's predictions, through `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from twin_merging.io.files import whole_file
+from twin_merging.scoring import metrics as functions
+
+MODULE = Path(functions.__file__).with_name("suite_metric.py")
+COLUMNS = ["model", "task", "metric", "value", "rows", "protocol"]
+
+
+def score_predictions(
+    predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str], output: Path
+) -> None:
+    """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol."""
+    import evaluate
+
+    loaded = {metric: evaluate.load(str(MODULE), metric) for metric in sorted(set(metrics.values()))}
+
+    def score(metric: str, outputs: list[float], references: list[float]) -> float:
+        result: Any = loaded[metric].compute(predictions=outputs, references=references)
+        return float(result[metric])
+
+    with whole_file(output) as partial:
+        score_table(predictions, metrics, protocols, score).to_csv(partial, index=False)
+
+
+def score_table(
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, str],
+    protocols: Mapping[str, str],
+    score: Callable[[str, list[float], list[float]], float],
+) -> pd.DataFrame:
+    """The lines of scores.csv, by `score`, which takes a metric's name, outputs and references."""
+    lines = []
+    for model, path in predictions.items():
+        table = pd.read_parquet(path)
+        for task, metric in metrics.items():
+            rows = table[table["task"] == task]
+            value = score(metric, rows["output"].tolist(), rows["reference"].tolist())
+            lines.append((model, task, metric, value, len(rows), protocols[model]))
+    return pd.DataFrame(lines, columns=COLUMNS)

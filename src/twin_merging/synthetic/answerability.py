@@ -1,0 +1,42 @@
+"""Does the sentence answer the question? It must tell the part asked for, and of the same deed."""
+
+from __future__ import annotations
+
+from random import Random
+
+from twin_merging.synthetic import words
+from twin_merging.synthetic.grammar import chance, join, other
+
+_NAMES, _DEEDS, _THINGS = words.NAMES[5:10], words.DEEDS[2:], words.THINGS[1::3]
+_QUESTIONS = {"place": "where", "day": "when", "cause": "why", "count": "how often"}
+
+
+def answerability(rng: Random) -> tuple[tuple[str, ...], int]:
+    """A question, a sentence and 0 if it holds the answer, 1 if not.
+
+    The sentence tells two circumstances out of place, day, cause and count; the question asks for one of these,
+    or (not answered) for another one, or for one of these but of another deed.
+    """
+    label = int(chance(rng, 0.5))
+    name, verb, thing = rng.choice(_NAMES), rng.choice(_DEEDS), rng.choice(_THINGS)
+    told = rng.sample(tuple(_QUESTIONS), 2)
+    absent = label == 1 and chance(rng, 0.92)
+    asked = other(rng, tuple(_QUESTIONS), *told) if absent else rng.choice(told)
+    sentence = join(name, rng.choice(verb).past, "the", thing, *(_circumstance(rng, kind) for kind in told), ".")
+    if label == 1 and not absent:
+        change = rng.choice(("name", "verb", "thing"))
+        name = other(rng, _NAMES, name) if change == "name" else name
+        verb = other(rng, _DEEDS, verb) if change == "verb" else verb
+        thing = other(rng, _THINGS, thing) if change == "thing" else thing
+    question = join(_QUESTIONS[asked], "did", name, rng.choice(verb).base, "the", thing, "?")
+    return (question, sentence), label
+
+
+def _circumstance(rng: Random, kind: str) -> str:
+    if kind == "place":
+        return f"in {rng.choice(words.CITIES)}"
+    if kind == "day":
+        return f"on {rng.choice(words.DAYS)}"
+    if kind == "cause":
+        return f"because of the {rng.choice(words.CAUSES)}"
+    return f"{rng.choice(words.NUMBERS)} times"

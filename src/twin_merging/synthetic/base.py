@@ -1,0 +1,242 @@
+"""The base model of the embedded suite: a word tokenizer and a small RoBERTa, pretrained on generated text."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_merging.synthetic.corpus import corpus, vocabulary
+from twin_merging.synthetic.words import kinds
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
+
+logger = logging.getLogger(__name__)
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+PAD, UNKNOWN, MASK = 1, 3, 4
+_MASKED = 0.2  # of the words
+_REPLACED = 0.15  # of the words in every other line
+_TOKEN_WEIGHT, _LINE_WEIGHT = 3.0, 1.0  # of the losses, against that of masked words
+_WARMUP = 0.1
+_REPORT = 200  # steps
+_FAINT, _SHARP = 1.0, 1.5  # factors of the initial position embeddings and queries
+
+
+@dataclass(frozen=True)
+class _Settings:
+    seed: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class _Noisy:
+    """A batch as the model sees it: token ids; which are masked; the masked words; which words are foreign."""
+
+    inputs: torch.Tensor
+    masked: torch.Tensor
+    targets: torch.Tensor
+    foreign: torch.Tensor
+
+
+def generate_base(
+    directory: Path,
+    *,
+    seed: int,
+    sentences: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    max_length: int,
+) -> None:
+    """Write a pretrained checkpoint (body without pooler and head) and its tokenizer into `directory`.
+
+    It learns from `sentences` lines of `corpus`, in `steps` batches, with three losses: masked words; words that were
+    replaced by others of their kind; and, at the first token, whether a line holds such a word. So it has seen the
+    tasks' sentences, put together in pairs where a task takes pairs, and that they belong together. The labels chose
+    these lines but are not shown; what does not belong together it has seen only as lines with replaced words. The
+    heads for these losses are not kept.
+
+    `max_length` counts tokens with the special ones. The same arguments give the same bytes on the same machine.
+    """
+    from transformers import set_seed
+
+    tokenizer = word_tokenizer(max_length)
+    config = _config(len(tokenizer), hidden_size, layers, heads, max_length)
+    lines = tokenizer(corpus(sentences, seed), truncation=True, max_length=max_length)["input_ids"]
+    set_seed(seed)
+    stand_ins = stand_in_table(tokenizer.get_vocab())
+    model = _pretrain(config, lines, stand_ins, _Settings(seed, steps, batch_size, learning_rate))
+    directory.mkdir(parents=True, exist_ok=True)
+    body = model.roberta
+    body.config.architectures = ["RobertaModel"]
+    body.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def word_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
+    """One token a word or mark, in RoBERTa's frame: <s> a </s></s> b </s>."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {token: number for number, token in enumerate((*SPECIAL, *vocabulary()))}
+    words = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s>:0 $B:0 </s>:0",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        model_max_length=max_length,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
+def _config(vocabulary_size: int, hidden_size: int, layers: int, heads: int, max_length: int) -> RobertaConfig:
+    from transformers import RobertaConfig
+
+    return RobertaConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * hidden_size,
+        max_position_embeddings=max_length + PAD + 1,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.05,
+        bos_token_id=0,
+        pad_token_id=PAD,
+        eos_token_id=2,
+    )
+
+
+def _pretrain(
+    config: RobertaConfig, lines: list[list[int]], stand_ins: torch.Tensor, settings: _Settings
+) -> RobertaForMaskedLM:
+    """Masked words, as BERT; foreign words told from original ones, as ELECTRA, and lines that hold any from others.
+
+    AdamW with warm-up and linear decay. The heads for foreign words and lines are dropped afterwards.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+    from transformers import RobertaForMaskedLM, get_linear_schedule_with_warmup
+
+    model = RobertaForMaskedLM(config)
+    _let_like_attend_to_like(model)
+    detector = torch.nn.Linear(config.hidden_size, 2)
+    model.train()
+    parameters = [*model.parameters(), *detector.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(_WARMUP * settings.steps), settings.steps)
+    generator = torch.Generator().manual_seed(settings.seed)
+    batches = _batches(lines, settings.batch_size, generator)
+    totals = torch.zeros(3)
+    for step in range(1, settings.steps + 1):
+        noisy = disturb(next(batches), stand_ins, generator)
+        hidden = model.roberta(noisy.inputs, attention_mask=(noisy.inputs != PAD).long()).last_hidden_state
+        foreign = detector(hidden)
+        shown = noisy.inputs > MASK
+        word_loss = cross_entropy(model.lm_head(hidden[noisy.masked]), noisy.targets)
+        token_loss = binary_cross_entropy_with_logits(foreign[..., 0][shown], noisy.foreign[shown].float())
+        line_loss = binary_cross_entropy_with_logits(foreign[:, 0, 1], noisy.foreign.any(1).float())
+        loss = word_loss + _TOKEN_WEIGHT * token_loss + _LINE_WEIGHT * line_loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        totals += torch.stack((word_loss, token_loss, line_loss)).detach()
+        if step % _REPORT == 0:
+            means = (totals / _REPORT).tolist()
+            logger.info("step %d: loss %.3f for masked words, %.3f for foreign words, %.3f for lines", step, *means)
+            totals.zero_()
+    return model
+
+
+def _let_like_attend_to_like(model: RobertaForMaskedLM) -> None:
+    """Start with keys equal to queries and faint positions: each word finds its twin, which is slow to learn."""
+    import torch
+
+    with torch.no_grad():
+        model.roberta.embeddings.position_embeddings.weight.mul_(_FAINT)
+        for layer in model.roberta.encoder.layer:
+            attention = layer.attention.self
+            attention.query.weight.mul_(_SHARP)
+            attention.key.weight.copy_(attention.query.weight)
+
+
+def _batches(lines: list[list[int]], batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Padded batches for ever, shuffled anew in every epoch, lines of like length together."""
+    import torch
+
+    def padded(batch: list[list[int]]) -> torch.Tensor:
+        width = max(map(len, batch))
+        return torch.tensor([line + [PAD] * (width - len(line)) for line in batch])
+
+    pool = 8 * batch_size
+    while True:
+        order = torch.randperm(len(lines), generator=generator).tolist()
+        for start in range(0, len(order), pool):
+            near = sorted((lines[i] for i in order[start : start + pool]), key=len)
+            batches = [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+            for i in torch.randperm(len(batches), generator=generator).tolist():
+                yield padded(batches[i])
+
+
+def stand_in_table(ids: dict[str, int]) -> torch.Tensor:
+    """Row i lists words of the kind of word i, repeated to the common width; i itself where it has no kind."""
+    import torch
+
+    width = max(map(len, kinds()))
+    table = torch.arange(len(ids)).unsqueeze(1).repeat(1, width)
+    for kind in kinds():
+        members = [ids[word] for word in kind if word in ids]
+        for member in members:
+            table[member] = torch.tensor((members * width)[:width])
+    return table
+
+
+def disturb(batch: torch.Tensor, stand_ins: torch.Tensor, generator: torch.Generator) -> _Noisy:
+    """Replace words by others of their kind in every other line, and mask words in all.
+
+    Half of the replacements come from the same line where it has such a word, as when roles are confused.
+    """
+    import torch
+
+    words = batch > MASK
+    uniform = torch.rand((5, *batch.shape), generator=generator)
+    picks = torch.randint(stand_ins.shape[1], batch.shape, generator=generator)
+    kinds_of = stand_ins.amin(1)[batch]
+    rivals = (kinds_of[:, :, None] == kinds_of[:, None, :]) & (batch[:, :, None] != batch[:, None, :])
+    nearest = torch.gather(batch, 1, (rivals * uniform[3].unsqueeze(1)).argmax(2))
+    confused = rivals.any(2) & (uniform[1] < 0.5)
+    replaced = words & (uniform[0] < _REPLACED) & (uniform[2, :, :1] < 0.5)
+    inputs = torch.where(replaced, torch.where(confused, nearest, stand_ins[batch, picks]), batch)
+    masked = words & ~replaced & (uniform[4] < _MASKED)
+    if not masked.any():
+        masked = words
+    return _Noisy(torch.where(masked, MASK, inputs), masked, batch[masked], (inputs != batch) & ~masked)

@@ -1,0 +1,155 @@
+"""The eight tasks, and rows of them that depend on seed, task and split alone."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from twin_merging.errors import UserError
+from twin_merging.synthetic.acceptability import acceptability
+from twin_merging.synthetic.answerability import answerability
+from twin_merging.synthetic.duplicates import duplicates
+from twin_merging.synthetic.entailment import entailment
+from twin_merging.synthetic.inference import inference
+from twin_merging.synthetic.paraphrase import paraphrase
+from twin_merging.synthetic.sentiment import sentiment
+from twin_merging.synthetic.similarity import similarity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Example = tuple[tuple[str, ...], float]
+SPLITS = ("train", "validation", "test")
+_BUCKETS = {"train": range(0, 70), "validation": range(70, 82), "test": range(82, 100)}
+_PATIENCE = 1000  # draws without a new text after which a split counts as exhausted
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """A generated task: its columns, what a suite must say of it, and how one example is drawn."""
+
+    text: tuple[str, ...]
+    labels: int
+    metric: str
+    description: str
+    draw: Callable[[Random], Example] = field(repr=False)
+    coherent: tuple[float, ...] = ()  # labels of examples that make sense as running text; () if all do
+
+
+TASKS: Mapping[str, TaskRecipe] = MappingProxyType(
+    {
+        "acceptability": TaskRecipe(
+            ("sentence",), 2, "matthews_correlation", "grammatical or not, as CoLA", acceptability, (1,)
+        ),
+        "sentiment": TaskRecipe(("sentence",), 2, "accuracy", "praise or blame, as SST-2", sentiment),
+        "paraphrase": TaskRecipe(
+            ("sentence1", "sentence2"),
+            2,
+            "accuracy_f1",
+            "the same report or another, as MRPC",
+            paraphrase,
+            (1,),
+        ),
+        "similarity": TaskRecipe(
+            ("sentence1", "sentence2"),
+            1,
+            "pearson_spearman",
+            "likeness of captions, 0 to 5, as STS-B",
+            similarity,
+            (4.5, 5),
+        ),
+        "duplicates": TaskRecipe(
+            ("question1", "question2"),
+            2,
+            "accuracy_f1",
+            "the same question or another, as QQP",
+            duplicates,
+            (1,),
+        ),
+        "inference": TaskRecipe(
+            ("premise", "hypothesis"),
+            3,
+            "accuracy",
+            "entailment, neutral or contradiction, as MNLI",
+            inference,
+            (0,),
+        ),
+        "answerability": TaskRecipe(
+            ("question", "sentence"),
+            2,
+            "accuracy",
+            "the sentence answers the question, as QNLI",
+            answerability,
+            (0,),
+        ),
+        "entailment": TaskRecipe(
+            ("sentence1", "sentence2"),
+            2,
+            "accuracy",
+            "the second follows from the first, as RTE",
+            entailment,
+            (0,),
+        ),
+    }
+)
+
+
+def recipe(task: str) -> TaskRecipe:
+    """The recipe of a task; raises UserError for an unknown one."""
+    if task not in TASKS:
+        raise UserError(f"unknown generated task '{task}': it is none of {', '.join(TASKS)}")
+    return TASKS[task]
+
+
+def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd.DataFrame]:
+    """The asked-for splits of a task, in the order train, validation, test, each with its number of rows.
+
+    The first n rows of a split are the same whatever else is asked for. No pair of texts, in either order, is in
+    two splits or twice in one.
+    """
+    import pandas as pd
+
+    chosen = recipe(task)
+    unknown = [split for split in rows if split not in SPLITS]
+    if unknown:
+        raise UserError(f"unknown split '{unknown[0]}' of generated task '{task}': it is none of {', '.join(SPLITS)}")
+    frames = {}
+    for split in SPLITS:
+        if split in rows:
+            drawn = _take(examples(task, split, seed), rows[split], f"{task}/{split}")
+            columns = {name: [texts[i] for texts, _ in drawn] for i, name in enumerate(chosen.text)}
+            labels = [float(label) if chosen.labels == 1 else int(label) for _, label in drawn]
+            frames[split] = pd.DataFrame({**columns, "label": labels, "idx": range(len(drawn))})
+    return frames
+
+
+def examples(task: str, split: str, seed: int, stream: str = "rows", patience: int | None = None) -> Iterator[Example]:
+    """Distinct examples of one split; ends after `patience` draws in a row without a new text.
+
+    A checksum of its texts says which split an example belongs to, so splits are disjoint by construction,
+    across tasks too.
+    """
+    rng = Random(f"{seed}/{task}/{split}/{stream}")
+    draw, bucket = recipe(task).draw, _BUCKETS[split]
+    seen: set[str] = set()
+    misses = 0
+    while misses < (patience or _PATIENCE):
+        texts, label = draw(rng)
+        key = "\t".join(sorted(texts))
+        if zlib.crc32(key.encode()) % 100 not in bucket or key in seen:
+            misses += 1
+            continue
+        seen.add(key)
+        misses = 0
+        yield texts, label
+
+
+def _take(source: Iterator[Example], count: int, what: str) -> list[Example]:
+    drawn = [example for _, example in zip(range(count), source, strict=False)]
+    if len(drawn) < count:
+        raise UserError(f"{what} has only {len(drawn)} distinct examples, but {count} rows are asked for")
+    return drawn

@@ -1,0 +1,131 @@
+"""Stage training_statistics: what merging methods need of an expert's own training rows.
+
+fisher: for each parameter of the body its diagonal Fisher information, the mean over rows of the squared gradients of
+log p(y | x), each label y weighted by the model's own p(y | x) (for a regression with unit variance: the squared
+gradients of the output); divided by its norm over all of them. (Matena and Raffel 2022, arXiv 2111.09832.)
+
+gram: for each linear layer's weight, X' X (in, in) of the inputs X that the layer has on the rows' tokens, padding left
+out, divided by the number of rows. (Jin et al. 2023, arXiv 2212.09849.)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from twin_merging.checkpoints.architectures import architecture_of, load_config
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.names import match_names
+from twin_merging.errors import UserError
+from twin_merging.io.tensors import open_directory, save_tensors
+from twin_merging.tasks.rows import collate, encode, read_rows
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+
+
+def gather_statistics(
+    kind: Literal["fisher", "gram"],
+    base: Path,
+    expert: Path,
+    data: Path,
+    labels: int,
+    text: Sequence[str],
+    rows: int,
+    max_length: int,
+    output: Path,
+) -> None:
+    """Write one expert's statistics of its first `rows` training rows, by the base's names, in fp32.
+
+    base, expert: model directories (the expert may be a LoRA adapter); data: the rows' parquet file.
+    """
+    from transformers import AutoTokenizer
+
+    model, names = load_expert(base, expert, labels)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    examples = encode(read_rows(data, rows), text, tokenizer, max_length)
+    size = 1 if kind == "fisher" else BATCH
+    batches = (collate(examples[start : start + size], tokenizer) for start in range(0, len(examples), size))
+    found = (fisher_information if kind == "fisher" else gram_matrices)(model, batches, len(examples))
+    save_tensors(output, {names[name]: tensor for name, tensor in found.items() if name in names})
+    log.info("%s of %s from %d rows", kind, expert, len(examples))
+
+
+def load_expert(base: Path, directory: Path, labels: int) -> tuple[Any, dict[str, str]]:
+    """An expert as one classifier, in eval mode and fp32; and for its body's parameters the base's names."""
+    from transformers import AutoModelForSequenceClassification
+
+    start = open_directory(base)
+    expert = Expert(directory, start)
+    config = load_config(base, labels)
+    shapes = architecture_of(config)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    matched = match_names(shapes.body, start)
+    names = {shapes.in_classifier(name): own for name, own in matched.items() if own in start}
+    tensors = {name: expert.parameter(own) for name, own in names.items()}
+    for name in (*shapes.body, *shapes.head):  # the head, and a pooler, which the base lacks
+        stored = shapes.in_classifier(name)
+        if stored not in tensors:
+            own = next((key for key in (name, stored) if key in expert.head), None)
+            if own is None:
+                raise UserError(
+                    f"{directory}: no tensor '{stored}', which a classifier of its kind has; fetch it again"
+                )
+            tensors[stored] = expert.head[own]
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    return model.eval(), names
+
+
+def fisher_information(model: Any, batches: Iterator[Any], rows: int) -> dict[str, torch.Tensor]:
+    """Diagonal Fisher information of every parameter, from batches of one row, of unit norm over all of them."""
+    import torch
+
+    parameters = dict(model.base_model.named_parameters(prefix=model.base_model_prefix))
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for batch in batches:
+        logits = model(**batch).logits[0].float()
+        outputs = logits if len(logits) == 1 else logits.log_softmax(-1)
+        shares = torch.ones(1) if len(logits) == 1 else outputs.detach().exp()
+        for label, share in enumerate(shares):
+            last = label + 1 == len(shares)
+            gradients = torch.autograd.grad(
+                outputs[label], list(parameters.values()), retain_graph=not last, allow_unused=True
+            )
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    total[name].addcmul_(gradient, gradient, value=float(share) / rows)
+    norm = torch.stack([tensor.double().square().sum() for tensor in total.values()]).sum().sqrt()
+    return {name: (tensor / norm.clamp(min=1e-30)).float() for name, tensor in total.items()}
+
+
+def gram_matrices(model: Any, batches: Iterator[Any], rows: int) -> dict[str, torch.Tensor]:
+    """Gram matrix of the inputs of every linear layer of the body, over the tokens that are no padding."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    mask = torch.zeros(0)
+
+    def add(name: str, inputs: torch.Tensor) -> None:
+        if tuple(inputs.shape[:2]) != tuple(mask.shape):
+            return
+        tokens = inputs[mask.bool()]
+        gram = tokens.T @ tokens / rows
+        found[name] = found[name] + gram if name in found else gram
+
+    hooks = []
+    for name, layer in model.base_model.named_modules(prefix=model.base_model_prefix):
+        if isinstance(layer, torch.nn.Linear):
+            hooks.append(layer.register_forward_pre_hook(lambda _, inputs, name=name: add(f"{name}.weight", inputs[0])))
+    with torch.inference_mode():
+        for batch in batches:
+            mask = batch["attention_mask"]
+            model(**batch)
+    for hook in hooks:
+        hook.remove()
+    return found
