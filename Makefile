@@ -42,10 +42,12 @@ test: lint types unit workflow-test ## run every check and test
 
 install: $(STAMP) ## make .venv from requirements.lock
 
-lint: $(STAMP) ## ruff, snakefmt, snakemake --lint
+lint: $(STAMP) ## ruff, the order of the library's folders, snakefmt, snakemake --lint
 	@echo "== ruff"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { $(BIN)/ruff format --diff .; exit 1; }
+	@echo "== import-linter"
+	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.txt 2>&1 || { cat $(VENV)/imports.txt; exit 1; }
 	@echo "== snakefmt"
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@echo "== snakemake --lint"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from twin_merging.checkpoints.groups import PROTOCOLS
-from twin_merging.merging.merge import merge
+from twin_merging.merging.merge import merge_directory
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import merging_methods
 
@@ -187,7 +187,7 @@ def merged(
 ) -> Path:
     tasks = list(tasks)
     registered = merging_methods()[method]
-    merge(
+    merge_directory(
         registered,
         complete_options(registered, options, sorted(tasks), seed=0),
         PROTOCOLS[protocol],

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 from transformers import Trainer
 
-from twin_merging import finetuning
 from twin_merging.errors import UserError
+from twin_merging.finetuning import finetune as finetuning
 from twin_merging.io.files import read_json, write_json
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows

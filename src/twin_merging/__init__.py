@@ -9,9 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from twin_merging.version import __version__
 
 if TYPE_CHECKING:
+    from twin_merging.api.auto import register
     from twin_merging.api.export import export
     from twin_merging.api.merge import merge
     from twin_merging.api.twin import twin_merge
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "export",
     "merge",
+    "register",
     "twin_merge",
 ]
 
@@ -36,6 +38,7 @@ _HOMES = {
     "UserError": "twin_merging.errors",
     "export": "twin_merging.api.export",
     "merge": "twin_merging.api.merge",
+    "register": "twin_merging.api.auto",
     "twin_merge": "twin_merging.api.twin",
 }
 
@@ -44,12 +47,3 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _register() -> None:
-    from twin_merging.api.auto import register_when_imported
-
-    register_when_imported()
-
-
-_register()

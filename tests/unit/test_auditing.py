@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcards
 
-from twin_merging.auditing import records
 from twin_merging.auditing.audit import audit, mending, notes, write_report
 from twin_merging.auditing.provenance import chain, sources
 from twin_merging.auditing.report import plain, size
@@ -21,6 +20,7 @@ from twin_merging.auditing.results import Results
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, write_json
+from twin_merging.jobs import records
 from twin_merging.jobs.machine import commit
 
 COMMIT = "a" * 40

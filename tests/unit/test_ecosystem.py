@@ -16,8 +16,14 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from tests.dense_twin import ENCODERS, LABELS, DenseLanguageModel, DenseTwin, mixed_batch, router_of
 from tests.tiny import config_of, tokenizer
-from twin_merging import TwinForCausalLM, TwinForSequenceClassification, TwinModel, UserError, export
+from twin_merging import TwinForCausalLM, TwinForSequenceClassification, TwinModel, UserError, export, register
 from twin_merging.checkpoints.groups import Protocol
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
+    register()
+
 
 TEXTS = ["w1 w2 w3 w4", "w9 w8", "w20 w21 w22 w30 w31 w32"]
 
@@ -142,6 +148,38 @@ def test_remote_code_is_the_installed_package(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "RobertaForSequenceClassification ['a', 'b', 'c']"
+
+
+def run_python(script: str) -> str:
+    """What a Python process of its own prints."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_changes_nothing_in_transformers(tmp_path: Path) -> None:
+    saved(DenseTwin("roberta", "strict", 0.25), tmp_path / "twin")
+    script = (
+        "from transformers.models.auto import auto_factory, modeling_auto\n"
+        "before = auto_factory._get_model_class, dict(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)\n"
+        "import twin_merging, twin_merging.api.auto; from twin_merging import TwinModel\n"
+        f"model = TwinModel.from_pretrained({str(tmp_path / 'twin')!r})\n"
+        "assert before == (auto_factory._get_model_class, dict(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))\n"
+        "from transformers import AutoModelForSequenceClassification as Auto\n"
+        f"print(type(Auto.from_pretrained({str(tmp_path / 'twin')!r})).__name__)"
+    )
+    assert run_python(script) == "RobertaForSequenceClassification"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_registration_is_one_call_before_or_after_transformers_is_imported(when: str, tmp_path: Path) -> None:
+    saved(DenseTwin("roberta", "strict", 0.25), tmp_path / "twin")
+    lines = ["import twin_merging; twin_merging.register(); twin_merging.register()",
+             "from transformers import AutoModelForSequenceClassification as Auto"]  # fmt: skip
+    lines = lines if when == "before" else lines[::-1]
+    script = "\n".join([*lines, f"print(type(Auto.from_pretrained({str(tmp_path / 'twin')!r})).__name__)"])
+    assert run_python(script) == "TwinForSequenceClassification"
 
 
 def test_pipelines_take_a_merged_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.mlp import MLPRouter
-from twin_merging.routing.training import train_router
+from twin_merging.routing.training import make_router
 
 TASKS = ["one", "two", "three"]
 SIZE = 6
@@ -123,7 +123,7 @@ def test_it_takes_the_place_of_training_and_is_measured_on_held_out_rows(tmp_pat
     settings = {"kind": "mlp", "features": "last", "hub": {**HUB, "tasks": TASKS}}
     output, metrics = tmp_path / "router.safetensors", tmp_path / "metrics.json"
     file = saved(tmp_path)
-    train_router(tmp_path / "features.safetensors", TASKS, settings, 0, output, metrics, fetched=file)
+    make_router(tmp_path / "features.safetensors", TASKS, settings, 0, output, metrics, fetched=file)
     wanted = build_router(settings, TASKS, fetched_state(file, TASKS, None, SIZE))
     right = [
         wanted.weights(features[f"{task}/validation"]).argmax(-1).eq(number).double().mean()

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 
 import twin_merging
 from tests.training_together import ROWS, SETTINGS
-from twin_merging import finetuning
+from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.processes import processes_for, visible_devices
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint

@@ -10,8 +10,9 @@ import torch
 
 from tests.oracles import METHODS, Tensors, Vectors, flat, threshold
 from tests.random_models import BUFFER, HEADS, SHAPES, write_models
-from twin_merging.api.merge import merge, open_models
+from twin_merging.api.merge import merge
 from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.opening import open_models
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
 from twin_merging.merging.inputs import Inputs

@@ -15,6 +15,7 @@ from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import AdapterForm, load_exclusive, save_exclusive
 from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
+from twin_merging.routing.kinds import load_router
 from twin_merging.routing.router import Router, keep_largest
 
 
@@ -130,7 +131,7 @@ def test_top_k_renormalises_and_temperature_sharpens() -> None:
 def test_the_router_is_the_same_after_saving(tmp_path: Path) -> None:
     saved = router(temperature=0.5, top_k=2)
     saved.save(tmp_path)
-    loaded = Router.load(tmp_path)
+    loaded = load_router(tmp_path)
     features = torch.randn(3, saved.size)
     assert torch.equal(loaded.weights(features), saved.weights(features))
     assert (loaded.tasks, loaded.temperature, loaded.top_k) == (list(LABELS), 0.5, 2)

@@ -18,13 +18,13 @@ from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.model.assemble import _router
 from twin_merging.routing.fitting import fit_mahalanobis, read_directions, reads_input
-from twin_merging.routing.kinds import KINDS, build_router
+from twin_merging.routing.kinds import KINDS, build_router, load_router
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
 from twin_merging.routing.options import SEEDED
 from twin_merging.routing.projection import ProjectionRouter
 from twin_merging.routing.router import Router
-from twin_merging.routing.training import train_router
+from twin_merging.routing.training import make_router
 
 TASKS = ["a", "b", "c"]
 SIZE, ROWS, LAYER = 8, 33, 1
@@ -86,7 +86,7 @@ def rows(features: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def made(kind: str, features: Path, folder: Path, exclusives: dict[str, Path], **options: Any) -> Router:
     settings = {**SETTINGS[kind], **options}
-    train_router(features, TASKS, settings, 0, folder / "state", folder / "metrics.json", exclusives)
+    make_router(features, TASKS, settings, 0, folder / "state", folder / "metrics.json", exclusives)
     return build_router(settings, TASKS, Checkpoint(folder / "state"))
 
 
@@ -105,7 +105,7 @@ def test_every_kind_has_settings_here() -> None:
 def test_a_router_is_the_same_after_saving(router: Router, features: Path, tmp_path: Path) -> None:
     router.temperature, router.top_k = 0.5, 2
     router.save(tmp_path / "saved")
-    loaded = Router.load(tmp_path / "saved")
+    loaded = load_router(tmp_path / "saved")
     x, _ = rows(features, "validation")
     assert type(loaded) is type(router)
     assert torch.equal(loaded(x), router(x))
@@ -141,7 +141,7 @@ def test_the_seed_matters_for_the_kinds_that_draw_random_numbers_and_for_no_othe
     kind: str, features: Path, exclusives: dict[str, Path], tmp_path: Path
 ) -> None:
     for seed in (0, 1):
-        train_router(features, TASKS, SETTINGS[kind], seed, tmp_path / str(seed), tmp_path / "metrics.json", exclusives)
+        make_router(features, TASKS, SETTINGS[kind], seed, tmp_path / str(seed), tmp_path / "metrics.json", exclusives)
     assert (sha256(tmp_path / "0") != sha256(tmp_path / "1")) == (kind in SEEDED)
 
 
@@ -216,7 +216,7 @@ def test_an_unknown_kind_on_disk_is_refused(tmp_path: Path) -> None:
     config = read_json(tmp_path / "config.json")
     write_json(tmp_path / "config.json", {**config, "kind": "mpl"})
     with pytest.raises(UserError, match=r"unknown kind 'mpl' \(did you mean 'mlp'\?\); allowed: mahalanobis, mlp"):
-        Router.load(tmp_path)
+        load_router(tmp_path)
 
 
 class Fixed(Router):

@@ -14,7 +14,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.features import extract_features, mean_of_tokens
-from twin_merging.routing.training import train_router
+from twin_merging.routing.training import make_router
 
 SETTINGS = {
     "kind": "mlp",
@@ -77,7 +77,7 @@ def test_a_layer_that_the_body_has_not_is_one_sentence(fetched: Path, tmp_path: 
 
 def test_the_router_learns_separable_tasks_and_reports_held_out_rows(tmp_path: Path) -> None:
     features = clusters(tmp_path / "features")
-    train_router(features, TASKS, SETTINGS, 0, tmp_path / "router", tmp_path / "metrics.json")
+    make_router(features, TASKS, SETTINGS, 0, tmp_path / "router", tmp_path / "metrics.json")
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["held_out_accuracy"] > 0.9
     assert metrics["held_out_rows"] == metrics["train_rows"] == 99
@@ -89,7 +89,7 @@ def test_the_router_learns_separable_tasks_and_reports_held_out_rows(tmp_path: P
 def test_training_is_the_same_twice_and_another_with_another_seed(tmp_path: Path) -> None:
     features = clusters(tmp_path / "features")
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        train_router(features, TASKS, SETTINGS, seed, tmp_path / name, tmp_path / f"{name}.json")
+        make_router(features, TASKS, SETTINGS, seed, tmp_path / name, tmp_path / f"{name}.json")
     assert sha256(tmp_path / "one") == sha256(tmp_path / "two") != sha256(tmp_path / "three")
 
 
@@ -98,7 +98,7 @@ def test_the_kept_epoch_is_the_best_on_held_out_rows(tmp_path: Path) -> None:
     accuracies, metrics = [], {}
     for epochs in (1, 30):
         settings = {**SETTINGS, "epochs": epochs, "learning_rate": 5e-2}
-        train_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
+        make_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
         metrics = read_json(tmp_path / "metrics.json")
         assert 1 <= metrics["epoch"] <= epochs
         accuracies.append(metrics["held_out_accuracy"])
@@ -110,5 +110,5 @@ def test_the_kept_epoch_is_the_best_on_held_out_rows(tmp_path: Path) -> None:
 def test_a_last_batch_of_one_row_does_no_harm(tmp_path: Path, rows: int) -> None:
     features = clusters(tmp_path / "features", rows=rows)
     settings = {**SETTINGS, "batch_size": 4 if rows == 11 else 2, "epochs": 2}
-    train_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
+    make_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
     assert all(tensor.isfinite().all() for tensor in Checkpoint(tmp_path / "router").values())

@@ -17,7 +17,7 @@ from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging import TwinModel, merge
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
-from twin_merging.routing.router import Router
+from twin_merging.routing.kinds import load_router
 
 pytestmark = pytest.mark.workflow
 
@@ -95,7 +95,7 @@ def test_a_methods_own_kind_of_router_weighs_its_rows(folder: Path) -> None:
     config = read_json(folder / "results/mine/models/twin-strict/router/config.json")
     assert config["kind"] == "mahalanobis"
     features = Checkpoint(folder / "results/mine/router/task-arithmetic-strict/features/last.safetensors")
-    loaded = Router.load(folder / "results/mine/models/twin-strict/router")
+    loaded = load_router(folder / "results/mine/models/twin-strict/router")
     held_out = torch.cat([loaded.weights(features[f"{task}/validation"]).argmax(-1) for task in TASKS])
     metrics = read_json(router_folder(folder, "task-arithmetic-strict", "mahalanobis-last") / "metrics.json")
     assert torch.bincount(held_out, minlength=2).tolist() == [

@@ -8,9 +8,10 @@ from time import time_ns
 
 from twin_merging.jobs.digest import code_digest
 from twin_merging.errors import UserError
+from twin_merging.fetching.hub import is_commit
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.options import coefficients
-from twin_merging.suite.locks import hub_sources, is_commit, left_out, what_is_fetched
+from twin_merging.suite.locks import hub_sources, left_out, what_is_fetched
 from twin_merging.merging.registry import merging_methods
 from twin_merging.routing.layers import features_name, features_named
 from twin_merging.routing.options import SEEDED

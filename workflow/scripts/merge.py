@@ -8,13 +8,13 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
-    from twin_merging.merging.merge import merge
+    from twin_merging.merging.merge import merge_directory
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
     entry, tasks = settings["entry"], list(settings["labels"])
     statistics = map(Path, job.input.statistics)
-    merge(
+    merge_directory(
         merging_methods()[entry["method"]],
         {option: value for option, value in entry.items() if option not in ("method", "protocol")},
         Protocol(entry["protocol"], settings["groups"]),

@@ -7,10 +7,10 @@ from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.routing.training import train_router
+    from twin_merging.routing.training import make_router
 
     settings = job.params.settings
-    train_router(
+    make_router(
         Path(job.input.features),
         settings["tasks"],
         settings["router"],

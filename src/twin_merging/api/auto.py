@@ -1,4 +1,4 @@
-"""Lets transformers' Auto classes and pipelines find merged models, once this package is imported.
+"""Lets transformers' Auto classes and pipelines find merged models, once `twin_merging.register()` is called.
 
 A merged model's config.json is its architecture's own, so that `AutoModel` reads the shared body; as its class it names
 `TwinForSequenceClassification` or `TwinForCausalLM`. transformers chooses a class by the type of the configuration, of
@@ -37,8 +37,19 @@ STANDS = {
 }
 
 
-def register_when_imported() -> None:
-    """Register the classes now if transformers' Auto classes are loaded, else when they are."""
+_registered = False
+
+
+def register() -> None:
+    """Let `AutoModelForSequenceClassification`, `AutoModelForCausalLM` and pipelines load merged models.
+
+    Takes effect now if transformers' Auto classes are loaded, else when they are. A second call changes nothing.
+    Importing this package registers nothing: `TwinModel.from_pretrained` needs no registration.
+    """
+    global _registered
+    if _registered:
+        return
+    _registered = True
     import wrapt
 
     wrapt.register_post_import_hook(_register_classes, f"{AUTO}.auto_factory")

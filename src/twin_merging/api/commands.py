@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from twin_merging import __version__
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.errors import UserError
 from twin_merging.merging.options import option_schemas
 from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,6 @@ from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclu
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
-from twin_merging.model.loading import load
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def export(
         raise UserError(f"{output}: exists; name a new directory")
     if not (directory / "exclusive").is_dir():
         raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
-    model = load(TwinModel, directory)
+    model = TwinModel.from_pretrained(directory)
     with whole_directory(output) as partial:
         if form == "lora":
             _export_lora(model, directory, weights, partial)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from twin_merging.api.merge import check_output, merge, open_models
+from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import architecture_of, is_causal, load_config, with_labels
 from twin_merging.checkpoints.groups import PROTOCOLS, group_of
+from twin_merging.checkpoints.opening import open_models
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
@@ -25,7 +26,7 @@ from twin_merging.model.loading import load_body
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import normal_form, single_layer
 from twin_merging.routing.options import DEFAULTS, router_settings
-from twin_merging.routing.training import train_router
+from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
 from twin_merging.tasks.rows import Encoded
 
@@ -80,7 +81,7 @@ def twin_merge(
         _extract(texts, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
-        train_router(files[0], tasks, settings, seed, files[1], files[2], exclusives)
+        make_router(files[0], tasks, settings, seed, files[1], files[2], exclusives)
         family = _family(work / "shared", tasks)
         with whole_directory(output) as partial:
             assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial, family)

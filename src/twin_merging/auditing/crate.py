@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import twin_merging
 from twin_merging.auditing.results import PROVENANCE, Results
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, whole_file
@@ -109,7 +108,7 @@ def _describe(crate: ROCrate, results: Results) -> None:
 def _workflow_files(workflow: Path) -> Iterator[tuple[str, Path]]:
     """The workflow's files beside the Snakefile, and its library, by the paths that a clone has."""
     places = [(name, workflow / name) for name in WORKFLOW]
-    places.append((f"src/{twin_merging.__name__}", Path(str(twin_merging.__file__)).parent))
+    places.append(("src/twin_merging", Path(__file__).parents[1]))
     for name, place in places:
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if path.is_file() and path.suffix != ".pyc":

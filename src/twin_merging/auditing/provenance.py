@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twin_merging.fetching.hub import is_commit
 from twin_merging.io.files import read_json, write_json
 from twin_merging.jobs.records import FOLDER, read_records
-from twin_merging.suite.locks import hub_sources, is_commit, what_is_fetched
+from twin_merging.suite.locks import hub_sources, what_is_fetched
 from twin_merging.tasks.rows import SPLITS
 
 FORMAT = 1

@@ -16,7 +16,6 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
 from twin_merging.io.files import sha256
 from twin_merging.jobs.progress import progress_bar, report
-from twin_merging.suite.locks import is_commit
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +46,11 @@ class Listing:
     @property
     def where(self) -> str:
         return place_of(self.repo, self.revision)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which always names the same content."""
+    return bool(re.fullmatch("[0-9a-f]{40}", revision))
 
 
 def place_of(repo: str, revision: str) -> str:

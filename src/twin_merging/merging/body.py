@@ -11,7 +11,7 @@ from twin_merging.checkpoints.experts import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint, TensorWriter, tensor_file
 from twin_merging.merging.factors import factor_space, parts_of
-from twin_merging.merging.inputs import Inputs, Rows
+from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.registry import Method, Parameter
 from twin_merging.merging.workers import in_order, one_thread_each
 
@@ -39,7 +39,7 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
         jobs = kept + inputs.chunks(method.whole, [name for name in base if name in merged])
         with tensor_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}) as file:
 
-            def work(rows: Rows) -> tuple[Rows, int, Any]:
+            def work(rows: RowRange) -> tuple[RowRange, int, Any]:
                 name, start, stop = rows
                 note = None
                 if name in merged:
@@ -52,7 +52,7 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
                 _write(file, name, value, base.dtype(name), start, output)
                 return rows, value.numel(), note
 
-            def run(jobs: list[Rows], what: str) -> list[tuple[Rows, Any]]:
+            def run(jobs: list[RowRange], what: str) -> list[tuple[RowRange, Any]]:
                 notes = []
                 for rows, numbers, note in inputs.progress(in_order(jobs, work, inputs.workers), what, len(jobs)):
                     file.written(rows[0], numbers, rows[1])
@@ -66,7 +66,7 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
 
 
 Compute = Callable[[Parameter], tuple["torch.Tensor", Any]]
-Settle = Callable[[list[tuple[Rows, Any]]], list[Rows]]
+Settle = Callable[[list[tuple[RowRange, Any]]], list[RowRange]]
 
 
 def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tuple[Compute, Settle]:

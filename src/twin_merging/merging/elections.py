@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from twin_merging.merging.inputs import Rows
+from twin_merging.merging.inputs import RowRange
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class Majority:
     def __init__(self) -> None:
         self.sign = 1
 
-    def settle(self, votes: Sequence[tuple[Rows, Votes]]) -> list[Rows]:
+    def settle(self, votes: Sequence[tuple[RowRange, Votes]]) -> list[RowRange]:
         total = sum(found.balance for _, found in votes)
         self.sign = int(total > 0) - int(total < 0)
         return [] if self.sign == 1 else [rows for rows, found in votes if found.tied]

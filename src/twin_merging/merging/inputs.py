@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Result = TypeVar("Result")
-Rows = tuple[str, int, int]
+RowRange = tuple[str, int, int]  # a parameter, and the first and last (exclusive) of some of its rows
 
 
 class Tensors(Protocol):
@@ -74,7 +74,7 @@ class Inputs:
         first = self.transform
         return replace(self, transform=transform if first is None else lambda parameter: transform(first(parameter)))
 
-    def chunks(self, whole: bool = False, names: Iterable[str] | None = None) -> list[Rows]:
+    def chunks(self, whole: bool = False, names: Iterable[str] | None = None) -> list[RowRange]:
         """Every range of rows that is read at once; `whole`: whole parameters."""
         found = []
         for name in self.names if names is None else names:
@@ -82,7 +82,7 @@ class Inputs:
             found += [(name, start, stop) for start, stop in bounds]
         return found
 
-    def parameter(self, rows: Rows) -> Parameter:
+    def parameter(self, rows: RowRange) -> Parameter:
         """A range of rows, checked. Raises UserError for NaN or infinity, with the file and the tensor."""
         name, start, stop = rows
         base = self.base.rows(name, start, stop).float()
@@ -97,7 +97,7 @@ class Inputs:
     def fold(self, function: Callable[[Parameter], Result], what: str) -> Iterator[tuple[str, Result]]:
         """`function` of every range of rows, in their order, with the parameter's name."""
 
-        def work(rows: Rows) -> tuple[str, Result]:
+        def work(rows: RowRange) -> tuple[str, Result]:
             return rows[0], function(self.parameter(rows))
 
         yield from self.progress(in_order(self.chunks(), work, self.workers), what, len(self.chunks()))
@@ -108,7 +108,7 @@ class Inputs:
         """What `add` makes of `start()` with every range of rows, in parts whose number depends on that of processes:
         for sums without rounding."""
 
-        def work(share: Sequence[Rows]) -> Result:
+        def work(share: Sequence[RowRange]) -> Result:
             found = start()
             for rows in share:
                 add(found, self.parameter(rows))

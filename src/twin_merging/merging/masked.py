@@ -15,7 +15,7 @@ from twin_merging.io.files import whole_directory
 from twin_merging.io.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape
 from twin_merging.io.ranges import row_width
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, tensor_file, write_tensors
-from twin_merging.merging.inputs import Inputs, Rows
+from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.products import by_pieces
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order, one_thread_each
@@ -42,7 +42,7 @@ def merge_masked_body(
             for task in inputs.tasks
         }
 
-        def work(rows: Rows) -> tuple[Rows, Sizes]:
+        def work(rows: RowRange) -> tuple[RowRange, Sizes]:
             name, start, _ = rows
             parameter = inputs.parameter(rows)
             vector = method.function(parameter, **options)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging import __version__
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
@@ -20,11 +19,12 @@ from twin_merging.merging.masked import merge_masked_body
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order
 from twin_merging.task_vectors.vectors import TaskVector
+from twin_merging.version import __version__
 
 log = logging.getLogger(__name__)
 
 
-def merge(
+def merge_directory(
     method: Method,
     options: Mapping[str, Any],
     protocol: Protocol,

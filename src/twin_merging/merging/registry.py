@@ -18,9 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
-
-from twin_merging.merging import methods
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +119,8 @@ def merging_method(
 @cache
 def merging_methods() -> Mapping[str, Method]:
     """All methods by name, in alphabetical order."""
-    for module in pkgutil.iter_modules(methods.__path__, methods.__name__ + "."):
+    folder = Path(__file__).with_name("methods")
+    for module in pkgutil.iter_modules([str(folder)], "twin_merging.merging.methods."):
         import_module(module.name)
     return types.MappingProxyType(dict(sorted(_METHODS.items())))
 

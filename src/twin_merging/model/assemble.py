@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging import __version__
 from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.exclusives import Exclusive
@@ -20,6 +19,7 @@ from twin_merging.model.directory import write_configuration
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
+from twin_merging.version import __version__
 
 log = logging.getLogger(__name__)
 

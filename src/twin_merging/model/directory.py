@@ -13,7 +13,9 @@ RECORD = "merge.json"
 MODULE = "modeling_twin_merging.py"
 CODE = '''"""For `trust_remote_code=True`: the classes of the installed package twin-merging; no code of its own."""
 
-from twin_merging import TwinForCausalLM, TwinForSequenceClassification
+from twin_merging import TwinForCausalLM, TwinForSequenceClassification, register
+
+register()
 
 __all__ = ["TwinForCausalLM", "TwinForSequenceClassification"]
 '''

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-Rows = slice | torch.Tensor
+Positions = slice | torch.Tensor
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Mixture:
 
     weights: torch.Tensor | None
     tasks: torch.Tensor | None
-    groups: list[tuple[int, Rows]] | None = None
-    by_task: list[tuple[int, Rows]] = field(default_factory=list)
+    groups: list[tuple[int, Positions]] | None = None
+    by_task: list[tuple[int, Positions]] = field(default_factory=list)
     active: tuple[int, ...] = ()
     _gates: dict[tuple[tuple[int, ...], torch.dtype], torch.Tensor] = field(default_factory=dict)
 
@@ -101,10 +101,10 @@ class Gates:
         return self._repeated[times]
 
 
-def rows_by_task(tasks: torch.Tensor) -> list[tuple[int, Rows]]:
+def rows_by_task(tasks: torch.Tensor) -> list[tuple[int, Positions]]:
     """Each task that occurs, with its rows: a slice where they stand together, else their positions."""
     numbers = tasks.tolist()
-    found: list[tuple[int, Rows]] = []
+    found: list[tuple[int, Positions]] = []
     for task in sorted(set(numbers)):
         places = [row for row, number in enumerate(numbers) if number == task]
         together = places[-1] - places[0] + 1 == len(places)

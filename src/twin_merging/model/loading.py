@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from transformers.models.auto import modeling_auto
 
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
-from twin_merging.model.adapters import load_exclusive
+from twin_merging.model.adapters import ExclusiveVector, load_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.masked import MaskedVectors
+from twin_merging.routing.kinds import load_router
 from twin_merging.routing.router import Router
 
 HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
@@ -23,35 +26,57 @@ HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download", "
 PASSED_ALONG = ("config", "trust_remote_code", "adapter_kwargs", "subfolder", "torch_dtype")
 
 
-def load(kind: Any, directory: Any, *, dtype: Any = None, device_map: Any = None, **options: Any) -> Any:
-    """The model in a directory, as the subclass of TwinModel that it is; `kind`: the class that was asked for."""
-    from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
+@dataclass(frozen=True)
+class Stored:
+    """What a merged model's directory holds, in the forms that a TwinModel is made of."""
 
-    hub = {name: options.pop(name) for name in HUB if name in options}
-    dtype = dtype or options.get("torch_dtype") or "auto"
-    own = {k: v for k, v in options.items() if k not in PASSED_ALONG and not k.startswith("_")}
+    directory: Path
+    record: Mapping[str, Any]
+    tasks: list[str]
+    private: Mapping[str, Checkpoint]
+    exclusive: Mapping[str, ExclusiveVector] | None
+    router: Router | None
+    masked: MaskedVectors | None
+
+    @property
+    def family(self) -> str:
+        return str(self.record.get("family", "encoder"))
+
+    @property
+    def onepass(self) -> bool:
+        return bool(self.record.get("options", {}).get("onepass"))
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a directory is loaded: `hub` says where the Hub is, `dtype` and `device` what the model is cast and moved to,
+    `options` what transformers takes beside."""
+
+    hub: Mapping[str, Any]
+    dtype: Any
+    device: Any
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, *, dtype: Any = None, device_map: Any = None, **options: Any) -> Loading:
+        """The arguments of `from_pretrained`. Raises UserError for a device_map of several devices."""
+        hub = {name: options.pop(name) for name in HUB if name in options}
+        own = {k: v for k, v in options.items() if k not in PASSED_ALONG and not k.startswith("_")}
+        device = None if device_map is None else _device(device_map)
+        return cls(hub, dtype or options.get("torch_dtype") or "auto", device, own)
+
+
+def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
+    """Everything beside the shared body. Raises UserError, naming the file, when one is missing or wrong."""
     directory = local_directory(directory, hub)
     record = read_record(directory)
-    of: Any = TwinForCausalLM if record.get("family") == TwinForCausalLM.family else TwinForSequenceClassification
-    if not issubclass(of, kind):
-        raise UserError(f"{directory}: holds a {of.__name__}; load it as that, or as TwinModel")
     tasks = list(record["tasks"])
     private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in tasks}
     exclusive = router = None
     if (directory / "router").is_dir():
         exclusive = {task: load_exclusive(directory / "exclusive" / task) for task in tasks}
-        router = Router.load(directory / "router")
-    more: dict[str, Any] = {"onepass": bool(record.get("options", {}).get("onepass")), "record": record}
-    model: Any
-    if of is TwinForCausalLM:
-        model = of(load_language_model(directory, dtype, **own), tasks, private, exclusive, router, **more)
-    else:
-        body = load_body(directory, dtype, **own)
-        labels = {task: entry["labels"] for task, entry in record["tasks"].items()}
-        masked = MaskedVectors.load(directory, tasks)
-        model = of(body, labels, private, exclusive, router, masked, **more)
-    model.name_or_path = str(directory)
-    return model if device_map is None else model.to(_device(device_map))
+        router = load_router(directory / "router")
+    return Stored(directory, record, tasks, private, exclusive, router, MaskedVectors.load(directory, tasks))
 
 
 def load_body(directory: Path, dtype: Any = torch.float32, **options: Any) -> Any:

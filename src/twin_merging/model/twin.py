@@ -16,12 +16,14 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from twin_merging.checkpoints.architectures import classifier_on_meta, is_causal, layers_path, with_labels
-from twin_merging.errors import unknown
+from twin_merging.errors import UserError, unknown
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.gates import Gates, Mixture
+from twin_merging.model.loading import Loading, Stored, load_body, load_language_model, read_directory
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
 from twin_merging.model.parts import POOLER, Beside, Tensors, gate_model, place_body, place_heads
+from twin_merging.model.saving import save
 from twin_merging.routing.features import entering, features_of, pool
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
@@ -73,14 +75,25 @@ class TwinModel(PreTrainedModel):
         options: dtype ("auto", the shared body's own, by default), device_map (one device), attn_implementation, and
         those that say where the Hub is. Raises UserError, naming the file, when one is missing or wrong.
         """
-        from twin_merging.model.loading import load
+        chosen = Loading.of(**options)
+        stored = read_directory(directory, chosen.hub)
+        kind = next((kind for kind in TwinModel.__subclasses__() if kind.family == stored.family), None)
+        if kind is None:
+            families = ", ".join(kind.family for kind in TwinModel.__subclasses__())
+            raise UserError(f"{stored.directory}/merge.json: family '{stored.family}' is none of {families}")
+        if not issubclass(kind, cls):
+            raise UserError(f"{stored.directory}: holds a {kind.__name__}; load it as that, or as TwinModel")
+        model: Any = kind.from_stored(stored, chosen)
+        model.name_or_path = str(stored.directory)
+        return model if chosen.device is None else model.to(chosen.device)
 
-        return load(cls, directory, **options)
+    @classmethod
+    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinModel:
+        """The model of a directory that has been read, with its shared body loaded from there."""
+        raise NotImplementedError
 
     def save_pretrained(self, save_directory: Any, **_: Any) -> None:
         """Write the model's directory (docs/model.md), whole or not at all; the tokenizer is not in it."""
-        from twin_merging.model.saving import save
-
         save(self, Path(save_directory))
 
     def get_input_embeddings(self) -> Any:
@@ -236,6 +249,21 @@ class TwinForSequenceClassification(TwinModel):
         super().__init__(model, beside, gates, router, onepass, record)
         self.labels = dict(labels)
 
+    @classmethod
+    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForSequenceClassification:
+        body = load_body(stored.directory, chosen.dtype, **chosen.options)
+        labels = {task: entry["labels"] for task, entry in stored.record["tasks"].items()}
+        return cls(
+            body,
+            labels,
+            stored.private,
+            stored.exclusive,
+            stored.router,
+            stored.masked,
+            onepass=stored.onepass,
+            record=stored.record,
+        )
+
     def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
         missing = max(self.labels.values()) - output.logits.shape[-1]
         if missing:
@@ -261,6 +289,18 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         beside = Beside(list(tasks), private or {}, exclusive or {}).canonical(model.base_model_prefix)
         super().__init__(model, beside, Gates(), router, onepass, record)
         self.generation_config = model.generation_config
+
+    @classmethod
+    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForCausalLM:
+        return cls(
+            load_language_model(stored.directory, chosen.dtype, **chosen.options),
+            stored.tasks,
+            stored.private,
+            stored.exclusive,
+            stored.router,
+            onepass=stored.onepass,
+            record=stored.record,
+        )
 
     @torch.no_grad()
     def generate(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from twin_merging.errors import UserError, unknown
+from twin_merging.io.files import read_json
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.routing.mahalanobis import MahalanobisRouter
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
 from twin_merging.routing.projection import ProjectionRouter
-from twin_merging.routing.router import Router, load_router_tensors
+from twin_merging.routing.router import CONFIG, WEIGHTS, Router, load_router_tensors
 
 KINDS: dict[str, type[Router]] = {
     kind.kind: kind for kind in (MLPRouter, MahalanobisRouter, NeighboursRouter, ProjectionRouter)
@@ -37,3 +40,11 @@ def build_router(
     load_router_tensors(router, state)
     router.features, router.temperature, router.top_k = settings["features"], temperature, top_k
     return router.eval()
+
+
+def load_router(directory: Path) -> Router:
+    """Read the router that `Router.save` wrote, of any kind. Raises UserError, naming the file, when its tensors do not
+    fit."""
+    config = read_json(Path(directory) / CONFIG)
+    state = Checkpoint(Path(directory) / WEIGHTS)
+    return build_router(config, config["tasks"], state, config["temperature"], config["top_k"])

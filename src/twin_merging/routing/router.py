@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json, write_json
+from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 
 CONFIG = "config.json"
@@ -65,15 +65,6 @@ class Router(nn.Module):
         }
         save_tensors(Path(directory) / WEIGHTS, router_tensors(self))
         write_json(Path(directory) / CONFIG, config)
-
-    @staticmethod
-    def load(directory: Path) -> Router:
-        """Read a router of any kind. Raises UserError, naming the file, when its tensors do not fit."""
-        from twin_merging.routing.kinds import build_router
-
-        config = read_json(Path(directory) / CONFIG)
-        state = Checkpoint(Path(directory) / WEIGHTS)
-        return build_router(config, config["tasks"], state, config["temperature"], config["top_k"])
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """Move to another device, but keep the dtype, whatever the model around it is cast to."""

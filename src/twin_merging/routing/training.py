@@ -21,10 +21,10 @@ from twin_merging.routing.router import Router, router_tensors
 
 log = logging.getLogger(__name__)
 
-Rows = tuple[torch.Tensor, torch.Tensor]
+Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (n,) of the task that each is of
 
 
-def train_router(
+def make_router(
     features: Path,
     tasks: list[str],
     settings: Mapping[str, Any],
@@ -40,7 +40,7 @@ def train_router(
     fetched: the state of an mlp that was trained elsewhere, which is checked and measured here. Validation rows choose
     the mlp's epoch and the projection's scale, and are what the metrics are of. Test rows are never read.
     """
-    train, held_out = _rows(features, tasks, "train"), _rows(features, tasks, "validation")
+    train, held_out = _labelled(features, tasks, "train"), _labelled(features, tasks, "validation")
     if fetched:
         hub = settings["hub"]
         state, details = fetched_state(fetched, tasks, hub.get("tasks"), train[0].shape[1]), {"hub": hub}
@@ -53,8 +53,8 @@ def train_router(
 
 
 def _fit(
-    train: Rows,
-    held_out: Rows,
+    train: Labelled,
+    held_out: Labelled,
     tasks: list[str],
     settings: Mapping[str, Any],
     seed: int,
@@ -74,7 +74,7 @@ def _fit(
             raise ValueError(f"unknown kind of router {kind!r}")
 
 
-def train_mlp(train: Rows, held_out: Rows, tasks: list[str], settings: Mapping[str, Any], seed: int) -> Fitted:
+def train_mlp(train: Labelled, held_out: Labelled, tasks: list[str], settings: Mapping[str, Any], seed: int) -> Fitted:
     """AdamW with linear decay to 0; settings: epochs, batch_size, learning_rate, weight_decay, dropout, hidden_size.
 
     The kept epoch has the highest mean over tasks of held-out accuracy, the lowest loss among equals.
@@ -118,7 +118,7 @@ def _accuracy_and_loss(router: Router, x: torch.Tensor, y: torch.Tensor) -> tupl
         return float(share), float(nn.functional.cross_entropy(logits, y))
 
 
-def _rows(features: Path, tasks: list[str], split: str) -> Rows:
+def _labelled(features: Path, tasks: list[str], split: str) -> Labelled:
     """Features (n, d) of all tasks, and the index (n,) of each row's task."""
     stored = Checkpoint(features)
     parts = [stored[f"{task}/{split}"] for task in tasks]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from twin_merging.errors import UserError
+from twin_merging.fetching.hub import is_commit
 from twin_merging.io.files import write_json, write_text
-from twin_merging.suite.locks import Place, hub_sources, is_commit, lock_file, what_is_fetched
+from twin_merging.suite.locks import Place, hub_sources, lock_file, what_is_fetched
 
 if TYPE_CHECKING:
     from twin_merging.fetching.hub import Listing

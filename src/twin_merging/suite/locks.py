@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
 
 
@@ -66,7 +64,3 @@ def hub_sources(content: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str
     for name, entry in content["methods"].items():
         sources.append((("methods", name, "router"), entry.get("router") or {}))
     yield from ((place, source["hub"]) for place, source in sources if source.get("hub"))
-
-
-def is_commit(revision: str) -> bool:
-    return bool(COMMIT.fullmatch(revision))

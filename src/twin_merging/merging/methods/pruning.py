@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from twin_merging.merging.elections import Majority, Votes, disjoint_merge
-from twin_merging.merging.inputs import Inputs, Rows
+from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.magnitudes import Magnitudes, magnitudes_at, trim
 from twin_merging.merging.randomness import drop_at_random, drop_by_rank, numbers_of
 from twin_merging.merging.registry import Parameter, merging_method, merging_methods
@@ -35,7 +35,7 @@ class Then:
     def __call__(self, parameter: Parameter) -> Any:
         return self.function(self.prune(parameter), *self.prepared, **self.options)
 
-    def settle(self, notes: Sequence[tuple[Rows, Any]]) -> list[Rows]:
+    def settle(self, notes: Sequence[tuple[RowRange, Any]]) -> list[RowRange]:
         return self.prepared[0].settle(notes)
 
 
