@@ -3,9 +3,14 @@
 
 rule provenance:
     input:
-        tables,
+        records=lambda w: records_of_tables(suite_of(w)),
+        sources=lambda w: source_files_of(suite_of(w)),
+        data=lambda w: [
+            f"results/{w.suite}/data/{task}/{split}.parquet" for task in suite_of(w).tasks for split in SPLITS
+        ],
     output:
         "results/{suite}/provenance.json",
+        record="results/{suite}/records/provenance.json",
     log:
         "results/{suite}/logs/provenance.log",
     benchmark:
@@ -23,16 +28,16 @@ rule provenance:
         "../scripts/provenance.py"
 
 
+# It has no output, so Snakemake runs it whenever one of its files is asked for: an audit looks at the files as they are
+# now. Report and page are log files because Snakemake keeps these where a job fails, as this one does when a check does.
 rule audit:
     input:
-        "results/{suite}/provenance.json",
-    output:
-        report=f"{AUDIT}.json",
-        page=f"{AUDIT}.html",
+        provenance="results/{suite}/provenance.json",
+        audited=lambda w: outputs_of(jobs_of_tables(suite_of(w)), suite_of(w)),
     log:
         "results/{suite}/logs/audit.log",
-    benchmark:
-        "results/{suite}/benchmarks/audit.tsv"
+        report=f"{AUDIT}.json",
+        page=f"{AUDIT}.html",
     conda:
         "../../environment.yml"
     threads: threads_of("predict")
@@ -43,7 +48,6 @@ rule audit:
     params:
         settings={"threads": threads_of("predict")},
         code=code("audit"),
-        asked=STARTED,
     script:
         "../scripts/audit.py"
 
@@ -53,8 +57,14 @@ rule crate:
         provenance="results/{suite}/provenance.json",
         audit=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
+        results=lambda w: outputs_of(
+            jobs_of_tables(suite_of(w), "predict", "score", "tabulate"), suite_of(w)
+        ),
+        suite=lambda w: existing(suite_of(w).file, lock_file(suite_of(w).file)),
+        configuration=lambda w: existing("config/config.yaml"),
     output:
         f"{AUDIT}.crate.zip",
+        record="results/{suite}/records/crate.json",
     log:
         "results/{suite}/logs/crate.log",
     benchmark:
@@ -70,8 +80,3 @@ rule crate:
         code=code("crate"),
     script:
         "../scripts/crate.py"
-
-
-onsuccess:
-    if workflow.is_main_process and (failed := failed_audits()):
-        stop("; ".join(failed))

@@ -1,23 +1,23 @@
 # What several stages share: the configuration, the suites, and the parameters that make a job stale.
-import json
 import os
 import sys
 from functools import cache
 from pathlib import Path
-from time import time_ns
 
 from twin_merging.jobs.digest import code_digest
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import is_commit
 from twin_merging.fetching.sources import is_adapter, package_version, source_files
 from twin_merging.merging.options import coefficients
-from twin_merging.suite.locks import hub_sources, left_out, what_is_fetched
+from twin_merging.suite.locks import hub_sources, left_out, lock_file, what_is_fetched
 from twin_merging.merging.registry import merging_methods
+from twin_merging.plan.records import jobs_of_tables, records_of_tables, source_files_of
 from twin_merging.routing.layers import features_name, features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.io.schemas import check, complete, read_schema
 from twin_merging.suite.suite import Suite, load_suite
 from twin_merging.jobs.watch import STARTED_BY
+from twin_merging.tasks.rows import SPLITS
 
 SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
@@ -27,7 +27,6 @@ CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 AUDIT = "results/audit/{suite}"
-STARTED = time_ns()  # a run's own number: an audit that is asked for looks at the files as they are now
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -127,12 +126,13 @@ def readable_suites():
 
 def suites_where(folder, names, end="/"):
     """A constraint of {suite}, for rules of which one makes an artefact in one suite and another in another: only
-    suites and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself.
+    suites and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself. Records
+    lie in a folder of their rule, so they are any rule's.
     """
     paths = [
         f"{suite.name}/{folder}/{name}".rstrip("/") for suite in readable_suites() for name in names(suite)
     ]
-    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}){NAME}"
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{NAME}/records/){NAME}"
 
 
 def experts_where(condition):
@@ -166,15 +166,3 @@ def inside(folder, *names):
 def of_tasks(suite, key):
     """One key of every task's entry."""
     return {task: entry[key] for task, entry in suite.tasks.items()}
-
-
-def failed_audits():
-    """A sentence for each audit of this run that failed."""
-    reports = [Path(path) for path in Path("results/audit").glob("*.json")]
-    recent = [json.loads(path.read_text()) for path in reports if path.stat().st_mtime_ns >= STARTED]
-    return [
-        f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
-        f"({', '.join(report['failed'])}); see {AUDIT.format(suite=report['suite'])}.html"
-        for report in recent
-        if report["verdict"] == "failed"
-    ]

@@ -1,15 +1,41 @@
 # Stage fetch: bases, experts and data from the Hub, a folder or an installed package.
 
 
+rule pin:
+    input:
+        lock=lambda w: existing(lock_file(suite_of(w).file)),
+    output:
+        "results/{suite}/locked.json",
+        record="results/{suite}/records/pin.json",
+    log:
+        "results/{suite}/logs/pin.log",
+    benchmark:
+        "results/{suite}/benchmarks/pin.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings={},
+        code=code("pin"),
+    script:
+        "../scripts/pin.py"
+
+
 rule fetch_base:
     input:
         source=lambda w: sources_of(suite_of(w).content["base"]),
+        locked=lambda w: locked(w, suite_of(w).content["base"]),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
         tokenizer="results/{suite}/base/tokenizer.json",
         tokenizer_config="results/{suite}/base/tokenizer_config.json",
         source="results/{suite}/base/source.json",
+        record="results/{suite}/records/fetch_base.json",
     log:
         "results/{suite}/logs/fetch_base.log",
     benchmark:
@@ -32,11 +58,13 @@ rule fetch_base:
 rule fetch_expert:
     input:
         source=lambda w: sources_of(task_of(w)["expert"]),
+        locked=lambda w: locked(w, task_of(w)["expert"]),
         base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/fetch_expert/{task}.json",
     log:
         "results/{suite}/logs/fetch_expert/{task}.log",
     benchmark:
@@ -59,11 +87,13 @@ rule fetch_expert:
 rule fetch_adapter:
     input:
         source=lambda w: sources_of(task_of(w)["expert"]),
+        locked=lambda w: locked(w, task_of(w)["expert"]),
         base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/fetch_adapter/{task}.json",
     log:
         "results/{suite}/logs/fetch_adapter/{task}.log",
     benchmark:
@@ -86,11 +116,13 @@ rule fetch_adapter:
 rule fetch_data:
     input:
         source=lambda w: sources_of(task_of(w)["data"]),
+        locked=lambda w: locked(w, task_of(w)["data"]),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
         source="results/{suite}/data/{task}/source.json",
+        record="results/{suite}/records/fetch_data/{task}.json",
     log:
         "results/{suite}/logs/fetch_data/{task}.log",
     benchmark:
@@ -113,9 +145,12 @@ rule fetch_data:
 
 
 rule fetch_router:
+    input:
+        locked=lambda w: locked(w, fetched_router_settings(w)),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",
+        record="results/{suite}/records/fetch_router/{router}.json",
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
     benchmark:

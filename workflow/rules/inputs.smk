@@ -7,6 +7,27 @@ def expert_files(suite, task):
     return inside(f"results/{suite.name}/experts/{task}", *names)
 
 
+def existing(*files):
+    """Those files that are there."""
+    return [str(file) for file in files if Path(file).is_file()]
+
+
+def locked(wildcards, source):
+    """What a Hub source's files are held against: a file that is there whether or not the suite has a lock, and that
+    makes no job stale, since a lock changes no output, only what is accepted."""
+    return [ancient(f"results/{wildcards.suite}/locked.json")] if "hub" in source else []
+
+
+def outputs_of(jobs, suite):
+    """All outputs of jobs of a suite as their rules declare them, but for the records."""
+    declared = [(getattr(rules, job.rule).output, job) for job in jobs]
+    return [
+        path
+        for output, job in declared
+        for path in expand([file for file in output if file != output.record], suite=suite.name, **job.wildcards)
+    ]
+
+
 def all_expert_files(suite):
     return [file for task in suite.tasks for file in expert_files(suite, task)]
 
@@ -119,13 +140,6 @@ def routed_predictions(wildcards):
 def router_metrics(wildcards):
     suite = suite_of(wildcards)
     return [f"results/{suite.name}/router/{suite.router_name(model)}/metrics.json" for model in suite.dynamic]
-
-
-def tables(wildcards):
-    names = ("", "-absolute", "-experts", "-router", "-routing")
-    return inside(
-        "results/tables", f"{wildcards.suite}.md", *(f"{wildcards.suite}{name}.csv" for name in names)
-    )
 
 
 def published_scores(wildcards):

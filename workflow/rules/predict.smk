@@ -7,6 +7,7 @@ rule predict:
         data=lambda w: [f"results/{w.suite}/data/{task}/test.parquet" for task in suite_of(w).tasks],
     output:
         "results/{suite}/predictions/{model}.parquet",
+        record="results/{suite}/records/predict/{model}.json",
     log:
         "results/{suite}/logs/predict/{model}.log",
     benchmark:

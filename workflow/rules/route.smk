@@ -7,6 +7,7 @@ rule route_features:
         data=training_data,
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
+        record="results/{suite}/records/route_features/{shared}/{features}.json",
     log:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
     benchmark:
@@ -33,6 +34,7 @@ rule route:
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",
+        record="results/{suite}/records/route/{router}.json",
     log:
         "results/{suite}/logs/route/{router}.log",
     benchmark:

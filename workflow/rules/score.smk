@@ -8,6 +8,7 @@ rule score:
         ],
     output:
         "results/{suite}/scores.csv",
+        record="results/{suite}/records/score.json",
     log:
         "results/{suite}/logs/score.log",
     benchmark:

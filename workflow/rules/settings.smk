@@ -186,6 +186,7 @@ def provenance_settings(wildcards):
         "provenance",
         suite={"name": suite.name, "file": str(suite.file), "content": suite.content},
         models=models,
+        tables=outputs_of(jobs_of_tables(suite, "tabulate"), suite),
     )
 
 

@@ -7,6 +7,7 @@ rule task_vectors:
         expert=lambda w: expert_files(suite_of(w), w.task),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",
+        record="results/{suite}/records/task_vectors/{task}.json",
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
     benchmark:

@@ -14,7 +14,7 @@ def main(job: Any) -> None:
         settings["name"],
         settings["title"],
         settings["sources"],
-        folder(job.input.record),
+        folder(job.input.manifest),
         Path(job.input.scores),
         Path(job.input.metrics[0]) if job.input.metrics else None,
         Path(job.output[0]),

@@ -15,7 +15,7 @@ def main(job: Any) -> None:
         settings["tasks"],
         Path(job.input.scores),
         Path(job.input.published),
-        {name: Path(path) for name, path in job.output.items()},
+        {name: Path(path) for name, path in job.output.items() if name != "record"},
     )
 
 

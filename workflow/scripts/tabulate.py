@@ -17,7 +17,7 @@ def main(job: Any) -> None:
         settings["knowledge"],
         {model: Path(file) for model, file in zip(settings["dynamic"], job.input.predictions, strict=True)},
         {model: Path(file) for model, file in zip(settings["dynamic"], job.input.router_metrics, strict=True)},
-        {name: Path(path) for name, path in job.output.items()},
+        {name: Path(path) for name, path in job.output.items() if name != "record"},
     )
 
 

@@ -40,7 +40,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     Works with as many threads as the settings say, whatever Snakemake had to give, because the number of
     threads changes the last bits of sums. A UserError ends the job with its sentence on the terminal and in
     the log; anything else with its traceback in the log and its last line on the terminal. A job that ends well
-    leaves a record of what it read and wrote.
+    leaves a record of what it read and wrote, which is an output of its rule.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
@@ -63,8 +63,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     records = import_module(RECORDS)
     started = records.now()
     try:
-        records.discard_record(snakemake)
         job(snakemake)
+        records.write_record(snakemake, started)
     except Exception as error:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
@@ -75,15 +75,6 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
                 traceback.print_exc()
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         sys.exit(1)
-    try:
-        records.write_record(snakemake, started)
-    except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
-        traceback.print_exc()
-        print(
-            f"warning: {snakemake.rule}: its record could not be written: {error} (see {log})",
-            file=terminal,
-            flush=True,
-        )
 
 
 def refusal(error: BaseException | None, place: Path) -> str | None:
