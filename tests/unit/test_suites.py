@@ -13,11 +13,10 @@ import pytest
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.io.schemas import read_yaml
+from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.routing.options import OPTIONS, layer_that_reads, router_settings
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 SUITE = """
 title: Two tasks
 base: {path: models/base}
@@ -63,7 +62,7 @@ def edited(edits: Mapping[str, Any]) -> dict[str, Any]:
 def load(folder: Path, content: str | dict[str, Any], glue: str | None = None) -> Suite:
     file = folder / "mine.yaml"
     file.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
-    return load_suite(file, SCHEMA, glue)
+    return load_suite(file, glue)
 
 
 def refused(folder: Path, content: str | dict[str, Any], *words: str) -> None:
@@ -312,14 +311,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
     for name, word in (("missing", "no such file"), ("folder", "cannot be read"), ("latin", "UTF-8")):
         with pytest.raises(UserError, match=f"{name}.yaml: .*{word}"):
-            load_suite(tmp_path / f"{name}.yaml", SCHEMA)
+            load_suite(tmp_path / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("name", ["My-Suite", "my_suite", *(f"mine{end}" for end in TABLES)])
 def test_a_suite_whose_name_cannot_be_a_tables_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.yaml").write_text(SUITE)
     with pytest.raises(UserError, match=f"{name}.yaml: "):
-        load_suite(tmp_path / f"{name}.yaml", SCHEMA)
+        load_suite(tmp_path / f"{name}.yaml")
 
 
 # -- the normal form

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from twin_merging.io.validation import Model, Positive, Text, problem
+from twin_merging.io.fields import Positive, Text, problem
+from twin_merging.io.validation import Model
 
 BINARY_METRICS = ("matthews_correlation", "accuracy_f1")
 

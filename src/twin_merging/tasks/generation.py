@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from twin_merging.io.validation import FilledText, Model, Positive, problem
+from twin_merging.io.fields import FilledText, Positive, problem
+from twin_merging.io.validation import Model
 
 
 class Ending(Model):
