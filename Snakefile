@@ -8,8 +8,6 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/settings.smk"
 include: "workflow/rules/lock.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/generate.smk"
@@ -31,6 +29,5 @@ include: "workflow/rules/compare.smk"
 rule all:
     default_target: True
     input:
-        "results/tables/quickstart.csv",
-        lambda w: cards("quickstart"),
+        lambda w: targets.all_of(suite_named("quickstart")),
     localrule: True

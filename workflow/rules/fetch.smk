@@ -3,7 +3,7 @@
 
 rule fetch_base:
     input:
-        source=lambda w: sources_of(suite_of(w).content["base"]),
+        source=asked(inputs.base_source),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -15,7 +15,7 @@ rule fetch_base:
     benchmark:
         "results/{suite}/benchmarks/fetch_base.tsv"
     wildcard_constraints:
-        suite=suites_where("base", lambda suite: [] if "generate" in suite.content["base"] else [""]),
+        suite=constraints.bases_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -23,7 +23,7 @@ rule fetch_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: model_settings(suite_of(w).content["base"]),
+        settings=settings_of("fetch_base"),
         code=code("fetch_base"),
     script:
         "../scripts/fetch_base.py"
@@ -31,8 +31,8 @@ rule fetch_base:
 
 rule fetch_expert:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -42,7 +42,7 @@ rule fetch_expert:
     benchmark:
         "results/{suite}/benchmarks/fetch_expert/{task}.tsv"
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and not is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -50,7 +50,7 @@ rule fetch_expert:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_expert"),
     script:
         "../scripts/fetch_expert.py"
@@ -58,8 +58,8 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
@@ -69,7 +69,7 @@ rule fetch_adapter:
     benchmark:
         "results/{suite}/benchmarks/fetch_adapter/{task}.tsv"
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -77,7 +77,7 @@ rule fetch_adapter:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_adapter"),
     script:
         "../scripts/fetch_adapter.py"
@@ -85,7 +85,7 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=lambda w: sources_of(task_of(w)["data"]),
+        source=asked(inputs.data_source),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -96,9 +96,7 @@ rule fetch_data:
     benchmark:
         "results/{suite}/benchmarks/fetch_data/{task}.tsv"
     wildcard_constraints:
-        suite=suites_where(
-            "data", lambda suite: [t for t in suite.tasks if "generate" not in suite.tasks[t]["data"]]
-        ),
+        suite=constraints.data_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -106,7 +104,7 @@ rule fetch_data:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
+        settings=settings_of("fetch_data"),
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"
@@ -127,7 +125,7 @@ rule fetch_router:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=fetched_router_settings,
+        settings=settings_of("fetch_router"),
         code=code("fetch_router"),
     script:
         "../scripts/fetch_router.py"

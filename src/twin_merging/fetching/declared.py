@@ -98,6 +98,11 @@ class Source(Model):
     """A source of a base, an expert or data; its first key says of which kind it is."""
 
     @property
+    def is_made_here(self) -> bool:
+        """Whether the workflow makes it; else it is fetched."""
+        return False
+
+    @property
     def is_adapter(self) -> bool:
         """Whether an expert from here is a LoRA adapter, as far as its suite and local files say."""
         return False

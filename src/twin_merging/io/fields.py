@@ -170,7 +170,7 @@ class _OneKind:
             if not isinstance(content, Mapping):
                 raise problem(wrong_kind(content, ["a mapping"]))
             check_keys(content, allowed)
-            given = [key for key in content if key in models]
+            given = [key for key in models if key in content]
             if len(given) != 1:
                 raise problem(f"give exactly one of {', '.join(models)} (here: {', '.join(given) or 'none'})")
             return content

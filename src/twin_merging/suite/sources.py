@@ -23,14 +23,20 @@ from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
 GLUE_REPO = "nyu-mll/glue"
 
 
-class Generated(Source):
-    """A base that is made here."""
+class MadeHere(Source):
+    @property
+    def is_made_here(self) -> bool:
+        return True
+
+
+class Generated(MadeHere):
+    """A small base, pretrained on generated text."""
 
     generate: GeneratedBase = Field(description="a small base that is pretrained here, on generated text")
 
 
-class Finetuned(Source):
-    """An expert that is made here."""
+class Finetuned(MadeHere):
+    """An expert, trained from the suite's base."""
 
     finetune: Finetuning = Field(description="train it here, from the base")
 
@@ -39,8 +45,8 @@ class Finetuned(Source):
         return self.finetune.lora is not None
 
 
-class GeneratedData(Source):
-    """Rows that are made here."""
+class GeneratedData(MadeHere):
+    """Rows of a generated task."""
 
     generate: GeneratedRows = Field(description="rows of one of the generated tasks")
     splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
