@@ -17,6 +17,7 @@ from twin_merging.routing.layers import features_name, features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.io.schemas import check, complete, read_schema
 from twin_merging.suite.suite import Suite, load_suite
+from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 
 SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
@@ -59,6 +60,8 @@ def checked_config():
 
 
 CHECKED = checked_config()
+# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
+use_server(CHECKED["preload"] and workflow.is_main_process)
 
 
 def suite_files():
