@@ -72,7 +72,8 @@ ROWS = [
     Row("a comment in a script", comment("workflow/scripts/tabulate.py"), "tabulate()"),
     Row("a comment in a script with jobs below", comment("workflow/scripts/compress.py"), COMPRESSED),
     Row("a comment in a rule file", comment("workflow/rules/merge.smk"), ""),
-    Row("a comment in the Snakefile", comment("Snakefile"), ""),
+    Row("a comment in the Snakefile", comment("workflow/Snakefile"), ""),
+    Row("a comment in the Snakefile that includes it", comment("Snakefile"), ""),
     Row("a comment in a router module", comment(f"{LIBRARY}/routing/training.py"), f"route(*) {TWINS}"),
     Row(
         "a change in a router module",
