@@ -232,5 +232,5 @@ def test_a_missing_file_and_one_that_is_no_text_are_said_in_one_line(tmp_path: P
 def test_a_file_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "published.csv").write_bytes(f"\ufeff{HEADER}\r\ntwin,a,absolute, 1.5 ,,s,\r\n".encode())
     assert read_published(tmp_path / "published.csv", TASKS) == [
-        PublishedScore("twin", "a", "absolute", 1.5, None, "s", "")
+        PublishedScore(model="twin", task="a", scale="absolute", value=1.5, rows=None, source="s", note="")
     ]

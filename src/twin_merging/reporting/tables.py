@@ -45,9 +45,7 @@ def write_tables(
     _write_csv(routed, outputs["router"])
     _write_csv(routed_rows(predictions, router_metrics, tasks), outputs["routing"])
     rows = lines.drop_duplicates("task").set_index("task")["rows"]
-    text = _markdown(
-        title=title, normalised=normalised, absolute=own, routed=routed, knowledge=knowledge, rows=rows
-    )
+    text = _markdown(title=title, normalised=normalised, absolute=own, routed=routed, knowledge=knowledge, rows=rows)
     write_text(outputs["markdown"], text)
 
 

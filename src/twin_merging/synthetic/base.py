@@ -178,9 +178,9 @@ def _pretrain(
 
 
 def _let_like_attend_to_like(model: RobertaForMaskedLM) -> None:
-    """Start with every layer's keys equal to its queries, so that a word attends to the same word elsewhere in the line.
+    """Start with every layer's keys equal to its queries, so that a word attends to the same word in the other text.
 
-    Training finds this by itself, but slowly.
+    Training would find this by itself, but slowly.
     """
     import torch
 
