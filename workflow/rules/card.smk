@@ -11,8 +11,7 @@ rule card:
         "results/{suite}/models/{method}/README.md",
     log:
         "results/{suite}/logs/card/{method}.log",
-    benchmark:
-        "results/{suite}/benchmarks/card/{method}.tsv"
+        benchmark="results/{suite}/benchmarks/card/{method}.tsv",
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "models", lambda suite: suite.methods),
     conda:

@@ -9,6 +9,7 @@ from time import time_ns
 from twin_merging.errors import UserError
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
+from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, targets
 from twin_merging.plan import settings as plan_settings
@@ -17,6 +18,8 @@ from twin_merging.suite.configuration import Configuration
 from twin_merging.suite.locks import warnings_of
 from twin_merging.suite.suite import load_suite
 
+# The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
+WORKFLOW = Path(str(workflow.current_basedir)).parent
 os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
 AUDIT = "results/audit/{suite}"
@@ -33,10 +36,20 @@ def stop(error):
     sys.exit(1)
 
 
-try:
-    CHECKED = validate(Configuration, config)
-except ValueError as error:
-    stop(f"config/config.yaml or --config: {error}")
+def checked_config():
+    """The configuration with its defaults; ends the run when a key or value is wrong."""
+    own = WORKFLOW.parent / "config" / "suites"
+    if "suites" not in config and not Path("config/suites").is_dir() and own.is_dir():
+        config["suites"] = str(own)  # a working directory without suites uses the workflow's
+    try:
+        return validate(Configuration, config)
+    except ValueError as error:
+        stop(f"config/config.yaml or --config: {error}")
+
+
+CHECKED = checked_config()
+# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
+use_server(CHECKED.preload and workflow.is_main_process)
 
 
 @cache
@@ -100,7 +113,7 @@ def threads_of(stage):
 @cache
 def code(script, *modules):
     """Digest of a script, of the library modules that it imports, and of `modules` that it finds by name."""
-    return code_digest(Path(workflow.basedir, "workflow", "scripts", f"{script}.py"), modules)
+    return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
 def failed_audits():

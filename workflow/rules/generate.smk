@@ -10,8 +10,7 @@ rule generate_base:
         source="results/{suite}/base/source.json",
     log:
         "results/{suite}/logs/generate_base.log",
-    benchmark:
-        "results/{suite}/benchmarks/generate_base.tsv"
+        benchmark="results/{suite}/benchmarks/generate_base.tsv",
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=True),
     conda:
@@ -34,8 +33,7 @@ rule generate_data:
         test="results/{suite}/data/{task}/test.parquet",
     log:
         "results/{suite}/logs/generate_data/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/generate_data/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/generate_data/{task}.tsv",
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=True),
     conda:

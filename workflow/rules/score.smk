@@ -8,8 +8,7 @@ rule score:
         "results/{suite}/scores.csv",
     log:
         "results/{suite}/logs/score.log",
-    benchmark:
-        "results/{suite}/benchmarks/score.tsv"
+        benchmark="results/{suite}/benchmarks/score.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -18,6 +17,6 @@ rule score:
         runtime=30,
     params:
         settings=settings_of("score"),
-        code=code("score", "twin_merging.scoring.suite_metric"),
+        code=code("score"),
     script:
         "../scripts/score.py"

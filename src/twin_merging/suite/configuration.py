@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from twin_merging.io.fields import KINDS, Positive, Text
+from twin_merging.io.fields import KINDS, Flag, Positive, Text
 from twin_merging.io.validation import Model
 
 _TextOrNull = Annotated[str | None, KINDS]
@@ -27,7 +27,16 @@ class Threads(Model):
 class Configuration(Model):
     """Where suites and data lie, and how many threads a job takes."""
 
-    suites: Text = Field("config/suites", description="the folder that holds the suites")
+    suites: Text = Field(
+        "config/suites",
+        description="the folder that holds the suites; a working directory that has no `config/suites` uses the "
+        "workflow's own",
+    )
+    default_suite: Text = Field(
+        "quickstart",
+        description="the suite that `snakemake` makes when no target is named: its table, and the cards of its dynamic "
+        "models",
+    )
     glue: _TextOrNull = Field(
         None,
         description="a local folder that takes the place of `nyu-mll/glue` on the Hub, for machines without network: "
@@ -38,5 +47,10 @@ class Configuration(Model):
         None,
         description="for `snakemake --config lock=SUITE -- lock`: the one suite to lock; `null` is every suite with a "
         "Hub source",
+    )
+    preload: Flag = Field(
+        True,
+        description="jobs of this machine are forked from one process that has torch, transformers and the rest "
+        "loaded, which saves 2 to 8 s a job; `false`: each job loads them itself. Changes no byte",
     )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")
