@@ -28,7 +28,6 @@ MODULES = {
     "routing/features.py": {"route_features", "predict", "audit"},
     "routing/router.py": {"route", "assemble", "predict", "audit"},
     "scoring/metrics.py": {"finetune", "score", "audit"},
-    "scoring/suite_metric.py": {"score"},
     "reporting/tables.py": {"tabulate", "audit"},
     "reporting/normalisation.py": {"tabulate", "compare", "card", "audit"},
     "reporting/comparison.py": {"compare"},
@@ -46,7 +45,7 @@ MODULES = {
     "auditing/crate.py": {"crate"},
     "finetuning/processes.py": {"finetune"},
 }
-BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"], "score": ["twin_merging.scoring.suite_metric"]}
+BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"]}
 
 
 def digests(package: Path) -> dict[str, str]:

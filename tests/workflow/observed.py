@@ -22,8 +22,8 @@ PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 
 
 class Call(NamedTuple):
-    """A file that a job opened or changed, or a folder that it listed (`is_listed`). becomes: the file's new name, where
-    the job gave it one."""
+    """A file that a job opened or changed, or a folder that it listed (`is_listed`). becomes: the file's new name,
+    where the job gave it one."""
 
     path: str
     is_listed: bool = False

@@ -61,7 +61,7 @@ TARGETS = [
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")
     ),
 ]
-UNDECLARED = "results/observed/base/source.json"
+UNDECLARED, ROWS = "results/observed/base/source.json", "results/observed/data/one/test.parquet"
 OBSERVERS = [
     pytest.param("strace", marks=pytest.mark.skipif(not strace_works(), reason="strace is not there or may not trace")),
     "hook",
@@ -98,7 +98,7 @@ def observe(folder: Path, hub: FakeHub, observer: str, *arguments: str) -> list[
     """Run Snakemake with every job under observation."""
     where = folder / "observed"
     environment = {**with_hub(hub, folder.parent / "home"), **observing(where, observer, folder / "src")}
-    run = snakemake(folder, *arguments, environment=environment)
+    run = snakemake(folder, "--config", "preload=false", "--", *arguments, environment=environment)
     assert run.returncode == 0, run.stderr
     return observations(where)
 
@@ -130,7 +130,7 @@ def test_the_records_of_a_table_are_those_of_its_chain(folder: Path) -> None:
         (f"Path('{UNDECLARED}').read_text()", {UNDECLARED}),
         ("list(Path('results/observed/logs').iterdir())", {"results/observed/logs/"}),
         ("Path('results/observed/more.txt').write_text('')", {"results/observed/more.txt"}),
-        ("__import__('pyarrow').OSFile('results/observed/data/one/test.parquet')", {"results/observed/data/one/test.parquet"}),
+        (f"__import__('pyarrow').OSFile('{ROWS}')", {ROWS}),
     ],
     ids=["read", "listed", "written", "read by native code"],
 )  # fmt: skip
@@ -142,9 +142,10 @@ def test_what_a_rule_does_not_declare_is_seen(
     copy = shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("observed"), symlinks=True)
     shutil.copytree(folder / "results/observed", copy / "results/observed")
     script = copy / "workflow/scripts/task_vectors.py"
+    begin = "def main(job: Any) -> None:\n"
     text = script.read_text()
-    assert text.count("def main(job: Any) -> None:\n") == 1
-    script.write_text(text.replace("def main(job: Any) -> None:\n", f"def main(job: Any) -> None:\n    {statement}\n")
-                      .replace("from typing import Any\n", "from pathlib import Path\nfrom typing import Any\n"))  # fmt: skip
+    assert text.count(begin) == 1
+    assert "import Path\n" in text
+    script.write_text(text.replace(begin, f"{begin}    {statement}\n"))
     (found,) = observe(copy, hub, observer, "results/observed/task_vectors/one.safetensors")
     assert set(found.undeclared()) == wanted

@@ -74,7 +74,8 @@ ROWS = [
     # Comments and the like, in every kind of file
     Row("a comment in a script", comment("workflow/scripts/compress.py"), ""),
     Row("a comment in a rule file", comment("workflow/rules/merge.smk"), ""),
-    Row("a comment in the Snakefile", comment("Snakefile"), ""),
+    Row("a comment in the Snakefile", comment("workflow/Snakefile"), ""),
+    Row("a comment in the Snakefile that includes it", comment("Snakefile"), ""),
     Row("a comment in a library module", comment(READING), ""),
     Row("a comment in a module of every job", comment(f"{LIBRARY}/errors.py"), "", "made"),
     Row("a comment in a merging method", comment(f"{LIBRARY}/merging/methods/ties.py"), ""),

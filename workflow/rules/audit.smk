@@ -3,18 +3,15 @@
 
 rule provenance:
     input:
-        records=lambda w: records_of_tables(suite_of(w)),
-        sources=lambda w: source_files_of(suite_of(w)),
-        data=lambda w: [
-            f"results/{w.suite}/data/{task}/{split}.parquet" for task in suite_of(w).tasks for split in SPLITS
-        ],
+        records=asked(records.records),
+        sources=asked(records.sources),
+        data=asked(records.data),
     output:
         "results/{suite}/provenance.json",
         record="results/{suite}/records/provenance.json",
     log:
         "results/{suite}/logs/provenance.log",
-    benchmark:
-        "results/{suite}/benchmarks/provenance.tsv"
+        benchmark="results/{suite}/benchmarks/provenance.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -22,7 +19,7 @@ rule provenance:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=provenance_settings,
+        settings=settings_of("provenance"),
         code=code("provenance"),
     script:
         "../scripts/provenance.py"
@@ -33,11 +30,12 @@ rule provenance:
 rule audit:
     input:
         provenance="results/{suite}/provenance.json",
-        audited=lambda w: outputs_of(jobs_of_tables(suite_of(w)), suite_of(w)),
+        audited=outputs_of(),
     log:
         "results/{suite}/logs/audit.log",
         report=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
+        benchmark="results/{suite}/benchmarks/audit.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("predict")
@@ -46,7 +44,7 @@ rule audit:
         runtime=240,
         gpu=0,
     params:
-        settings={"threads": threads_of("predict")},
+        settings=settings_of("audit"),
         code=code("audit"),
     script:
         "../scripts/audit.py"
@@ -57,18 +55,15 @@ rule crate:
         provenance="results/{suite}/provenance.json",
         audit=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
-        results=lambda w: outputs_of(
-            jobs_of_tables(suite_of(w), "predict", "score", "tabulate"), suite_of(w)
-        ),
-        suite=lambda w: existing(suite_of(w).file, lock_file(suite_of(w).file)),
-        configuration=lambda w: existing("config/config.yaml"),
+        results=outputs_of("predict", "score", "tabulate"),
+        suite=lambda w: str(suite_of(w).file),
+        lock=asked(inputs.lock),
     output:
         f"{AUDIT}.crate.zip",
         record="results/{suite}/records/crate.json",
     log:
         "results/{suite}/logs/crate.log",
-    benchmark:
-        "results/{suite}/benchmarks/crate.tsv"
+        benchmark="results/{suite}/benchmarks/crate.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -76,7 +71,7 @@ rule crate:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: {"workflow": workflow.basedir, "suite": str(suite_of(w).file)},
+        settings=lambda w: {"workflow": str(WORKFLOW.parent), "suite": str(suite_of(w).file)},
         code=code("crate"),
     script:
         "../scripts/crate.py"

@@ -4,15 +4,14 @@
 rule compare:
     input:
         scores="results/{suite}/scores.csv",
-        published=published_scores,
+        published=asked(inputs.published_scores),
     output:
         table="results/tables/{suite}-published.csv",
         markdown="results/tables/{suite}-published.md",
         record="results/{suite}/records/compare.json",
     log:
         "results/{suite}/logs/compare.log",
-    benchmark:
-        "results/{suite}/benchmarks/compare.tsv"
+        benchmark="results/{suite}/benchmarks/compare.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -20,7 +19,7 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=compare_settings,
+        settings=settings_of("compare"),
         code=code("compare"),
     script:
         "../scripts/compare.py"

@@ -3,16 +3,15 @@
 
 rule compress:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
-        task_vectors=compressed_from,
+        base=inside("results/{suite}/base", *WEIGHTS),
+        task_vectors=asked(inputs.compressed_from),
         shared="results/{suite}/models/{shared}/model.safetensors",
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
         record="results/{suite}/records/compress/{shared}/{task}.json",
     log:
         "results/{suite}/logs/compress/{shared}/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/compress/{shared}/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("compress")
@@ -20,7 +19,7 @@ rule compress:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=compress_settings,
+        settings=settings_of("compress"),
         code=code("compress"),
     script:
         "../scripts/compress.py"

@@ -3,14 +3,13 @@
 
 rule pin:
     input:
-        lock=lambda w: existing(lock_file(suite_of(w).file)),
+        lock=asked(inputs.lock),
     output:
         "results/{suite}/locked.json",
         record="results/{suite}/records/pin.json",
     log:
         "results/{suite}/logs/pin.log",
-    benchmark:
-        "results/{suite}/benchmarks/pin.tsv"
+        benchmark="results/{suite}/benchmarks/pin.tsv",
     localrule: True
     conda:
         "../../environment.yml"
@@ -27,8 +26,8 @@ rule pin:
 
 rule fetch_base:
     input:
-        source=lambda w: sources_of(suite_of(w).content["base"]),
-        locked=lambda w: locked(w, suite_of(w).content["base"]),
+        source=asked(inputs.base_source),
+        locked=asked(inputs.base_locked),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -38,10 +37,9 @@ rule fetch_base:
         record="results/{suite}/records/fetch_base.json",
     log:
         "results/{suite}/logs/fetch_base.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_base.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
-        suite=suites_where("base", lambda suite: [] if "generate" in suite.content["base"] else [""]),
+        suite=constraints.bases_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -49,7 +47,7 @@ rule fetch_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: model_settings(suite_of(w).content["base"]),
+        settings=settings_of("fetch_base"),
         code=code("fetch_base"),
     script:
         "../scripts/fetch_base.py"
@@ -57,9 +55,9 @@ rule fetch_base:
 
 rule fetch_expert:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        locked=lambda w: locked(w, task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        locked=asked(inputs.expert_locked),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -67,10 +65,9 @@ rule fetch_expert:
         record="results/{suite}/records/fetch_expert/{task}.json",
     log:
         "results/{suite}/logs/fetch_expert/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_expert/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and not is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -78,7 +75,7 @@ rule fetch_expert:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_expert"),
     script:
         "../scripts/fetch_expert.py"
@@ -86,9 +83,9 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        locked=lambda w: locked(w, task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        locked=asked(inputs.expert_locked),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
@@ -96,10 +93,9 @@ rule fetch_adapter:
         record="results/{suite}/records/fetch_adapter/{task}.json",
     log:
         "results/{suite}/logs/fetch_adapter/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_adapter/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -107,7 +103,7 @@ rule fetch_adapter:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_adapter"),
     script:
         "../scripts/fetch_adapter.py"
@@ -115,8 +111,8 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=lambda w: sources_of(task_of(w)["data"]),
-        locked=lambda w: locked(w, task_of(w)["data"]),
+        source=asked(inputs.data_source),
+        locked=asked(inputs.data_locked),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -125,12 +121,9 @@ rule fetch_data:
         record="results/{suite}/records/fetch_data/{task}.json",
     log:
         "results/{suite}/logs/fetch_data/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_data/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
-        suite=suites_where(
-            "data", lambda suite: [t for t in suite.tasks if "generate" not in suite.tasks[t]["data"]]
-        ),
+        suite=constraints.data_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -138,7 +131,7 @@ rule fetch_data:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
+        settings=settings_of("fetch_data"),
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"
@@ -146,15 +139,14 @@ rule fetch_data:
 
 rule fetch_router:
     input:
-        locked=lambda w: locked(w, fetched_router_settings(w)),
+        locked=asked(inputs.router_locked),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",
         record="results/{suite}/records/fetch_router/{router}.json",
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_router/{router}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -162,7 +154,7 @@ rule fetch_router:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=fetched_router_settings,
+        settings=settings_of("fetch_router"),
         code=code("fetch_router"),
     script:
         "../scripts/fetch_router.py"

@@ -3,8 +3,8 @@
 
 rule finetune:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        data=lambda w: inside(f"results/{w.suite}/data/{w.task}", "train.parquet", "validation.parquet"),
+        base=inside("results/{suite}/base", *MODEL),
+        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet"),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -12,10 +12,9 @@ rule finetune:
         record="results/{suite}/records/finetune/{task}.json",
     log:
         "results/{suite}/logs/finetune/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/finetune/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" in source and not is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
     conda:
         "../../environment.yml"
     threads: threads_of("finetune")
@@ -24,7 +23,7 @@ rule finetune:
         runtime=720,
         gpu=0,
     params:
-        settings=finetune_settings,
+        settings=settings_of("finetune"),
         # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the
         # job goes on. On nodes without a common disk a job begins anew.
         checkpoints="results/{suite}/checkpoints/{task}",
@@ -41,7 +40,6 @@ use rule finetune as finetune_adapter with:
         record="results/{suite}/records/finetune_adapter/{task}.json",
     log:
         "results/{suite}/logs/finetune_adapter/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/finetune_adapter/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/finetune_adapter/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" in source and is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=True, adapter=True),

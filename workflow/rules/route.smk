@@ -3,15 +3,14 @@
 
 rule route_features:
     input:
-        shared=lambda w: inside(f"results/{w.suite}/models/{w.shared}", *CONFIG, *WEIGHTS, *TOKENIZER),
-        data=training_data,
+        shared=inside("results/{suite}/models/{shared}", *MODEL),
+        data=asked(inputs.training_data),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
         record="results/{suite}/records/route_features/{shared}/{features}.json",
     log:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
-    benchmark:
-        "results/{suite}/benchmarks/route_features/{shared}/{features}.tsv"
+        benchmark="results/{suite}/benchmarks/route_features/{shared}/{features}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("route")
@@ -20,7 +19,7 @@ rule route_features:
         runtime=240,
         gpu=0,
     params:
-        settings=features_settings,
+        settings=settings_of("route_features"),
         code=code("route_features"),
     script:
         "../scripts/route_features.py"
@@ -28,17 +27,16 @@ rule route_features:
 
 rule route:
     input:
-        features=router_features,
-        exclusives=projected_exclusives,
-        fetched=fetched_router,
+        features=asked(inputs.router_features),
+        exclusives=asked(inputs.projected_exclusives),
+        fetched=asked(inputs.fetched_router),
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",
         record="results/{suite}/records/route/{router}.json",
     log:
         "results/{suite}/logs/route/{router}.log",
-    benchmark:
-        "results/{suite}/benchmarks/route/{router}.tsv"
+        benchmark="results/{suite}/benchmarks/route/{router}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("route")
@@ -46,7 +44,7 @@ rule route:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=route_settings,
+        settings=settings_of("route"),
         code=code("route"),
     script:
         "../scripts/route.py"

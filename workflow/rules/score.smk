@@ -3,16 +3,13 @@
 
 rule score:
     input:
-        predictions=lambda w: [
-            f"results/{w.suite}/predictions/{model}.parquet" for model in suite_of(w).models
-        ],
+        predictions=asked(inputs.predictions),
     output:
         "results/{suite}/scores.csv",
         record="results/{suite}/records/score.json",
     log:
         "results/{suite}/logs/score.log",
-    benchmark:
-        "results/{suite}/benchmarks/score.tsv"
+        benchmark="results/{suite}/benchmarks/score.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -20,7 +17,7 @@ rule score:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=score_settings,
-        code=code("score", "twin_merging.scoring.suite_metric"),
+        settings=settings_of("score"),
+        code=code("score"),
     script:
         "../scripts/score.py"

@@ -3,15 +3,14 @@
 
 rule task_vectors:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
-        expert=lambda w: expert_files(suite_of(w), w.task),
+        base=inside("results/{suite}/base", *WEIGHTS),
+        expert=asked(inputs.expert_files),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",
         record="results/{suite}/records/task_vectors/{task}.json",
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/task_vectors/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("task_vectors")
@@ -19,7 +18,7 @@ rule task_vectors:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=settings("task_vectors"),
+        settings=settings_of("task_vectors"),
         code=code("task_vectors"),
     script:
         "../scripts/task_vectors.py"

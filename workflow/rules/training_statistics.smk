@@ -3,16 +3,15 @@
 
 rule training_statistics:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        expert=lambda w: expert_files(suite_of(w), w.task),
+        base=inside("results/{suite}/base", *MODEL),
+        expert=asked(inputs.expert_files),
         data="results/{suite}/data/{task}/train.parquet",
     output:
         "results/{suite}/statistics/{kind}/{task}.safetensors",
         record="results/{suite}/records/training_statistics/{kind}/{task}.json",
     log:
         "results/{suite}/logs/training_statistics/{kind}/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("training_statistics")
@@ -20,7 +19,7 @@ rule training_statistics:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=statistics_settings,
+        settings=settings_of("training_statistics"),
         code=code("training_statistics"),
     script:
         "../scripts/training_statistics.py"
