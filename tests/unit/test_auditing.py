@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
 from twin_merging.auditing.audit import audit, mending, notes, write_report
+from twin_merging.auditing.crate import write_crate
 from twin_merging.auditing.provenance import chain, sources
 from twin_merging.auditing.report import plain, size
 from twin_merging.auditing.results import Results
@@ -234,3 +235,14 @@ def test_an_audit_without_provenance_is_one_sentence() -> None:
 def test_values_are_shown_plainly() -> None:
     assert [size(count) for count in (12, 1500, 2.5e6)] == ["12 B", "1.5 kB", "2.5 MB"]
     assert plain({"a": 1, "b": {"c": [None, 2]}}) == "a: 1, b: (c: [none, 2])"
+
+
+def test_no_crate_is_made_of_an_audit_that_failed(tmp_path: Path) -> None:
+    results = results_with({"finetune": {}}, {})
+    results.jobs = {"score": {"finished": "1"}}
+    write_json(
+        Path("results/audit/mine.json"), {"suite": "mine", "verdict": "failed", "failed": ["files"], "checks": [1, 2]}
+    )
+    with pytest.raises(UserError, match=r"audit of mine: 1 of 2 checks failed \(files\); see results/audit/mine.html"):
+        write_crate(results, tmp_path, tmp_path / "mine.yaml", tmp_path / "mine.zip")
+    assert not (tmp_path / "mine.zip").exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.fake_hub import FakeHub, commit_of, with_hub
 from tests.tiny import LABELS, expert_of, perturbed
 from tests.workflow.conftest import make_suites
 from tests.workflow.observed import Observation, observations, observing, strace_works
-from tests.workflow.running import REPOSITORY, snakemake
+from tests.workflow.running import REPOSITORY, jobs_of, snakemake
 from twin_merging.auditing.provenance import chain
 from twin_merging.io.files import read_json
 from twin_merging.jobs.records import read_record, record_name
@@ -98,7 +99,7 @@ def observe(folder: Path, hub: FakeHub, observer: str, *arguments: str) -> list[
     """Run Snakemake with every job under observation."""
     where = folder / "observed"
     environment = {**with_hub(hub, folder.parent / "home"), **observing(where, observer, folder / "src")}
-    run = snakemake(folder, "--config", "preload=false", "--", *arguments, environment=environment)
+    run = snakemake(folder, "--config", "preload=False", "--", *arguments, environment=environment)
     assert run.returncode == 0, run.stderr
     return observations(where)
 
@@ -149,3 +150,12 @@ def test_what_a_rule_does_not_declare_is_seen(
     script.write_text(text.replace(begin, f"{begin}    {statement}\n"))
     (found,) = observe(copy, hub, observer, "results/observed/task_vectors/one.safetensors")
     assert set(found.undeclared()) == wanted
+
+
+def test_a_lock_that_comes_later_runs_no_fetch(folder: Path, hub: FakeHub, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    subprocess.run(["cp", "-a", str(folder), str(copy)], check=True)
+    (copy / "config/suites/observed.lock.json").write_text('{"sources": {}}')
+    run = snakemake(copy, "-n", "--", "results/tables/observed.csv", environment=with_hub(hub, folder.parent / "home"))
+    assert run.returncode == 0, run.stderr
+    assert jobs_of(run) == {("pin", "")}

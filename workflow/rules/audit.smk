@@ -58,6 +58,7 @@ rule crate:
         results=outputs_of("predict", "score", "tabulate"),
         suite=lambda w: str(suite_of(w).file),
         lock=asked(inputs.lock),
+        configuration=[file for file in [CONFIGURATION] if Path(file).is_file()],
     output:
         f"{AUDIT}.crate.zip",
         record="results/{suite}/records/crate.json",

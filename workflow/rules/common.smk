@@ -21,6 +21,7 @@ WORKFLOW = Path(str(workflow.current_basedir)).parent
 os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
 AUDIT = "results/audit/{suite}"
+CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
 
 
 wildcard_constraints:
