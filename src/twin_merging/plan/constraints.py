@@ -20,9 +20,7 @@ WILDCARDS = {
 }
 
 
-def suites_where(
-    suites: Sequence[Suite], folder: str, names: Callable[[Suite], Iterable[str]], end: str = "/"
-) -> str:
+def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], Iterable[str]], end: str = "/") -> str:
     """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
     and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself."""
     paths = [f"{suite.name}/{folder}/{name}".rstrip("/") for suite in suites for name in names(suite)]

@@ -178,8 +178,6 @@ def published_scores(suite: Suite, wildcards: Wildcards) -> str:
 
     file = suite.says.published
     if file is None:
-        raise UserError(
-            f"{suite.file}: key 'published' is missing; name a file of published scores to compare with"
-        )
+        raise UserError(f"{suite.file}: key 'published' is missing; name a file of published scores to compare with")
     read_published(Path(file), list(suite.tasks))
     return file
