@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 
@@ -421,10 +420,7 @@ def test_a_local_folder_stands_in_for_glue_on_the_hub(tmp_path: Path) -> None:
         "splits": {"train": "train", "validation": "validation", "test": "validation"},
     }
     assert suite.tasks["two"].data.hub.repo == "a/b"
-    assert (
-        load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test
-        == GLUE["splits"]["test"]
-    )
+    assert load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test == GLUE["splits"]["test"]
 
 
 def test_glue_without_the_name_of_a_task_is_refused(tmp_path: Path) -> None:

@@ -180,9 +180,8 @@ class _OneKind:
             return next(key for key in keys if key in models)
 
         choices: dict[Any, Any] = {key: handler.generate_schema(model) for key, model in models.items()}
-        return core_schema.no_info_before_validator_function(
-            one_kind, core_schema.tagged_union_schema(choices, key_of)
-        )
+        return core_schema.no_info_before_validator_function(one_kind, core_schema.tagged_union_schema(choices, key_of))
+
 
 KINDS, ABSENT, NAMES, ONE_KIND = _Kinds(), _Absent(), _Names(), _OneKind()
 

@@ -30,9 +30,9 @@ _Disposition = Annotated[Disposition | None, ABSENT]
 class Groups(Model):
     """A protocol of the suite's own, by what differs from `strict`."""
 
-    bias: _Disposition = Field(None, description="every bias, those of normalisation layers too")
+    bias: _Disposition = Field(None, description="biases")
     norm: _Disposition = Field(None, description="weights of normalisation layers")
-    embedding: _Disposition = Field(None, description="embeddings")
+    embedding: _Disposition = Field(None, description="embedding tables")
     matrix: _Disposition = Field(None, description="all other weights")
 
 
@@ -104,12 +104,15 @@ class SuiteFile(Model):
     """What the file of a suite says, whatever the family of its models."""
 
     title: FilledText = Field(description="what the table is called")
-    family: Text = Field(
-        "encoder", description="encoders classify texts (or give one real number); decoders write an answer"
+    family: Literal["encoder", "decoder"] = Field(
+        "encoder",
+        description="encoders classify sequences (or give one real number); decoders are language models, which write "
+        "an answer",
     )
     seed: Natural = Field(0, description="of fine-tuning, routers, and generated data")
     protocol: Text = Field(
-        "reference", description="which parameters are merged and which stay a task's own, see [`protocols`](#protocols)"
+        "reference",
+        description="which parameters are merged and which stay a task's own, see [`protocols`](#protocols)",
     )
     published: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
         None, description="a file of published scores to compare with, see [`published`](#published)"

@@ -1,4 +1,4 @@
-"""Language models' tasks: a prompt is made from a row, and the text that the model writes is compared with the answer."""
+"""Language models' tasks: a row becomes a prompt, and the text that the model writes is compared with the answer."""
 
 from __future__ import annotations
 
