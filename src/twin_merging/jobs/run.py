@@ -26,7 +26,7 @@ REFUSED = {
 }
 
 PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
-# By name: what these do reaches no output, so no job's digest of its code may cover them.
+# By name: what these do reaches no output but the record, so no job's digest of its code may cover them.
 CLIENT, RECORDS, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "usage"))
 
 
