@@ -1,4 +1,4 @@
-"""Stage card: README.md of a merged model: what it is, what it scores, what it is made of."""
+"""Stage card: writes README.md of a merged model, which says what it is, what it scores and what it is made of."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def write_card(
     router_metrics: Path | None,
     output: Path,
 ) -> None:
-    """Write the card of the merged model in `directory`, which the suite calls `name`.
+    """Write the card of the merged model in `directory`. The suite has the title `title`, and calls the model `name`.
 
-    sources: where base and experts come from, as the suite says it (`base`, and one key a task); scores: the suite's;
-    router_metrics: of a dynamic model's router.
+    sources: where the base and the experts come from, as the suite says it: one entry for `base`, one for each task.
+    scores: the file with all scores of the suite.
+    router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
     tasks = list(record["tasks"])
@@ -64,7 +65,7 @@ def write_card(
 
 
 def _front_matter(sources: Mapping[str, Any], method: str) -> str:
-    """What the Hub reads of a card."""
+    """The YAML at the top of a card, which the Hub reads."""
     repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
     content: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "model-merging", method]}
     if "hub" in sources["base"]:
@@ -128,7 +129,7 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
-    """Numbers in each part of the directory."""
+    """A table of how many numbers each part of the directory holds."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}

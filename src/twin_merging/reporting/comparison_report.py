@@ -1,4 +1,4 @@
-"""A suite's scores beside published ones, as Markdown for reading."""
+"""Writes the comparison with published scores as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABOUT = (
 
 
 def report(title: str, table: pd.DataFrame, models: Sequence[str], tasks: Sequence[str]) -> str:
-    """The comparison of `twin_merging.reporting.comparison` as a page. models: all of the suite."""
+    """The page. table: as `reporting.comparison.compared` makes it. models: all models of the suite."""
     stated = table[table["origin"] == "published"]
     numbers = {source: f"[{number}]" for number, source in enumerate(stated["source"].unique(), start=1)}
     experts = table["model"].str.startswith("expert-")
@@ -44,7 +44,7 @@ def _section(heading: str, table: pd.DataFrame) -> list[str]:
 
 
 def _averages(lines: pd.DataFrame, numbers: Mapping[str, str]) -> pd.DataFrame:
-    """A row for each published average."""
+    """A table with a row for each published average."""
     found = lines[lines["task"] == AVERAGE]
     origins = zip(found["origin"], found["source"], strict=True)
     source = [_cited(source, numbers) if origin == "published" else f"computed from {_cited(source, numbers)}"
@@ -53,7 +53,7 @@ def _averages(lines: pd.DataFrame, numbers: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _by_task(lines: pd.DataFrame, columns: Sequence[str], numbers: Mapping[str, str]) -> pd.DataFrame:
-    """For each model a row of ours, and for each source of tasks' scores a row of them and one of differences."""
+    """For each model, a row of our scores, and for each source a row of its scores and a row of differences."""
     rows = []
     for model, of_model in lines.groupby("model", sort=False):
         of_tasks = of_model[of_model["source"].isin(of_model.loc[of_model["task"] != AVERAGE, "source"])]
@@ -75,7 +75,7 @@ def _cited(source: str, numbers: Mapping[str, str]) -> str:
 
 
 def _described(stated: pd.DataFrame, numbers: Mapping[str, str]) -> list[str]:
-    """Each source with its rows and notes."""
+    """A line for each source, with its numbers of rows and its notes."""
     found = []
     for source, number in numbers.items():
         lines = stated[stated["source"] == source]

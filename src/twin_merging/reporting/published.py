@@ -1,4 +1,4 @@
-"""Files of published scores: what they hold, read and checked."""
+"""Reads and checks files of published scores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from twin_merging.reporting.normalisation import AVERAGE, EXPERTS
 ABSOLUTE, NORMALISED = SCALES = ("absolute", "normalised")
 REQUIRED = ("model", "task", "scale", "value", "source")
 COLUMNS = (*REQUIRED, "rows", "note")
-SEPARATOR = "; "  # of the sources of a computed score
+SEPARATOR = "; "  # between the sources of a computed score
 MODEL = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """One number of a publication, in percent. `rows`: test rows that it is of, None where that is not known; `origin`:
-    published as it is, or computed from other published numbers.
+    """One number of a publication, in percent.
+
+    rows: on how many test rows it was measured; None if that is not known. origin: whether the number itself is
+    published, or computed from other published numbers.
     """
 
     model: str
@@ -40,8 +42,9 @@ class PublishedScore:
 def read_published(file: Path, tasks: Sequence[str]) -> list[PublishedScore]:
     """Read a CSV file of published scores, for a suite with these tasks.
 
-    Columns: model (a suite's name of it, `expert-TASK` for an expert), task (or `avg`), scale (absolute or normalised),
-    value (in percent), source, and where known rows and a note. Raises UserError that names file, line and value.
+    The columns are model (the name in the suite, or `expert-TASK` for an expert), task (or `avg`), scale (absolute or
+    normalised), value (in percent) and source. The columns rows and note may be left out. Raises UserError that names
+    the file, the line and the value.
     """
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
