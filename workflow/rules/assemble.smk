@@ -19,8 +19,7 @@ rule assemble:
         compression="results/{suite}/models/{method}/compression.csv",
     log:
         "results/{suite}/logs/assemble/{method}.log",
-    benchmark:
-        "results/{suite}/benchmarks/assemble/{method}.tsv"
+        benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
         suite=suites_where("models", lambda suite: suite.dynamic),
     conda:

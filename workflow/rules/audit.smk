@@ -8,8 +8,7 @@ rule provenance:
         "results/{suite}/provenance.json",
     log:
         "results/{suite}/logs/provenance.log",
-    benchmark:
-        "results/{suite}/benchmarks/provenance.tsv"
+        benchmark="results/{suite}/benchmarks/provenance.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -31,8 +30,7 @@ rule audit:
         page=f"{AUDIT}.html",
     log:
         "results/{suite}/logs/audit.log",
-    benchmark:
-        "results/{suite}/benchmarks/audit.tsv"
+        benchmark="results/{suite}/benchmarks/audit.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("predict")
@@ -57,8 +55,7 @@ rule crate:
         f"{AUDIT}.crate.zip",
     log:
         "results/{suite}/logs/crate.log",
-    benchmark:
-        "results/{suite}/benchmarks/crate.tsv"
+        benchmark="results/{suite}/benchmarks/crate.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -66,7 +63,7 @@ rule crate:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: {"workflow": workflow.basedir, "suite": str(suite_of(w).file)},
+        settings=lambda w: {"workflow": str(WORKFLOW.parent), "suite": str(suite_of(w).file)},
         code=code("crate"),
     script:
         "../scripts/crate.py"

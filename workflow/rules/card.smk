@@ -11,8 +11,7 @@ rule card:
         "results/{suite}/models/{method}/README.md",
     log:
         "results/{suite}/logs/card/{method}.log",
-    benchmark:
-        "results/{suite}/benchmarks/card/{method}.tsv"
+        benchmark="results/{suite}/benchmarks/card/{method}.tsv",
     wildcard_constraints:
         suite=suites_where("models", lambda suite: suite.methods),
     conda:

@@ -10,8 +10,7 @@ rule compare:
         markdown="results/tables/{suite}-published.md",
     log:
         "results/{suite}/logs/compare.log",
-    benchmark:
-        "results/{suite}/benchmarks/compare.tsv"
+        benchmark="results/{suite}/benchmarks/compare.tsv",
     conda:
         "../../environment.yml"
     threads: 1

@@ -10,8 +10,7 @@ rule compress:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
     log:
         "results/{suite}/logs/compress/{shared}/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/compress/{shared}/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("compress")

@@ -12,8 +12,7 @@ rule fetch_base:
         source="results/{suite}/base/source.json",
     log:
         "results/{suite}/logs/fetch_base.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_base.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
         suite=suites_where("base", lambda suite: [] if "generate" in suite.content["base"] else [""]),
     conda:
@@ -39,8 +38,7 @@ rule fetch_expert:
         source="results/{suite}/experts/{task}/source.json",
     log:
         "results/{suite}/logs/fetch_expert/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_expert/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
         suite=experts_where(lambda source: "finetune" not in source and not is_adapter(source)),
     conda:
@@ -66,8 +64,7 @@ rule fetch_adapter:
         source="results/{suite}/experts/{task}/source.json",
     log:
         "results/{suite}/logs/fetch_adapter/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_adapter/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
         suite=experts_where(lambda source: "finetune" not in source and is_adapter(source)),
     conda:
@@ -93,8 +90,7 @@ rule fetch_data:
         source="results/{suite}/data/{task}/source.json",
     log:
         "results/{suite}/logs/fetch_data/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_data/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
         suite=suites_where(
             "data", lambda suite: [t for t in suite.tasks if "generate" not in suite.tasks[t]["data"]]
@@ -118,8 +114,7 @@ rule fetch_router:
         source="results/{suite}/router/{router}/source.json",
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
-    benchmark:
-        "results/{suite}/benchmarks/fetch_router/{router}.tsv"
+        benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")

@@ -11,8 +11,7 @@ rule finetune:
         source="results/{suite}/experts/{task}/source.json",
     log:
         "results/{suite}/logs/finetune/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/finetune/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
     wildcard_constraints:
         suite=experts_where(lambda source: "finetune" in source and not is_adapter(source)),
     conda:
@@ -36,7 +35,6 @@ use rule finetune as finetune_adapter with:
         source="results/{suite}/experts/{task}/source.json",
     log:
         "results/{suite}/logs/finetune_adapter/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/finetune_adapter/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/finetune_adapter/{task}.tsv",
     wildcard_constraints:
         suite=experts_where(lambda source: "finetune" in source and is_adapter(source)),

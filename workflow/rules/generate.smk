@@ -10,8 +10,7 @@ rule generate_base:
         source="results/{suite}/base/source.json",
     log:
         "results/{suite}/logs/generate_base.log",
-    benchmark:
-        "results/{suite}/benchmarks/generate_base.tsv"
+        benchmark="results/{suite}/benchmarks/generate_base.tsv",
     wildcard_constraints:
         suite=suites_where("base", lambda suite: [""] if "generate" in suite.content["base"] else []),
     conda:
@@ -36,8 +35,7 @@ rule generate_data:
         test="results/{suite}/data/{task}/test.parquet",
     log:
         "results/{suite}/logs/generate_data/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/generate_data/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/generate_data/{task}.tsv",
     wildcard_constraints:
         suite=suites_where(
             "data", lambda suite: [t for t in suite.tasks if "generate" in suite.tasks[t]["data"]]

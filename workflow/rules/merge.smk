@@ -18,8 +18,7 @@ rule merge:
         record="results/{suite}/models/{method}/merge.json",
     log:
         "results/{suite}/logs/merge/{method}.log",
-    benchmark:
-        "results/{suite}/benchmarks/merge/{method}.tsv"
+        benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
     wildcard_constraints:
         suite=suites_where("models", lambda suite: suite.static),
     conda:
@@ -47,7 +46,6 @@ use rule merge as merge_masked with:
         masks=directory("results/{suite}/models/{method}/masks"),
     log:
         "results/{suite}/logs/merge_masked/{method}.log",
-    benchmark:
-        "results/{suite}/benchmarks/merge_masked/{method}.tsv"
+        benchmark="results/{suite}/benchmarks/merge_masked/{method}.tsv",
     wildcard_constraints:
         suite=suites_where("models", lambda suite: suite.masked),

@@ -9,8 +9,7 @@ rule predict:
         "results/{suite}/predictions/{model}.parquet",
     log:
         "results/{suite}/logs/predict/{model}.log",
-    benchmark:
-        "results/{suite}/benchmarks/predict/{model}.tsv"
+        benchmark="results/{suite}/benchmarks/predict/{model}.tsv",
     wildcard_constraints:
         suite=suites_where("predictions", lambda suite: suite.models, end=r"\.parquet"),
     conda:

@@ -9,8 +9,7 @@ rule route_features:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
     log:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
-    benchmark:
-        "results/{suite}/benchmarks/route_features/{shared}/{features}.tsv"
+        benchmark="results/{suite}/benchmarks/route_features/{shared}/{features}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("route")
@@ -35,8 +34,7 @@ rule route:
         metrics="results/{suite}/router/{router}/metrics.json",
     log:
         "results/{suite}/logs/route/{router}.log",
-    benchmark:
-        "results/{suite}/benchmarks/route/{router}.tsv"
+        benchmark="results/{suite}/benchmarks/route/{router}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("route")

@@ -10,8 +10,7 @@ rule score:
         "results/{suite}/scores.csv",
     log:
         "results/{suite}/logs/score.log",
-    benchmark:
-        "results/{suite}/benchmarks/score.tsv"
+        benchmark="results/{suite}/benchmarks/score.tsv",
     conda:
         "../../environment.yml"
     threads: 1
@@ -20,6 +19,6 @@ rule score:
         runtime=30,
     params:
         settings=score_settings,
-        code=code("score", "twin_merging.scoring.suite_metric"),
+        code=code("score"),
     script:
         "../scripts/score.py"

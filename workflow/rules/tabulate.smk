@@ -15,8 +15,7 @@ rule tabulate:
         routing="results/tables/{suite}-routing.csv",
     log:
         "results/{suite}/logs/tabulate.log",
-    benchmark:
-        "results/{suite}/benchmarks/tabulate.tsv"
+        benchmark="results/{suite}/benchmarks/tabulate.tsv",
     conda:
         "../../environment.yml"
     threads: 1

@@ -9,8 +9,7 @@ rule task_vectors:
         "results/{suite}/task_vectors/{task}.safetensors",
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/task_vectors/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("task_vectors")

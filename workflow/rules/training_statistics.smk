@@ -10,8 +10,7 @@ rule training_statistics:
         "results/{suite}/statistics/{kind}/{task}.safetensors",
     log:
         "results/{suite}/logs/training_statistics/{kind}/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv"
+        benchmark="results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv",
     conda:
         "../../environment.yml"
     threads: threads_of("training_statistics")

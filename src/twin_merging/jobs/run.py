@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,8 +26,8 @@ REFUSED = {
 }
 
 PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
-# By name: what it does reaches no output, so no job's digest of its code may cover it.
-RECORDS = "twin_merging.jobs.records"
+# By name: what these do reaches no output, so no job's digest of its code may cover them.
+CLIENT, RECORDS, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "usage"))
 
 
 def folder(file: str) -> Path:
@@ -37,13 +38,17 @@ def folder(file: str) -> Path:
 def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     """Run a rule's script: log to the rule's file, native output and import errors included.
 
-    Works with as many threads as the settings say, whatever Snakemake had to give, because the number of
-    threads changes the last bits of sums. A UserError ends the job with its sentence on the terminal and in
-    the log; anything else with its traceback in the log and its last line on the terminal. A job that ends well
-    leaves a record of what it read and wrote.
+    Where a server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings
+    say, whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends
+    the job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last
+    line on the terminal. A job that ends well leaves a record of what it read and wrote, and of what it took.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
+    code = import_module(CLIENT).hand_over()
+    if code is not None:
+        sys.exit(code)
+    began = time.monotonic()
     sys.stdout.flush()
     terminal = os.fdopen(os.dup(2), "w")
     try:
@@ -56,9 +61,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
-    threads = str(snakemake.params.settings.get("threads", 1))
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = threads
+    use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     records = import_module(RECORDS)
     started = records.now()
@@ -76,6 +79,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         sys.exit(1)
     try:
+        if file := snakemake.log.get("benchmark"):
+            import_module(USAGE).write_usage(Path(file), began)
         records.write_record(snakemake, started)
     except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
         traceback.print_exc()
@@ -84,6 +89,20 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
             file=terminal,
             flush=True,
         )
+
+
+def use_threads(count: int) -> None:
+    """Let what computes use so many threads: what is not yet imported by environment variables, the rest by calls."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(count)
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(count)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def refusal(error: BaseException | None, place: Path) -> str | None:

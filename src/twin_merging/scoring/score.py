@@ -1,17 +1,19 @@
-"""Stage score: metrics of every model's predictions, through `evaluate`."""
+"""Stage score: metrics of every model's predictions.
+
+The metrics are the functions of `twin_merging.scoring.metrics`. `suite_metric.py` offers the same functions to users of
+the library `evaluate`; importing that library would take longer than all scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from twin_merging.io.files import whole_file
-from twin_merging.scoring import metrics as functions
+from twin_merging.scoring.metrics import score
 
-MODULE = Path(functions.__file__).with_name("suite_metric.py")
+MODULE = Path(__file__).with_name("suite_metric.py")  # for `evaluate.load(str(MODULE), "accuracy")`
 COLUMNS = ["model", "task", "metric", "value", "rows", "protocol"]
 
 
@@ -19,14 +21,6 @@ def score_predictions(
     predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str], output: Path
 ) -> None:
     """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol."""
-    import evaluate
-
-    loaded = {metric: evaluate.load(str(MODULE), metric) for metric in sorted(set(metrics.values()))}
-
-    def score(metric: str, outputs: list[float], references: list[float]) -> float:
-        result: Any = loaded[metric].compute(predictions=outputs, references=references)
-        return float(result[metric])
-
     with whole_file(output) as partial:
         score_table(predictions, metrics, protocols, score).to_csv(partial, index=False)
 
