@@ -30,7 +30,9 @@ def factor_space(inputs: Inputs) -> tuple[Inputs, list[str]]:
     ranks = {name: rank for name in inputs.names if (rank := _rank(inputs.vectors, name)) is not None}
     if not ranks:
         first = next(iter(inputs.vectors.values()))
-        raise UserError(f"{first.where}: lora_space: factor is for LoRA experts, and none is one; leave it out")
+        raise UserError(
+            f"{first.where}: lora_space: factor is for LoRA experts, but no expert is one; leave the option out"
+        )
     names = [name for name in inputs.names if name not in ranks and _changed(inputs.vectors, name)]
     names += [part for name in ranks for part in parts_of(name)]
     base = _FactorBase(inputs.base, ranks)
@@ -56,7 +58,7 @@ def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
             found.setdefault(factors.down.shape[0], vector.where)
         elif vector.changes(name) and any(other.factors(name) for other in vectors.values()):
             raise UserError(
-                f"{vector.where}: '{name}' is trained whole, and by LoRA in others; use lora_space: product"
+                f"{vector.where}: '{name}' is trained whole here, but by LoRA in other experts; use lora_space: product"
             )
     if len(found) > 1:
         (rank, one), (other_rank, other) = list(found.items())[:2]

@@ -27,6 +27,10 @@ model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained
 batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
 output = model({call})  # logits{more}
 ```"""
+REGISTER = (
+    "transformers' Auto classes and pipelines load this model too, once you have called `twin_merging.register()`; "
+    "importing the package alone does not change transformers."
+)
 
 
 def write_card(
@@ -97,7 +101,8 @@ def _source(source: Mapping[str, Any]) -> str:
 def _usage(record: Mapping[str, Any], tasks: Sequence[str]) -> str:
     dynamic = "shared" in record
     call = "**batch" if dynamic else f"**batch, tasks=[{tasks[0]!r}] * len(TEXTS)"
-    return LOAD.format(call=call, more=", and weights: the router's, a row a text" if dynamic else "")
+    load = LOAD.format(call=call, more=", and weights: the router's, one row for each text" if dynamic else "")
+    return f"{load}\n\n{REGISTER}" if dynamic else load
 
 
 def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:

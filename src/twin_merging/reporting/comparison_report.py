@@ -10,9 +10,10 @@ from twin_merging.reporting.normalisation import AVERAGE, markdown_table
 from twin_merging.reporting.published import ABSOLUTE, NORMALISED, SEPARATOR
 
 ABOUT = (
-    "The difference is ours minus the published score; numbers in brackets are the sources at the end. What is called "
-    "computed is not published as it stands: an average is the mean of the tasks' published scores, and a normalised "
-    "score is 100 x a published absolute score / the expert's published score. Models are matched by their names alone."
+    "The difference is our score minus the published one. A number in brackets names a source in the list at the end. "
+    "A score that is called computed is not itself published, but computed from published scores: an average is the "
+    "mean over the tasks, and a normalised score is 100 x the model's absolute score / the expert's. A published model "
+    "is compared with the suite's model of the same name; nothing else is checked."
 )
 
 

@@ -64,7 +64,9 @@ def read_published(file: Path, tasks: Sequence[str]) -> list[PublishedScore]:
     except ValueError as error:
         raise UserError(f"{file}:{max(1, reader.line_num)}: {error}") from None
     if not scores:
-        raise UserError(f"{file}: holds no scores; give it a line a score, or leave `published` out of the suite")
+        raise UserError(
+            f"{file}: holds no scores; write one line for each score, or leave `published` out of the suite"
+        )
     return scores
 
 
@@ -76,7 +78,7 @@ def _scores(reader: csv.DictReader, tasks: Sequence[str]) -> list[PublishedScore
         score = _score(line, tasks)
         key = (score.model, score.task, score.scale, score.source)
         if key in lines:
-            raise ValueError(f"{', '.join(key)}: stands twice, first in line {lines[key]}; remove one")
+            raise ValueError(f"{', '.join(key)}: is there twice, first in line {lines[key]}; remove one")
         lines[key] = reader.line_num
         scores.append(score)
     return scores
@@ -93,13 +95,13 @@ def _check_columns(names: Sequence[str]) -> None:
 
 def _score(line: Mapping[str | None, str | None], tasks: Sequence[str]) -> PublishedScore:
     if None in line or None in line.values():
-        raise ValueError("another number of cells than columns; put a text that has a comma in quotes")
+        raise ValueError("the line has more or fewer cells than there are columns; put a text with a comma in quotes")
     cells = {str(column): str(cell).strip() for column, cell in line.items()}
     model, task, scale = cells["model"], cells["task"], cells["scale"]
     if not MODEL.fullmatch(model) or model == EXPERTS:
         raise ValueError(
             f"model '{model}': give a model's name in the suite (lower-case letters, digits and single hyphens), "
-            "for an expert expert-TASK"
+            "or expert-TASK for an expert"
         )
     expert = model.startswith("expert-")
     if expert and model.removeprefix("expert-") not in tasks:

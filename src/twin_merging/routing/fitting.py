@@ -40,7 +40,7 @@ def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
     root, failed = torch.linalg.cholesky_ex(torch.from_numpy(found))
     if failed or not root.isfinite().all():
         raise UserError(
-            f"router of kind mahalanobis: {len(x)} train rows have a singular covariance; raise limits.router"
+            f"router of kind mahalanobis: the covariance of {len(x)} train rows is singular; raise limits.router to use more"
         )
     identity = torch.eye(x.shape[1], dtype=torch.float64)
     whitening = torch.linalg.solve_triangular(root, identity, upper=False).T
@@ -71,8 +71,8 @@ def fit_projection(
     if not directions.any():
         files = ", ".join(map(str, exclusives.values()))
         raise UserError(
-            f"{files}: no query, key or value matrix of layer {layer} that is not zero, and kind projection "
-            "needs some; name another layer in features, or a protocol that merges matrices"
+            f"{files}: every query, key and value matrix of layer {layer} is zero or missing, but kind projection "
+            "reads them; name another layer in features, or a protocol that merges matrices"
         )
     left = residuals(held_x.double(), directions)
     grid = torch.logspace(-4, 1, 101, dtype=torch.float64)
