@@ -40,7 +40,7 @@ def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
     root, failed = torch.linalg.cholesky_ex(torch.from_numpy(found))
     if failed or not root.isfinite().all():
         raise UserError(
-            f"router of kind mahalanobis: the covariance of {len(x)} train rows is singular; raise limits.router to use more"
+            f"router of kind mahalanobis: the covariance of {len(x)} train rows is singular; raise limits.router"
         )
     identity = torch.eye(x.shape[1], dtype=torch.float64)
     whitening = torch.linalg.solve_triangular(root, identity, upper=False).T
