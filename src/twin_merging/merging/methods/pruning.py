@@ -125,7 +125,12 @@ def della(
         float, {"exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "mean probability that an entry is kept"}
     ] = 0.3,
     epsilon: Annotated[
-        float, {"minimum": 0, "description": "how much less it is for a row's smallest entry, and more for its largest"}
+        float,
+        {
+            "minimum": 0,
+            "description": "a row's smallest entry is kept with probability density - epsilon, its largest with "
+            "density + epsilon",
+        },
     ] = 0.1,
     scaling: Annotated[float, {"description": "factor of the merged vector"}] = 1.0,
     elect: Annotated[Literal["sum", "count"], {"description": "as in ties"}] = "sum",
