@@ -141,7 +141,8 @@ def test_no_job_depends_on_the_reading_of_suites(script: Path) -> None:
     """A job gets its settings as plain data, so that what reads suites can change without making results stale."""
     if script.stem == "lock":  # which reads suites, and makes no results
         return
-    waiting, seen = [script], set()
+    waiting: list[Path] = [script]
+    seen: set[Path] = set()
     while waiting:
         new = set(digest._read(waiting.pop()).imports) - seen
         seen |= new
