@@ -17,8 +17,8 @@ from tests.messages import one_sentence
 from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed, tokenizer
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.errors import UserError
-from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
 from twin_merging.fetching.declared import ExpertFromHub, FromPath, folder_files
+from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
 from twin_merging.fetching.sources import located
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory

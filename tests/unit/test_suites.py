@@ -15,6 +15,7 @@ from tests import plans
 from tests.plans import REMOVED
 from twin_merging.errors import UserError
 from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
+from twin_merging.suite.models import DecoderTask
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 
 SUITE = """
@@ -408,7 +409,7 @@ def test_a_local_folder_stands_in_for_glue_on_the_hub(tmp_path: Path) -> None:
         "path": "my/glue/mnli",
         "splits": {"train": "train", "validation": "validation", "test": "validation"},
     }
-    assert suite.tasks["two"].data.hub.repo == "a/b"
+    assert suite.tasks["two"].data.plain()["hub"]["repo"] == "a/b"
     assert load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test == GLUE["splits"]["test"]
 
 
@@ -443,6 +444,7 @@ def test_a_suite_of_language_models(tmp_path: Path) -> None:
     suite = load(tmp_path, DECODER)
     assert suite.content["family"] == "decoder"
     task = suite.tasks["capitals"]
+    assert isinstance(task, DecoderTask)
     assert (task.prompt, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
     keys = list(task.plain())
     assert (keys[0], keys[-1]) == ("data", "expert")
