@@ -31,8 +31,8 @@ PROFILES = {
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 MAIN = "workflow/Snakefile"
-WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environment.yml", "requirements.lock", "pyproject.toml",
-            "LICENSE")  # fmt: skip
+WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environment.yml", "requirements.lock",
+            "pyproject.toml", "LICENSE")  # fmt: skip
 FORMATS = {".csv": "text/csv", ".md": "text/markdown", ".json": "application/json", ".html": "text/html",
            ".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml",
            ".py": "text/x-python", ".toml": "application/toml"}  # fmt: skip
