@@ -33,6 +33,7 @@ CHATTER = re.compile(
     # A job failed: its own event comes too, with its log, which says why.
     r"RuleException:\s+CalledProcessError in file|(WorkflowError:\s+)?At least one job did not complete"
 )
+INTERRUPTED = "Terminating processes on user request"
 
 
 class LogHandler(LogHandlerBase):
@@ -82,6 +83,8 @@ class LogHandler(LogHandlerBase):
             if (line := run.finish(record.__dict__["job_id"], record.created)) and self.stages:
                 self.screen.line(line)
             self.screen.status(run.status(record.created))
+        elif event == LogEvent.JOB_ERROR and run.interrupted:
+            run.running.pop(record.__dict__["jobid"], None)
         elif event == LogEvent.JOB_ERROR:
             self.show_reports()
             lines = run.fail(record.__dict__["jobid"], record.__dict__, whole_log=self.failed_logs)
@@ -92,6 +95,7 @@ class LogHandler(LogHandlerBase):
 
     def message(self, record: LogRecord, text: str) -> None:
         """Something in words, of Snakemake itself."""
+        self.run.interrupted |= text.startswith(INTERRUPTED)
         wrong = record.levelno >= ERROR
         if text not in ("", "None") and (wrong or not self.silent) and not CHATTER.match(text):
             self.screen.line(text, urgent=wrong)

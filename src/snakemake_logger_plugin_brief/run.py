@@ -76,6 +76,7 @@ class Run:
     total: int = 0
     done: int = 0
     failed: int = 0
+    interrupted: bool = False  # by its user: then a job that ends has not failed
     began: float = field(default_factory=time.time)
     running: dict[int, Job] = field(default_factory=dict)
     finished: Counter[str] = field(default_factory=Counter)
