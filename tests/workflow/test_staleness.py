@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tests.workflow.changes import (
     touch,
 )
 from tests.workflow.conftest import targets
+from tests.workflow.faulty import copied
 from tests.workflow.running import hashes_of, jobs_of, snakemake
 
 pytestmark = pytest.mark.workflow
@@ -247,15 +247,13 @@ def planned(folder: Path, suite: str, *arguments: str) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def every_job(finished: Path) -> dict[str, set[tuple[str, str]]]:
-    return {suite: planned(finished, suite, "--forceall") for suite in ("mine", "made")}
+def every_job(placeholders: Path) -> dict[str, set[tuple[str, str]]]:
+    return {suite: planned(placeholders, suite, "--forceall") for suite in ("mine", "made")}
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished folder, with its times."""
-    subprocess.run(["cp", "-a", str(finished), str(tmp_path / "run")], check=True)
-    return tmp_path / "run"
+def folder(placeholders: Path, tmp_path: Path) -> Path:
+    return copied(placeholders, tmp_path / "run")
 
 
 def expected(stale: str, every: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -286,7 +284,7 @@ def test_what_is_planned_is_what_runs(folder: Path, every_job: dict[str, set[tup
 
 
 @pytest.mark.parametrize("mend", ["deleted", "forced"])
-def test_a_corrupted_output_is_mended_by_making_it_again(finished: Path, folder: Path, mend: str) -> None:
+def test_a_corrupted_output_is_mended_by_making_it_again(placeholders: Path, folder: Path, mend: str) -> None:
     flip(WEIGHTS)(folder)
     if mend == "deleted":
         delete(WEIGHTS)(folder)
@@ -294,4 +292,4 @@ def test_a_corrupted_output_is_mended_by_making_it_again(finished: Path, folder:
     else:
         run = snakemake(folder, "--forcerun", WEIGHTS, "--", *targets("mine"))
     assert run.returncode == 0, run.stderr
-    assert hashes_of(folder / "results") == hashes_of(finished / "results")
+    assert hashes_of(folder / "results") == hashes_of(placeholders / "results")
