@@ -63,7 +63,7 @@ rule crate:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: {"workflow": workflow.basedir, "suite": str(suite_of(w).file)},
+        settings=lambda w: {"workflow": str(WORKFLOW.parent), "suite": str(suite_of(w).file)},
         code=code("crate"),
     script:
         "../scripts/crate.py"

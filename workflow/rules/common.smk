@@ -20,7 +20,9 @@ from twin_merging.suite.suite import Suite, load_suite
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 
-SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
+# The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
+WORKFLOW = Path(str(workflow.current_basedir)).parent
+SCHEMAS = WORKFLOW / "schemas"
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
 os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
@@ -52,6 +54,9 @@ def stop(error):
 def checked_config():
     """The configuration with its defaults; ends the run when a key or value is wrong."""
     schema = read_schema(SCHEMAS / "config.schema.yaml")
+    own = WORKFLOW.parent / "config" / "suites"
+    if "suites" not in config and not Path("config/suites").is_dir() and own.is_dir():
+        config["suites"] = str(own)  # a working directory without suites uses the workflow's
     try:
         check(config, schema)
     except ValueError as error:
@@ -153,7 +158,7 @@ def settings(stage, **parts):
 @cache
 def code(script, *modules):
     """Digest of a script, of the library modules that it imports, and of `modules` that it finds by name."""
-    return code_digest(Path(workflow.basedir, "workflow", "scripts", f"{script}.py"), modules)
+    return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
 def threads_of(stage):

@@ -15,9 +15,9 @@ def main(job: Any) -> None:
     entry, tasks = settings["entry"], list(settings["labels"])
     statistics = map(Path, job.input.statistics)
     merge_directory(
-        merging_methods()[entry["method"]],
-        {option: value for option, value in entry.items() if option not in ("method", "protocol")},
-        Protocol(entry["protocol"], settings["groups"]),
+        method=merging_methods()[entry["method"]],
+        options={option: value for option, value in entry.items() if option not in ("method", "protocol")},
+        protocol=Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
         task_vectors=dict(zip(tasks, map(Path, job.input.task_vectors), strict=True)),
         experts={folder(file).name: folder(file) for file in job.input.experts},

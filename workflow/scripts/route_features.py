@@ -11,13 +11,13 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     extract_features(
-        folder(job.input.shared[0]),
-        {folder(file).name: folder(file) for file in job.input.data},
-        settings["text"],
-        settings["limits"],
-        settings["inference"],
-        settings["features"],
-        Path(job.output[0]),
+        shared=folder(job.input.shared[0]),
+        data={folder(file).name: folder(file) for file in job.input.data},
+        text=settings["text"],
+        limits=settings["limits"],
+        inference=settings["inference"],
+        features=settings["features"],
+        output=Path(job.output[0]),
     )
 
 

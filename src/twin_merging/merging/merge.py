@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def merge_directory(
+    *,
     method: Method,
     options: Mapping[str, Any],
     protocol: Protocol,
@@ -58,7 +59,17 @@ def merge_directory(
     files = {f"task_vectors/{task}": [path] for task, path in task_vectors.items()}
     files |= {f"statistics/{task}": [path] for task, path in (statistics or {}).items()}
     tasks = {task: {"labels": labels[task]} for task in experts}
-    write_record(output, method, options, protocol, tasks, start, opened, files, workers)
+    write_record(
+        output=output,
+        method=method,
+        options=options,
+        protocol=protocol,
+        tasks=tasks,
+        base=start,
+        experts=opened,
+        files=files,
+        workers=workers,
+    )
     seconds = time.monotonic() - began
     log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(opened), method.name, seconds)
 
@@ -91,6 +102,7 @@ def pass_on(base: Path, output: Path) -> None:
 
 
 def write_record(
+    *,
     output: Path,
     method: Method,
     options: Mapping[str, Any],

@@ -30,6 +30,7 @@ output = model({call})  # logits{more}
 
 
 def write_card(
+    *,
     name: str,
     title: str,
     sources: Mapping[str, Any],

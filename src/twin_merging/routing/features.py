@@ -99,6 +99,7 @@ def entering(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tens
 
 
 def extract_features(
+    *,
     shared: Path,
     data: Mapping[str, Path],
     text: Mapping[str, list[str]],
