@@ -35,7 +35,7 @@ class TrueTaskWeights(torch.nn.Module):
 
 
 def main(name: str, method: str) -> None:
-    suite = load_suite(Path(f"config/suites/{name}.yaml"), Path("workflow/schemas/suite.schema.yaml"))
+    suite = load_suite(Path(f"config/suites/{name}.yaml"))
     directory = Path(f"results/{name}/models/{method}")
     experts: Any = pd.read_csv(f"results/tables/{name}-absolute.csv").set_index("model").loc["experts"]
     routed: Any = pd.read_csv(f"results/tables/{name}.csv").set_index("model").loc[method]
@@ -45,9 +45,9 @@ def main(name: str, method: str) -> None:
             TrueTaskWeights(TwinModel.from_pretrained(directory)),  # type: ignore[arg-type]
             directory,
             {task: Path(f"results/{name}/data/{task}") for task in suite.tasks},
-            {task: entry["text"] for task, entry in suite.tasks.items()},
-            suite.content["limits"].get("test"),
-            suite.content["inference"],
+            {task: list(entry.text) for task, entry in suite.tasks.items()},
+            suite.says.limits.test,
+            suite.says.inference.plain(),
             "oracle",
             output,
         )
@@ -55,7 +55,7 @@ def main(name: str, method: str) -> None:
     normalised = {}
     for task, entry in suite.tasks.items():
         rows = table[table["task"] == task]
-        value = 100 * score(entry["metric"], rows["output"].tolist(), rows["reference"].tolist())
+        value = 100 * score(entry.metric, rows["output"].tolist(), rows["reference"].tolist())
         normalised[task] = 100 * value / experts[task]
     print(f"{'task':16} {'true-task weights':>18} {'router':>8}")
     for task, value in {**normalised, "avg": sum(normalised.values()) / len(normalised)}.items():

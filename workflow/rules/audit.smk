@@ -3,7 +3,7 @@
 
 rule provenance:
     input:
-        tables,
+        lambda w: targets.tables(suite_of(w)),
     output:
         "results/{suite}/provenance.json",
     log:
@@ -16,7 +16,7 @@ rule provenance:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=provenance_settings,
+        settings=settings_of("provenance"),
         code=code("provenance"),
     script:
         "../scripts/provenance.py"
@@ -39,7 +39,7 @@ rule audit:
         runtime=240,
         gpu=0,
     params:
-        settings={"threads": threads_of("predict")},
+        settings=settings_of("audit"),
         code=code("audit"),
         asked=STARTED,
     script:

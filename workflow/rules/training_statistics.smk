@@ -3,8 +3,8 @@
 
 rule training_statistics:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        expert=lambda w: expert_files(suite_of(w), w.task),
+        base=inside("results/{suite}/base", *MODEL),
+        expert=asked(inputs.expert_files),
         data="results/{suite}/data/{task}/train.parquet",
     output:
         "results/{suite}/statistics/{kind}/{task}.safetensors",
@@ -18,7 +18,7 @@ rule training_statistics:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=statistics_settings,
+        settings=settings_of("training_statistics"),
         code=code("training_statistics"),
     script:
         "../scripts/training_statistics.py"

@@ -1,4 +1,4 @@
-"""Stage card: README.md of a merged model: what it is, what it scores, what it is made of."""
+"""Stage card: writes README.md of a merged model, which says what it is, what it scores and what it is made of."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained
 batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
 output = model({call})  # logits{more}
 ```"""
+REGISTER = (
+    "transformers' Auto classes and pipelines load this model too, once you have called `twin_merging.register()`; "
+    "importing the package alone does not change transformers."
+)
 
 
 def write_card(
@@ -39,10 +43,11 @@ def write_card(
     router_metrics: Path | None,
     output: Path,
 ) -> None:
-    """Write the card of the merged model in `directory`, which the suite calls `name`.
+    """Write the card of the merged model in `directory`. The suite has the title `title`, and calls the model `name`.
 
-    sources: where base and experts come from, as the suite says it (`base`, and one key a task); scores: the suite's;
-    router_metrics: of a dynamic model's router.
+    sources: where the base and the experts come from, as the suite says it: one entry for `base`, one for each task.
+    scores: the file with all scores of the suite.
+    router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
     tasks = list(record["tasks"])
@@ -64,7 +69,7 @@ def write_card(
 
 
 def _front_matter(sources: Mapping[str, Any], method: str) -> str:
-    """What the Hub reads of a card."""
+    """The YAML at the top of a card, which the Hub reads."""
     repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
     content: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "model-merging", method]}
     if "hub" in sources["base"]:
@@ -96,7 +101,8 @@ def _source(source: Mapping[str, Any]) -> str:
 def _usage(record: Mapping[str, Any], tasks: Sequence[str]) -> str:
     dynamic = "shared" in record
     call = "**batch" if dynamic else f"**batch, tasks=[{tasks[0]!r}] * len(TEXTS)"
-    return LOAD.format(call=call, more=", and weights: the router's, a row a text" if dynamic else "")
+    load = LOAD.format(call=call, more=", and weights: the router's, one row for each text" if dynamic else "")
+    return f"{load}\n\n{REGISTER}" if dynamic else load
 
 
 def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
@@ -128,7 +134,7 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
-    """Numbers in each part of the directory."""
+    """A table of how many numbers each part of the directory holds."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}
