@@ -53,6 +53,7 @@ class Row:
 
 METRICS, READING = f"{LIBRARY}/scoring/metrics.py", f"{LIBRARY}/io/tensors.py"
 WEIGHTS, PRIVATE = (f"{RESULTS}/models/dare-ties/{name}" for name in ("model.safetensors", "private"))
+RECORD, PROVENANCE = f"{RESULTS}/records/merge/dare-ties.json", f"{RESULTS}/provenance.json"
 ANSWERS = f"{RESULTS}/predictions/twin.parquet"
 DARE = "merge(dare-ties) predict(dare-ties) ..."
 ROUTER = "route(task-arithmetic) assemble(twin) predict(twin) ..."  # the suite's router, of one of the twins
@@ -237,6 +238,13 @@ ROWS = [
         "predict(dare-ties) ...",
     ),
     Row("a table corrupted", flip("results/tables/mine.csv"), ""),
+    Row("records deleted", delete(f"{RESULTS}/records"), ""),
+    Row(
+        "a record deleted, of a job that runs again",
+        several(delete(RECORD), edit(MINE, "density: 0.3", "density: 0.4")),
+        DARE,
+    ),
+    Row("a record deleted that the audit needs", delete(RECORD), f"{DARE} provenance()", arguments=(PROVENANCE,)),
     Row("logs and benchmarks deleted", several(delete(f"{RESULTS}/logs"), delete(f"{RESULTS}/benchmarks")), ""),
     # Times, places, and how Snakemake is called
     Row("every file touched", touch, ""),

@@ -1,5 +1,6 @@
 """Rule generate_base: making and pretraining the base of the embedded suite."""
 
+from pathlib import Path
 from typing import Any
 
 from twin_merging.jobs.run import folder, run_job
@@ -12,7 +13,7 @@ def main(job: Any) -> None:
     settings = job.params.settings
     output = folder(job.output.config)
     generate_base(output, seed=settings["seed"], **settings["generate"])
-    write_json(output / "source.json", {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
+    write_json(Path(job.output.source), {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
 
 
 run_job(snakemake, main)

@@ -41,7 +41,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     Where a server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings
     say, whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends
     the job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last
-    line on the terminal. A job that ends well leaves a record of what it read and wrote, and of what it took.
+    line on the terminal. A job that ends well leaves what it took beside its log, and as an output of its rule the
+    record of what it read and wrote.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
@@ -66,8 +67,10 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     records = import_module(RECORDS)
     started = records.now()
     try:
-        records.discard_record(snakemake)
         job(snakemake)
+        if file := snakemake.log.get("benchmark"):
+            import_module(USAGE).write_usage(Path(file), began)
+        records.write_record(snakemake, started)
     except Exception as error:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
@@ -78,17 +81,6 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
                 traceback.print_exc()
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         sys.exit(1)
-    try:
-        if file := snakemake.log.get("benchmark"):
-            import_module(USAGE).write_usage(Path(file), began)
-        records.write_record(snakemake, started)
-    except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
-        traceback.print_exc()
-        print(
-            f"warning: {snakemake.rule}: its record could not be written: {error} (see {log})",
-            file=terminal,
-            flush=True,
-        )
 
 
 def use_threads(count: int) -> None:
