@@ -4,6 +4,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.iocontainers import Wildcards
+
 from twin_merging.errors import UserError
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
@@ -13,6 +15,7 @@ from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
+from twin_merging.plan.unfinished import JobFiles, unfinished
 from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import load_suite
 
@@ -127,6 +130,31 @@ def outputs_of(*chosen):
         ]
 
     return paths
+
+
+@cache
+def unfinished_of(name):
+    """Files of jobs that failed or were killed, on which something rests that is there: see twin_merging.plan.unfinished."""
+    suite = suite_named(name)
+    return unfinished([files_of(suite, rule, others) for rule, others in targets.jobs(suite)])
+
+
+def files_of(suite, rule, others):
+    """What a job reads and writes, as its rule declares it. (Of what tabulate reads, the scores are enough.)"""
+    wildcards = Wildcards(fromdict={"suite": suite.name, **others})
+
+    def paths(item):
+        found = item(wildcards) if callable(item) else expand(item, **dict(wildcards.items()))
+        return [found] if isinstance(found, str) else found
+
+    declared = getattr(rules, rule)
+    read = [item for item in declared.input if rule != "tabulate" or not callable(item)]
+    return JobFiles(*([path for item in items for path in paths(item)] for items in (read, declared.output)))
+
+
+def begun(wildcards):
+    """An input function of rules that people ask for: what has to be made again because a job did not end."""
+    return unfinished_of(wildcards.suite)
 
 
 def without_record(output):
