@@ -43,6 +43,8 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
+    if any(hub_sources(suite.content)):
+        yield "pin", {}
     yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
