@@ -18,7 +18,7 @@ rule pin:
         mem_mb=500,
         runtime=10,
     params:
-        settings={},
+        settings={"threads": 1},
         code=code("pin"),
     script:
         "../scripts/pin.py"
