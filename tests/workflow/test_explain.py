@@ -15,8 +15,8 @@ pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return copied(finished, tmp_path / "run")
+def folder(placeholders: Path, tmp_path: Path) -> Path:
+    return copied(placeholders, tmp_path / "run")
 
 
 def explain(folder: Path, *wanted: str) -> list[str]:
