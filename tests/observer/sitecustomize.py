@@ -45,7 +45,7 @@ def paths_of(event: str, arguments: tuple[Any, ...]) -> Iterable[tuple[str, bool
 
 
 def write(file: Path, seen: list[tuple[str, bool]]) -> None:
-    job = sys.modules["__main__"].snakemake  # type: ignore[attr-defined]
+    job = sys.modules["__main__"].snakemake
     declared = [*job.input, *job.output, *job.log]
     file.write_text(json.dumps({
         "rule": job.rule,

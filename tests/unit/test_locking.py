@@ -134,7 +134,7 @@ def test_a_commit_that_yaml_would_read_as_a_number_is_put_in_quotes(served: Fake
     suite = suite_in(tmp_path)
     lock_suite(suite)
     assert f'revision: "{digits}"' in suite.file.read_text()
-    assert load_suite(suite.file).tasks["two"].expert.hub.revision == digits
+    assert load_suite(suite.file).tasks["two"].expert.plain()["hub"]["revision"] == digits
 
 
 def test_a_revision_that_two_repositories_share_is_refused(served: FakeHub, tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ MEASURED = ("logs", "benchmarks", "records")
 
 
 def make_working_folder(folder: Path) -> Path:
-    """A folder with the workflow's files in it."""
+    """A folder with the workflow's files in it. The profile sets no logger: tests read what Snakemake itself prints."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(REPOSITORY / name, folder / name)
+    profile = folder / "profiles" / "default" / "profile.yaml"
+    profile.write_text(re.sub(r"^logger: .*\n", "", profile.read_text(), flags=re.M))
     return folder
 
 

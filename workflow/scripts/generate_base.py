@@ -8,11 +8,13 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.io.files import write_json
+    from twin_merging.jobs.progress import Progress
     from twin_merging.synthetic.base import generate_base
 
     settings = job.params.settings
     output = folder(job.output.config)
-    generate_base(output, seed=settings["seed"], **settings["generate"])
+    progress = Progress(settings["generate"]["steps"], "steps")
+    generate_base(output, seed=settings["seed"], **settings["generate"], progress=progress.update)
     write_json(Path(job.output.source), {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
 
 

@@ -16,6 +16,9 @@ from transformers import (
     AutoTokenizer,
     EvalPrediction,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -28,6 +31,7 @@ from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.jobs.progress import Progress
 from twin_merging.scoring.metrics import score
 from twin_merging.tasks.rows import LABEL, Encoded, encode, read_rows
 
@@ -116,6 +120,7 @@ def _train(
         eval_dataset=parts["validation"],
         processing_class=tokenizer,
         compute_metrics=scores,
+        callbacks=[_Steps()],
     )
     last = get_last_checkpoint(str(checkpoints)) if Path(checkpoints).is_dir() else None
     if last:
@@ -137,6 +142,19 @@ def _train(
         shapes = architecture_of(config)
         tensors = {shapes.canonical(name): tensor for name, tensor in trainer.model.named_parameters()}
         write_expert(Path(output), config, tensors, base, record)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Says how many steps of the training are done. The first process speaks for all."""
+
+    progress: Progress
+
+    def on_train_begin(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        self.progress = Progress(state.max_steps, "steps")
+
+    def on_step_end(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        if state.is_world_process_zero:
+            self.progress.update(state.global_step)
 
 
 class _Together(Trainer):

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,12 @@ REFUSED = {
     errno.EACCES: "permission denied; make it readable and its folder writable and run again",
 }
 
-PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
-# By name: what these do reaches no output, so no job's digest of its code may cover them.
+# Loggers whose lines are for the user too: how far a job is, and what it has to report.
+PROGRESS, REPORT = "twin_merging.progress", "twin_merging.report"
+# Environment variable, set by a logger of Snakemake that shows such lines, and the sentence of a job that failed, from
+# the job's log: then the job leaves the terminal to it.
+LOGGER = "TWIN_MERGING_LOGGER"
+# By name: what these do reaches no output but the record, so no job's digest of its code may cover them.
 CLIENT, RECORDS, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "usage"))
 
 
@@ -61,7 +64,9 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
+    told = bool(os.environ.get(LOGGER))
+    for name in () if told else (PROGRESS, REPORT):
+        logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     records = import_module(RECORDS)
@@ -75,11 +80,14 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
-        print(f"error: {sentence}", file=terminal, flush=True)
-        with suppress(OSError):  # where there is no space for the log either
+        try:
             if not known:
                 traceback.print_exc()
             print(f"error: {sentence}", file=sys.stderr, flush=True)
+        except OSError:  # there is no space for the log either
+            told = False
+        if not told:
+            print(f"error: {sentence}", file=terminal, flush=True)
         sys.exit(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,14 +13,13 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.files import whole_file
 from twin_merging.io.tensors import open_directory
+from twin_merging.jobs.progress import Progress
 from twin_merging.model.loading import load_body
 from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
 from twin_merging.tasks.rows import LABEL, batches, collate, encode, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 
 def unmerged_model(
@@ -100,16 +98,16 @@ def answer_rows(
         for example in encode(table, text[task], loaded, inference["max_length"])
     ]
     found: dict[int, RowAnswer] = {}
+    progress = Progress(len(examples), "rows")
     with torch.inference_mode():
-        for done, positions in enumerate(batches(examples, inference["batch_size"])):
+        for positions in batches(examples, inference["batch_size"]):
             batch = collate([examples[position] for position in positions], loaded).to(device)
             tasks = [names[position] for position in positions] if head == "oracle" else None
             answer = model(**batch, tasks=tasks)
             logits = answer.logits.float().cpu()
             weights = [None] * len(positions) if answer.weights is None else answer.weights.float().cpu().tolist()
             found |= {p: RowAnswer(*row) for p, *row in zip(positions, logits, weights, strict=True)}
-            if done % 20 == 0:
-                log.info("%d of %d rows", len(found), len(examples))
+            progress.update(len(found))
     return [found[position] for position in range(len(examples))]
 
 
