@@ -11,10 +11,10 @@ from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import settings as plan_settings
+from twin_merging.plan.folder import Suites
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
 from twin_merging.plan.warnings import warnings_of
-from twin_merging.suite.suite import load_suite
 
 # The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
 WORKFLOW = Path(str(workflow.current_basedir)).parent
@@ -50,30 +50,20 @@ CHECKED = checked_config()
 use_server(CHECKED.preload and workflow.is_main_process)
 
 
-@cache
-def read_suite(file):
-    """A suite, or what is wrong with its file. Each file is read once."""
-    try:
-        return load_suite(file, CHECKED.glue)
-    except UserError as error:
-        return error
+FOLDER = Suites(CHECKED.suites, CHECKED.glue)
+SUITES = FOLDER.readable()
 
 
 @cache
 def suite_named(name):
     """The suite of that name; ends the run when its file is missing or wrong."""
-    suite = read_suite(Path(CHECKED.suites, f"{name}.yaml"))
-    if isinstance(suite, UserError):
-        stop(suite)
-    if workflow.is_main_process:
-        for line in warnings_of(suite):
-            print(f"warning: {line}", file=sys.stderr)
+    try:
+        suite = FOLDER.named(name)
+    except UserError as error:
+        stop(error)
+    for line in warnings_of(suite) if workflow.is_main_process else []:
+        print(f"warning: {line}", file=sys.stderr)
     return suite
-
-
-SUITE_FILES = sorted(Path(CHECKED.suites).glob("*.yaml"))
-# Every suite in the folder that can be read. (A wrong one ends the run when it is asked for.)
-SUITES = [suite for suite in map(read_suite, SUITE_FILES) if not isinstance(suite, UserError)]
 
 
 def suite_of(wildcards):
@@ -94,6 +84,14 @@ def asked(function):
         return [ancient(path) if inputs.is_ancient(path) else path for path in found]
 
     return paths
+
+
+def lock_settings(wildcards):
+    """The suites to lock: those with Hub sources, or the one that `--config lock=` names."""
+    try:
+        return {"suites": [str(suite.file) for suite in FOLDER.to_lock(CHECKED.lock)], "threads": 1}
+    except UserError as error:
+        stop(error)
 
 
 def settings_of(rule):
