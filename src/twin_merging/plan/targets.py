@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
+from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
