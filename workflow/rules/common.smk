@@ -126,3 +126,12 @@ def failed_audits():
         for report in recent
         if report["verdict"] == "failed"
     ]
+
+
+def suites_to_lock():
+    """The suites with Hub sources, or the one that `--config lock=` names."""
+    names = [CHECKED.lock] if CHECKED.lock else [file.stem for file in SUITE_FILES]
+    try:
+        return targets.to_lock([suite_named(name) for name in names], CHECKED.suites, CHECKED.lock)
+    except UserError as error:
+        stop(error)
