@@ -310,11 +310,16 @@ def test_an_audit_that_is_asked_for_again_sees_a_change_without_a_time_and_says_
     done = run(folder, hub, "results/audit/pinned.html")
     assert done.returncode != 0
     assert rules_of(done) == {"audit": 1}
-    assert "see results/audit/pinned.html" in done.stderr.splitlines()[-1]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith("error: audit of pinned: ")
+    assert line.endswith("; see results/audit/pinned.html")
     report = read_json(folder / "results/audit/pinned.json")
     assert "files" in report["failed"]
     assert "checks failed" in (folder / "results/audit/pinned.html").read_text()
     assert report["mend"] == f"snakemake --cores all --forcerun {name} -- results/audit/pinned.html"
+    refused = run(folder, hub, "--forcerun", "crate", "results/audit/pinned.crate.zip")
+    assert refused.returncode != 0
+    assert "error: audit of pinned: " in refused.stderr
     done = run(folder, hub, "--forcerun", name, "results/audit/pinned.html")
     assert done.returncode == 0, done.stderr
     assert sha256(folder / name) == whole

@@ -1,21 +1,19 @@
 # What the rules share: the configuration, the suites, and what `twin_merging.plan` says of a job.
-import json
 import os
 import sys
 from functools import cache
 from pathlib import Path
-from time import time_ns
 
 from twin_merging.errors import UserError
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, targets
+from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
-from twin_merging.suite.locks import warnings_of
+from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import load_suite
 
 # The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
@@ -23,7 +21,7 @@ WORKFLOW = Path(str(workflow.current_basedir)).parent
 os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
 AUDIT = "results/audit/{suite}"
-STARTED = time_ns()  # a run's own number: an audit that is asked for looks at the files as they are now
+CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
 
 
 wildcard_constraints:
@@ -83,8 +81,8 @@ def suite_of(wildcards):
 
 
 def asked(function):
-    """An input function: what `function(suite, wildcards)` gives. Folders count by their content's record, not their
-    time; what cannot be found ends the run with one sentence."""
+    """An input function: what `function(suite, wildcards)` gives. Of some the time does not count (`is_ancient`); what
+    cannot be found ends the run with one sentence."""
 
     def paths(wildcards):
         try:
@@ -93,7 +91,7 @@ def asked(function):
             stop(error)
         if isinstance(found, str):
             return found
-        return [ancient(path) if inputs.is_folder(path) else path for path in found]
+        return [ancient(path) if inputs.is_ancient(path) else path for path in found]
 
     return paths
 
@@ -116,16 +114,23 @@ def code(script, *modules):
     return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
-def failed_audits():
-    """A sentence for each audit of this run that failed."""
-    reports = [Path(path) for path in Path("results/audit").glob("*.json")]
-    recent = [json.loads(path.read_text()) for path in reports if path.stat().st_mtime_ns >= STARTED]
-    return [
-        f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
-        f"({', '.join(report['failed'])}); see {AUDIT.format(suite=report['suite'])}.html"
-        for report in recent
-        if report["verdict"] == "failed"
-    ]
+def outputs_of(*chosen):
+    """An input function: all outputs, as their rules declare them and but for the records, of the jobs that a suite's
+    tables rest on; of rules that are named, where some are."""
+
+    def paths(wildcards):
+        return [
+            path
+            for rule, others in targets.jobs(suite_of(wildcards))
+            if not chosen or rule in chosen
+            for path in expand(without_record(getattr(rules, rule).output), suite=wildcards.suite, **others)
+        ]
+
+    return paths
+
+
+def without_record(output):
+    return [path for path in output if path != output.record]
 
 
 def suites_to_lock():

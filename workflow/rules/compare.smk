@@ -8,6 +8,7 @@ rule compare:
     output:
         table="results/tables/{suite}-published.csv",
         markdown="results/tables/{suite}-published.md",
+        record="results/{suite}/records/compare.json",
     log:
         "results/{suite}/logs/compare.log",
         benchmark="results/{suite}/benchmarks/compare.tsv",

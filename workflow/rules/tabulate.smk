@@ -13,6 +13,7 @@ rule tabulate:
         experts="results/tables/{suite}-experts.csv",
         router="results/tables/{suite}-router.csv",
         routing="results/tables/{suite}-routing.csv",
+        record="results/{suite}/records/tabulate.json",
     log:
         "results/{suite}/logs/tabulate.log",
         benchmark="results/{suite}/benchmarks/tabulate.tsv",

@@ -10,7 +10,7 @@ def main(job: Any) -> None:
     from twin_merging.suite.locks import locked_files
 
     source = job.params.settings["source"]
-    fetch_base(source, folder(job.output.config), locked_files(job, "base", source))
+    fetch_base(source, folder(job.output.config), locked_files(job.input.locked, "base", source))
 
 
 run_job(snakemake, main)

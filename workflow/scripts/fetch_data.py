@@ -10,7 +10,9 @@ def main(job: Any) -> None:
     from twin_merging.suite.locks import locked_files
 
     settings = job.params.settings
-    fetch_data(settings["data"], settings, folder(job.output.train), locked_files(job, "data", settings["data"]))
+    fetch_data(
+        settings["data"], settings, folder(job.output.train), locked_files(job.input.locked, "data", settings["data"])
+    )
 
 
 run_job(snakemake, main)

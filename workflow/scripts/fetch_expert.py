@@ -11,7 +11,7 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     base, output = folder(job.input.base[0]), folder(job.output.config)
-    pinned = locked_files(job, "expert", settings["source"])
+    pinned = locked_files(job.input.locked, "expert", settings["source"])
     fetch_expert(settings["source"], settings["labels"], base, output, pinned)
 
 

@@ -1,5 +1,6 @@
 """Rule generate_base: making and pretraining the base of the embedded suite."""
 
+from pathlib import Path
 from typing import Any
 
 from twin_merging.jobs.run import folder, run_job
@@ -14,7 +15,7 @@ def main(job: Any) -> None:
     output = folder(job.output.config)
     progress = Progress(settings["generate"]["steps"], "steps")
     generate_base(output, seed=settings["seed"], **settings["generate"], progress=progress.update)
-    write_json(output / "source.json", {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
+    write_json(Path(job.output.source), {"source": {"generate": settings["generate"]}, "seed": settings["seed"]})
 
 
 run_job(snakemake, main)

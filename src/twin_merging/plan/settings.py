@@ -12,6 +12,7 @@ from typing import Any
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
 from twin_merging.merging.registry import merging_methods
+from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
@@ -248,6 +249,7 @@ def provenance(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "suite": {"name": suite.name, "file": str(suite.file), "content": suite.content},
         "models": {model: _knowledge(suite, model) for model in suite.models},
+        "tables": tables(suite),
         "threads": threads,
     }
 

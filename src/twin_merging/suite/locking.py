@@ -103,7 +103,7 @@ def _rewritten(file: Path, commits: Mapping[Place, str]) -> str:
         hub = root
         for key in (*place, "hub"):
             hub = hub[key]
-        holder = _holder(hub, "revision") or _holder(hub, "repo")
+        holder = next(found for key in ("revision", "repo") if (found := _holder(hub, key)) is not None)
         if written.setdefault(id(holder), (commit, place))[0] != commit:
             other = ".".join(written[id(holder)][1])
             raise UserError(f"{file}: {'.'.join(place)} shares its revision with {other}; give its hub one of its own")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twin_merging.errors import UserError
-from twin_merging.fetching.hub import is_commit
-from twin_merging.io.files import read_json
-
-if TYPE_CHECKING:
-    from twin_merging.suite.suite import Suite
+from twin_merging.io.files import read_json, write_json
 
 Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
 
@@ -23,26 +19,35 @@ def lock_file(suite: Path) -> Path:
 def read_lock(suite: Path) -> dict[str, Any]:
     """What a suite was locked to: for each source, by its key, the `hub` it had and the hash of its `files`."""
     path = lock_file(suite)
-    if not path.is_file():
-        return {}
+    return _sources(path) if path.is_file() else {}
+
+
+def _sources(lock: Path) -> dict[str, Any]:
     try:
-        found = read_json(path)["sources"]
+        found = read_json(lock)["sources"]
         if not all(isinstance(entry["hub"], dict) and isinstance(entry["files"], dict) for entry in found.values()):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a lock; remove it, or run: snakemake lock") from None
+        raise UserError(f"{lock}: not a lock; remove it, or run: snakemake lock") from None
     return dict(found)
 
 
-def locked_files(job: Any, part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
-    """Hash of each file of a job's source, which is a base, expert, data or router, where the suite's lock has it.
+def copy_lock(locks: Iterable[str], output: Path) -> None:
+    """Write what a suite is locked to, nothing for one without a lock, to a file that is always there: so it can be an
+    input of every fetch."""
+    write_json(output, {"sources": {key: entry for lock in locks for key, entry in _sources(Path(lock)).items()}})
 
-    A lock changes no output, only what is accepted, so it is read here and no parameter of a rule.
+
+def locked_files(locks: Iterable[str], part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
+    """Hash of each file of a source, which is a suite's base, expert, data or router, where `locks` (no file, or the
+    one that `copy_lock` wrote) have it.
+
+    A lock changes no output, only what is accepted, so it makes no fetch stale.
     """
-    lock = read_lock(Path(job.config["suites"], f"{job.wildcards.suite}.yaml"))
     found = [
         entry["files"]
-        for key, entry in lock.items()
+        for lock in locks
+        for key, entry in _sources(Path(lock)).items()
         if key.split(".")[-1] == part and entry["hub"] == source.get("hub")
     ]
     return {path: digest for files in found for path, digest in files.items()} if found else None
@@ -53,19 +58,6 @@ def left_out(file: Path, content: Mapping[str, Any]) -> list[str]:
     lock = read_lock(file)
     sources = [(".".join(place), what_is_fetched(hub)) for place, hub in hub_sources(content)]
     return [key for key, hub in sources if lock and lock.get(key, {}).get("hub") != hub]
-
-
-def warnings_of(suite: Suite) -> list[str]:
-    """A line for what may change from one day to the next: sources that are not as they were locked, and sources that
-    are tied to no commit."""
-    lines = []
-    if changed := left_out(suite.file, suite.content):
-        lines.append(f"{suite.file}: not as it was locked: {', '.join(changed)}; run: snakemake lock")
-    sources = [hub for _, hub in hub_sources(suite.content)]
-    loose = sorted({f"{hub['repo']} at {hub['revision']}" for hub in sources if not is_commit(hub["revision"])})
-    if loose:
-        lines.append(f"{suite.file}: not tied to a commit: {', '.join(loose)}; run: snakemake lock")
-    return lines
 
 
 def what_is_fetched(hub: Mapping[str, Any]) -> dict[str, Any]:
