@@ -32,15 +32,15 @@ def merge_directory(
     task_vectors: Mapping[str, Path],
     experts: Mapping[str, Path],
     output: Path,
-    labels: Mapping[str, int],
+    heads: Mapping[str, Mapping[str, Any]],
     statistics: Mapping[str, Path] | None = None,
     workers: int = 1,
 ) -> None:
     """Write a merged model's directory from the files of the stages before it: shared body, private parameters a task,
     merge.json.
 
-    base, experts: model directories; task_vectors, statistics: files; all by task name. `labels` is each task's label
-    count (1: a regression). Parameters of groups that the protocol does not merge keep the base's values in the body.
+    base, experts: model directories; task_vectors, statistics: files; all by task name. `heads` is what
+    merge.json says of each task's head: its `labels` (1: a regression), or nothing. Parameters of groups that the protocol does not merge keep the base's values in the body.
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -57,7 +57,7 @@ def merge_directory(
     pass_on(Path(base), output)
     files = {f"task_vectors/{task}": [path] for task, path in task_vectors.items()}
     files |= {f"statistics/{task}": [path] for task, path in (statistics or {}).items()}
-    tasks = {task: {"labels": labels[task]} for task in experts}
+    tasks = {task: dict(heads[task]) for task in experts}
     write_record(output, method, options, protocol, tasks, start, opened, files, workers)
     seconds = time.monotonic() - began
     log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(opened), method.name, seconds)

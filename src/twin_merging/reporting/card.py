@@ -18,21 +18,14 @@ from twin_merging.reporting.normalisation import (
     normalised_scores,
 )
 from twin_merging.routing.layers import features_name
-
-LOAD = """```python
-from transformers import AutoTokenizer
-from twin_merging import TwinModel  # pip install twin-merging
-
-model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR)
-batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
-output = model({call})  # logits{more}
-```"""
+from twin_merging.tasks.families import family_named
 
 
 def write_card(
     name: str,
     title: str,
     sources: Mapping[str, Any],
+    family: str,
     directory: Path,
     scores: Path,
     router_metrics: Path | None,
@@ -40,7 +33,8 @@ def write_card(
 ) -> None:
     """Write the card of the merged model in `directory`, which the suite calls `name`.
 
-    sources: where base and experts come from, as the suite says it (`base`, and one key a task); scores: the suite's;
+    sources: where base and experts come from, as the suite says it (`base`, and one key a task); family: the
+    suite's; scores: the suite's;
     router_metrics: of a dynamic model's router.
     """
     record = read_json(directory / "merge.json")
@@ -49,7 +43,7 @@ def write_card(
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
         _about(record, sources, tasks),
-        _usage(record, tasks),
+        family_named(family).usage(tasks, "shared" in record),
         "## Scores",
         "Absolute (percent; correlations x 100), and normalised: 100 x the model's score / the expert's on the same "
         "test rows.",
@@ -90,12 +84,6 @@ def _source(source: Mapping[str, Any]) -> str:
     if kind == "hub":
         return f"[{what['repo']}](https://huggingface.co/{what['repo']}), revision {what['revision']}"
     return f"`{kind}`" + (f" {what['name']}" if kind == "package" else "")
-
-
-def _usage(record: Mapping[str, Any], tasks: Sequence[str]) -> str:
-    dynamic = "shared" in record
-    call = "**batch" if dynamic else f"**batch, tasks=[{tasks[0]!r}] * len(TEXTS)"
-    return LOAD.format(call=call, more=", and weights: the router's, a row a text" if dynamic else "")
 
 
 def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
