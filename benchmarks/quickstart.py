@@ -2,9 +2,10 @@
 
     python benchmarks/quickstart.py BEFORE AFTER
 
-BEFORE and AFTER are clones in which `make install` was run and that hold no results yet. Each is run in turn, by its own
-`snakemake --cores 2`. Printed are the wall time, the processor time (user and system) of all processes that the call
-started, those included that it did not wait for, and the files of results/quickstart and results/tables that differ.
+BEFORE and AFTER are clones in which `make install` was run and that hold no results yet. Each is run in turn, by its
+own `snakemake --cores 2`. Printed are the wall time; the processor time (user and system) of all processes that the
+call started, those included that it did not wait for; and the files of results/quickstart and results/tables that
+differ.
 """
 
 from __future__ import annotations

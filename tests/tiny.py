@@ -188,14 +188,14 @@ def merged(
     tasks = list(tasks)
     registered = merging_methods()[method]
     merge_directory(
-        registered,
-        complete_options(registered, options, sorted(tasks), seed=0),
-        PROTOCOLS[protocol],
-        fetched / "base",
-        {task: fetched / "task_vectors" / f"{task}.safetensors" for task in tasks},
-        {task: fetched / "experts" / task for task in tasks},
-        output,
-        LABELS,
+        method=registered,
+        options=complete_options(registered, options, sorted(tasks), seed=0),
+        protocol=PROTOCOLS[protocol],
+        base=fetched / "base",
+        task_vectors={task: fetched / "task_vectors" / f"{task}.safetensors" for task in tasks},
+        experts={task: fetched / "experts" / task for task in tasks},
+        output=output,
+        heads={task: {"labels": LABELS[task]} for task in tasks},
         **more,
     )
     return output

@@ -19,7 +19,7 @@ from twin_merging.finetuning import finetune as finetuning
 from twin_merging.io.files import read_json, write_json
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows
-TASK = {"text": ["sentence"], "labels": 2, "metric": "accuracy"}
+TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
 SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "learning_rate": 1e-2,

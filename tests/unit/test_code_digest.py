@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import twin_merging
-from twin_merging.jobs.digest import code_digest, settings_digest
+from twin_merging.jobs.digest import code_digest, settings_digest, syntax
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES = {
@@ -66,33 +69,120 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@cache
+def unchanged(package: Path) -> dict[str, str]:
+    return digests(package)
+
+
+def changed_by(package: Path, module: str, change: Callable[[str], str]) -> set[str]:
+    """The scripts whose digest changes when a module does."""
+    before = unchanged(package)
+    file = package / "twin_merging" / module
+    text = file.read_text()
+    assert change(text) != text
+    file.write_text(change(text))
+    after = digests(package)
+    file.write_text(text)
+    return {script for script in before if before[script] != after[script]}
+
+
+def a_statement(text: str) -> str:
+    return f"{text}\nADDED = 1\n"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_change_in_a_module_reaches_exactly_the_scripts_that_import_it(copied: Path, module: str) -> None:
-    before = digests(copied)
-    file = copied / "twin_merging" / module
-    text = file.read_text()
-    file.write_text(text + "\n# a comment\n")
-    after = digests(copied)
-    file.write_text(text)
-    assert {script for script in before if before[script] != after[script]} == MODULES[module]
+    assert changed_by(copied, module, a_statement) == MODULES[module]
 
 
 def test_a_module_with_every_job_behind_it_reaches_every_script(copied: Path) -> None:
-    before = digests(copied)
-    file = copied / "twin_merging" / "errors.py"
-    text = file.read_text()
-    file.write_text(text + "\n# a comment\n")
-    after = digests(copied)
-    file.write_text(text)
-    assert all(before[script] != after[script] for script in before)
+    assert changed_by(copied, "errors.py", a_statement) == set(unchanged(copied))
 
 
-def test_a_change_in_the_script_itself_changes_its_digest(tmp_path: Path) -> None:
-    script = tmp_path / "job.py"
-    script.write_text("x = 1\n")
-    before = code_digest(script)
-    script.write_text("x = 2\n")
-    assert code_digest(script) != before
+def test_registration_with_transformers_is_in_no_job(copied: Path) -> None:
+    assert changed_by(copied, "api/auto.py", a_statement) == set()
+
+
+@pytest.mark.parametrize("module", ["errors.py", "merging/registry.py", "merging/methods/ties.py"])
+def test_comments_docstrings_and_formatting_of_a_module_reach_no_script(copied: Path, module: str) -> None:
+    def only_words(text: str) -> str:
+        tree = ast.parse(text)
+        tree.body[0] = ast.Expr(ast.Constant("Another docstring."))
+        return f"# written anew, without comments and as a machine would\n{ast.unparse(tree)}\n"
+
+    assert changed_by(copied, module, only_words) == set()
+
+
+CODE = '''"""A module."""
+
+def f(a, *b, c=1, **d):
+    """A function."""
+    x = {**d, "k": (a, None)}
+    return x["k"][1:] if c else f"{a!r} {b}"
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""A module."""\n', ""),
+        ('"""A function."""', "'Another one.'"),
+        ("    x = ", "\n    # a comment\n    x = "),
+        ('{**d, "k": (a, None)}', "{\n        **d,\n        'k': (a, None),\n    }  # a comment"),
+        ('return x["k"][1:] if c else f"{a!r} {b}"', "return (x['k'][1:] if (c) else f'{a!r} ' f'{b}')"),
+        ("def f(a, *b, c=1, **d):", "def f(\n    a, *b,\n    c=1, **d\n):"),
+    ],
+)
+def test_what_no_statement_says_changes_no_digest(tmp_path: Path, old: str, new: str) -> None:
+    assert digest_of(tmp_path / "new.py", CODE.replace(old, new, 1)) == digest_of(tmp_path / "old.py", CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("c=1", "c=1.0"),
+        ("c=1", "c=True"),
+        ("c=1", "c=None"),
+        ("c=1", "c"),
+        ("*b, c", "b, c"),
+        ("*b, c=1, **d", "*d, c=1, **b"),
+        ("**d,", "None: d,"),
+        ('"k": (a, None)', '"k": [a, None]'),
+        ('"k": (a, None)', '"k": (a, 0)'),
+        ('"k": (a, None)', 'b"k": (a, None)'),
+        ("[1:]", "[:1]"),
+        ("[1:]", "[1]"),
+        ("{a!r}", "{a}"),
+        ("def f", "async def f"),
+        ("    x = {", "    x: dict = {"),
+        ("    x = {", "    x |= {"),
+        ("return x", "yield x"),
+        ('"""A module."""', "import a"),
+    ],
+)
+def test_every_other_change_changes_the_digest(tmp_path: Path, old: str, new: str) -> None:
+    assert digest_of(tmp_path / "new.py", CODE.replace(old, new, 1)) != digest_of(tmp_path / "old.py", CODE)
+
+
+def digest_of(file: Path, code: str) -> str:
+    file.write_text(code)
+    compile(code, file, "exec")
+    return code_digest(file)
+
+
+def test_a_script_is_known_by_what_it_does_and_not_by_its_place(tmp_path: Path) -> None:
+    assert digest_of(tmp_path / "one.py", CODE) == digest_of(tmp_path / "two.py", CODE)
+
+
+def test_the_digest_is_the_same_under_every_version_of_python() -> None:
+    """As text: a version whose syntax trees had other fields would fail here."""
+    assert syntax(ast.parse("def f(a: int = 1, /, *, b) -> str:\n    return f'{a:>{b}} {b!r}'\n")) == (
+        "Module(body=[FunctionDef(name='f',args=arguments(posonlyargs=[arg(arg='a',annotation=Name(id='int'))],"
+        "kwonlyargs=[arg(arg='b')],kw_defaults=[None],defaults=[Constant(value=1)]),body=[Return(value=JoinedStr(values=["
+        "FormattedValue(value=Name(id='a'),conversion=-1,format_spec=JoinedStr(values=[Constant(value='>'),"
+        "FormattedValue(value=Name(id='b'),conversion=-1)])),Constant(value=' '),"
+        "FormattedValue(value=Name(id='b'),conversion=114)]))],returns=Name(id='str'))])"
+    )
 
 
 def test_settings_digest_follows_settings_and_content_of_files(tmp_path: Path) -> None:

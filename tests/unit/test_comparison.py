@@ -157,15 +157,21 @@ def test_models_are_in_the_suites_order_with_experts_last(tmp_path: Path) -> Non
 def test_the_files_that_are_written(tmp_path: Path) -> None:
     scores(OURS).to_csv(tmp_path / "scores.csv", index=False)
     outputs = {"table": tmp_path / "out.csv", "markdown": tmp_path / "out.md"}
-    compare("Two tasks", TASKS, tmp_path / "scores.csv", written(tmp_path, PUBLISHED), outputs)
+    compare(
+        title="Two tasks",
+        tasks=TASKS,
+        scores=tmp_path / "scores.csv",
+        published=written(tmp_path, PUBLISHED),
+        outputs=outputs,
+    )
     table: Any = pd.read_csv(outputs["table"])
     assert list(table.columns[:7]) == ["model", "task", "scale", "ours", "published", "difference", "origin"]
     text = outputs["markdown"].read_text()
-    assert "| twin  | 95.00 |     98.50 |      -3.50 | computed from [1] |" in text
-    assert "| twin  | 95.00 |     97.00 |      -2.00 | [2]               |" in text
-    assert "| sum   | ours           |  60.00 |  75.00 | 67.50 |" in text
-    assert "|       | computed [1]   |  25.00 |  75.00 | 50.00 |" in text
-    assert "|       | difference [1] |  35.00 |   0.00 | 17.50 |" in text
+    assert "| twin    |  95.00 |       98.50 |        -3.50 | computed from [1] |" in text
+    assert "| twin    |  95.00 |       97.00 |        -2.00 | [2]               |" in text
+    assert "| sum     | ours           |  60.00 |  75.00 | 67.50 |" in text
+    assert "|         | computed [1]   |  25.00 |  75.00 | 50.00 |" in text
+    assert "|         | difference [1] |  35.00 |   0.00 | 17.50 |" in text
     assert "| other   | published [1]  | 20.00 |       |       |" in text
     assert "Nothing is published of pretrained." in text
     assert "site, 10 to 11 rows a task; sum: first, short" in text
@@ -226,5 +232,5 @@ def test_a_missing_file_and_one_that_is_no_text_are_said_in_one_line(tmp_path: P
 def test_a_file_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "published.csv").write_bytes(f"\ufeff{HEADER}\r\ntwin,a,absolute, 1.5 ,,s,\r\n".encode())
     assert read_published(tmp_path / "published.csv", TASKS) == [
-        PublishedScore("twin", "a", "absolute", 1.5, None, "s", "")
+        PublishedScore(model="twin", task="a", scale="absolute", value=1.5, rows=None, source="s", note="")
     ]

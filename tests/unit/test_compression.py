@@ -179,7 +179,15 @@ def test_exclusive_files_hold_the_difference_from_the_shared_expert(
     for task in LABELS:
         file = tmp_path / f"{task}.safetensors"
         vector = fetched / "task_vectors" / f"{task}.safetensors"
-        compress(task, fetched / "base", {task: vector}, shared, {"fraction": 1.0}, PROTOCOLS[protocol], file)
+        compress(
+            task=task,
+            base=fetched / "base",
+            task_vectors={task: vector},
+            shared=shared,
+            sizes={"fraction": 1.0},
+            protocol=PROTOCOLS[protocol],
+            output=file,
+        )
         expert, exclusive = Expert(fetched / "experts" / task, base), Exclusive(file, {"fraction": 1.0})
         names = {name for name in base if PROTOCOLS[protocol].merges(name)}
         assert {*exclusive.matrices, *exclusive.vectors} == names
@@ -197,7 +205,15 @@ def test_one_decomposition_serves_every_smaller_rank(fetched: Path, tmp_path: Pa
     asked: dict[str, dict[str, float]] = {"large": {"rank": 6, "fraction": 0.5}, "small": {"rank": 2}}
     for name, sizes in asked.items():
         file = tmp_path / f"{name}.safetensors"
-        compress("one", fetched / "base", {"one": vector}, shared, sizes, PROTOCOLS["strict"], file)
+        compress(
+            task="one",
+            base=fetched / "base",
+            task_vectors={"one": vector},
+            shared=shared,
+            sizes=sizes,
+            protocol=PROTOCOLS["strict"],
+            output=file,
+        )
     cut = Exclusive(tmp_path / "large.safetensors", {"rank": 2})
     alone = Exclusive(tmp_path / "small.safetensors", {"rank": 2})
     for name in alone.matrices:
@@ -213,7 +229,15 @@ def test_what_is_zero_is_not_stored(fetched: Path, tmp_path: Path) -> None:
     query, norm = "encoder.layer.0.attention.self.query.weight", "embeddings.LayerNorm.weight"
     body[query], body[norm] = body[query] + 1, body[norm] + 2
     save_tensors(tmp_path / "shared" / "model.safetensors", body)
-    compress("one", fetched / "base", {"one": vector}, tmp_path / "shared", {"rank": 2}, PROTOCOLS["strict"], file)
+    compress(
+        task="one",
+        base=fetched / "base",
+        task_vectors={"one": vector},
+        shared=tmp_path / "shared",
+        sizes={"rank": 2},
+        protocol=PROTOCOLS["strict"],
+        output=file,
+    )
     exclusive = Exclusive(file, {"rank": 2})
     assert (exclusive.matrices, exclusive.vectors) == ([query], [norm])
     found = cut(exclusive)
@@ -236,10 +260,46 @@ def test_the_report_counts_ranks_numbers_and_energy(tmp_path: Path) -> None:
     shapes |= {"word.weight": (10, 3), "norm.weight": (2,), "norm.bias": (2,)}
     rows = report("one", Exclusive(tmp_path / "one.safetensors", {"energy": 0.8}), shapes)
     assert rows == [
-        Row("one", query.format("*"), 3, 0, 2, 7 + 14, 21 / 36, 5.25 / 6.5),
-        Row("one", "word.weight", 1, 0, 0, 0, 0.0, None),
-        Row("one", "vectors", 2, None, None, 2, 0.5, 1.0),
-        Row("one", "all", 6, 0, 2, 23, 23 / 70, 10.25 / 11.5),
+        Row(
+            task="one",
+            kind=query.format("*"),
+            matrices=3,
+            smallest_rank=0,
+            largest_rank=2,
+            numbers=7 + 14,
+            share=21 / 36,
+            energy=5.25 / 6.5,
+        ),
+        Row(
+            task="one",
+            kind="word.weight",
+            matrices=1,
+            smallest_rank=0,
+            largest_rank=0,
+            numbers=0,
+            share=0.0,
+            energy=None,
+        ),
+        Row(
+            task="one",
+            kind="vectors",
+            matrices=2,
+            smallest_rank=None,
+            largest_rank=None,
+            numbers=2,
+            share=0.5,
+            energy=1.0,
+        ),
+        Row(
+            task="one",
+            kind="all",
+            matrices=6,
+            smallest_rank=0,
+            largest_rank=2,
+            numbers=23,
+            share=23 / 70,
+            energy=10.25 / 11.5,
+        ),
     ]
     write_report(tmp_path / "compression.csv", rows)
     lines = (tmp_path / "compression.csv").read_text().splitlines()

@@ -161,7 +161,10 @@ def test_the_configuration_spells_out_every_default() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"suits": "x"}, "unknown key 'suits' (did you mean 'suites'?); allowed: glue, lock, suites, threads"),
+        (
+            {"suits": "x"},
+            "unknown key 'suits' (did you mean 'suites'?); allowed: default_suite, glue, lock, preload, suites, threads",
+        ),
         ({"threads": {"merge": 0}}, "threads.merge: 0 must be at least 1"),
         ({"threads": 2}, "threads: 2 is not a mapping"),
         ({"glue": 3}, "glue: 3 is not text or null; put it in quotes"),

@@ -123,7 +123,15 @@ def test_it_takes_the_place_of_training_and_is_measured_on_held_out_rows(tmp_pat
     settings = {"kind": "mlp", "features": "last", "hub": {**HUB, "tasks": TASKS}}
     output, metrics = tmp_path / "router.safetensors", tmp_path / "metrics.json"
     file = saved(tmp_path)
-    make_router(tmp_path / "features.safetensors", TASKS, settings, 0, output, metrics, fetched=file)
+    make_router(
+        features=tmp_path / "features.safetensors",
+        tasks=TASKS,
+        settings=settings,
+        seed=0,
+        output=output,
+        metrics=metrics,
+        fetched=file,
+    )
     wanted = build_router(settings, TASKS, fetched_state(file, TASKS, None, SIZE))
     right = [
         wanted.weights(features[f"{task}/validation"]).argmax(-1).eq(number).double().mean()

@@ -18,7 +18,6 @@ from twin_merging.suite.locking import lock_suite
 from twin_merging.suite.locks import left_out, lock_file, locked_files
 from twin_merging.suite.suite import Suite, load_suite
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 COMMIT = commit_of("own/experts")
 # Flow and block style, comments, an anchor with a merge key, a revision that is left out, and one in quotes.
 SUITE = """\
@@ -76,7 +75,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
 def suite_in(folder: Path, text: str = SUITE) -> Suite:
     file = folder / "mine.yaml"
     file.write_text(text)
-    return load_suite(file, SCHEMA)
+    return load_suite(file)
 
 
 def job_of(folder: Path) -> Any:
@@ -85,20 +84,20 @@ def job_of(folder: Path) -> Any:
 
 def test_commits_take_the_place_of_names_and_nothing_else_changes(served: FakeHub, tmp_path: Path) -> None:
     suite = suite_in(tmp_path)
-    lines = lock_suite(suite, SCHEMA)
+    lines = lock_suite(suite)
     wanted = SUITE.replace("revision: main", f"revision: {COMMIT}")
     wanted = wanted.replace('revision: "main"', f"revision: {commit_of('own/data')}")
     wanted = wanted.replace("repo: own/base", f"repo: own/base\n    revision: {commit_of('own/base')}")
     wanted = wanted.replace("repo: own/router", f"repo: own/router, revision: {commit_of('own/router')}")
     assert suite.file.read_text() == wanted
     assert f"own/experts: main is commit {COMMIT}" in lines
-    lock_suite(load_suite(suite.file, SCHEMA), SCHEMA)
+    lock_suite(load_suite(suite.file))
     assert suite.file.read_text() == wanted
 
 
 def test_a_lock_holds_the_files_that_a_fetch_takes_and_downloads_none_of_them(served: FakeHub, tmp_path: Path) -> None:
     suite = suite_in(tmp_path)
-    lock_suite(suite, SCHEMA)
+    lock_suite(suite)
     sources = read_json(lock_file(suite.file))["sources"]
     assert {key: sorted(entry["files"]) for key, entry in sources.items()} == {
         "base": ["config.json", "model.safetensors", "tokenizer.json"],
@@ -114,24 +113,24 @@ def test_a_job_finds_the_files_of_its_source_as_long_as_that_is_as_locked(served
     suite = suite_in(tmp_path)
     expert = suite.tasks["one"]["expert"]
     assert locked_files(job_of(tmp_path), "expert", expert) is None
-    lock_suite(suite, SCHEMA)
-    locked = load_suite(suite.file, SCHEMA)
+    lock_suite(suite)
+    locked = load_suite(suite.file)
     assert locked_files(job_of(tmp_path), "expert", expert) is None
     found = locked_files(job_of(tmp_path), "expert", locked.tasks["one"]["expert"])
     assert found is not None
     assert list(found) == ["one/config.json", "one/pytorch_model.bin"]
     assert left_out(locked.file, locked.content) == []
     suite.file.write_text(suite.file.read_text().replace("subfolder: one", "subfolder: three"))
-    assert left_out(suite.file, load_suite(suite.file, SCHEMA).content) == ["tasks.one.expert"]
+    assert left_out(suite.file, load_suite(suite.file).content) == ["tasks.one.expert"]
 
 
 def test_a_commit_that_yaml_would_read_as_a_number_is_put_in_quotes(served: FakeHub, tmp_path: Path) -> None:
     digits = "1234567890" * 4
     served.repositories["models", "own/experts"].revisions = {"main": digits}
     suite = suite_in(tmp_path)
-    lock_suite(suite, SCHEMA)
+    lock_suite(suite)
     assert f'revision: "{digits}"' in suite.file.read_text()
-    assert load_suite(suite.file, SCHEMA).tasks["two"]["expert"]["hub"]["revision"] == digits
+    assert load_suite(suite.file).tasks["two"]["expert"]["hub"]["revision"] == digits
 
 
 def test_a_revision_that_two_repositories_share_is_refused(served: FakeHub, tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_a_revision_that_two_repositories_share_is_refused(served: FakeHub, tmp_
     served.add("own/others", served.repositories["models", "own/experts"].folder, main=commit_of("others"))
     suite = suite_in(tmp_path, text)
     with pytest.raises(UserError) as caught:
-        lock_suite(suite, SCHEMA)
+        lock_suite(suite)
     one_sentence(caught.value, "mine.yaml", "tasks.two.expert", "tasks.one.expert", "of its own")
     assert suite.file.read_text() == text
     assert not lock_file(suite.file).exists()
@@ -149,7 +148,7 @@ def test_a_source_that_is_not_there_leaves_the_suite_as_it_was(served: FakeHub, 
     suite = suite_in(tmp_path, SUITE.replace("own/router", "own/ruoter"))
     before = suite.file.read_text()
     with pytest.raises(UserError) as caught:
-        lock_suite(suite, SCHEMA)
+        lock_suite(suite)
     one_sentence(caught.value, "own/ruoter", "no such repository")
     assert suite.file.read_text() == before
     assert not lock_file(suite.file).exists()

@@ -49,7 +49,16 @@ class Suite:
     def exclusive(self, task: str, shared: Path, linear: dict[str, float] | None, sizes: Any = FULL) -> Exclusive:
         file = self.root / "exclusive.safetensors"
         needed = self.vectors if linear else {task: self.vectors[task]}
-        compress(task, self.base, needed, shared, sizes, PROTOCOLS["strict"], file, linear)
+        compress(
+            task=task,
+            base=self.base,
+            task_vectors=needed,
+            shared=shared,
+            sizes=sizes,
+            protocol=PROTOCOLS["strict"],
+            output=file,
+            coefficients=linear,
+        )
         return Exclusive(file, sizes)
 
 

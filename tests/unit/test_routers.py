@@ -86,7 +86,15 @@ def rows(features: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def made(kind: str, features: Path, folder: Path, exclusives: dict[str, Path], **options: Any) -> Router:
     settings = {**SETTINGS[kind], **options}
-    make_router(features, TASKS, settings, 0, folder / "state", folder / "metrics.json", exclusives)
+    make_router(
+        features=features,
+        tasks=TASKS,
+        settings=settings,
+        seed=0,
+        output=folder / "state",
+        metrics=folder / "metrics.json",
+        exclusives=exclusives,
+    )
     return build_router(settings, TASKS, Checkpoint(folder / "state"))
 
 
@@ -141,7 +149,15 @@ def test_the_seed_matters_for_the_kinds_that_draw_random_numbers_and_for_no_othe
     kind: str, features: Path, exclusives: dict[str, Path], tmp_path: Path
 ) -> None:
     for seed in (0, 1):
-        make_router(features, TASKS, SETTINGS[kind], seed, tmp_path / str(seed), tmp_path / "metrics.json", exclusives)
+        make_router(
+            features=features,
+            tasks=TASKS,
+            settings=SETTINGS[kind],
+            seed=seed,
+            output=tmp_path / str(seed),
+            metrics=tmp_path / "metrics.json",
+            exclusives=exclusives,
+        )
     assert (sha256(tmp_path / "0") != sha256(tmp_path / "1")) == (kind in SEEDED)
 
 

@@ -15,6 +15,7 @@ from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.features import extract_features, mean_of_tokens
 from twin_merging.routing.training import make_router
+from twin_merging.tasks.classification import Texts
 
 SETTINGS = {
     "kind": "mlp",
@@ -52,13 +53,13 @@ def test_features_are_those_of_each_row_alone(fetched: Path, tmp_path: Path) -> 
         (tmp_path / "data").mkdir(exist_ok=True)
         sentences(1, rows, 2, ("sentence",)).to_parquet(tmp_path / "data" / f"{split}.parquet")
     extract_features(
-        fetched / "base",
-        {"a": tmp_path / "data"},
-        {"a": ["sentence"]},
-        {"router": 6, "validation": None},
-        {"max_length": 16, "batch_size": 4},
-        "last",
-        tmp_path / "features.safetensors",
+        shared=fetched / "base",
+        data={"a": tmp_path / "data"},
+        tasks={"a": Texts(text=("sentence",))},
+        limits={"router": 6, "validation": None},
+        inference={"max_length": 16, "batch_size": 4},
+        features="last",
+        output=tmp_path / "features.safetensors",
     )
     found = Checkpoint(tmp_path / "features.safetensors")
     assert {name: found.shape(name) for name in found} == {"a/train": (6, 16), "a/validation": (5, 16)}
@@ -72,12 +73,27 @@ def test_features_are_those_of_each_row_alone(fetched: Path, tmp_path: Path) -> 
 
 def test_a_layer_that_the_body_has_not_is_one_sentence(fetched: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"router\.features: layer 7 is asked for, but the body has 2 layers; name"):
-        extract_features(fetched / "base", {}, {}, {}, {}, {"layer": 7}, tmp_path / "features")
+        extract_features(
+            shared=fetched / "base",
+            data={},
+            tasks={},
+            limits={},
+            inference={},
+            features={"layer": 7},
+            output=tmp_path / "features",
+        )
 
 
 def test_the_router_learns_separable_tasks_and_reports_held_out_rows(tmp_path: Path) -> None:
     features = clusters(tmp_path / "features")
-    make_router(features, TASKS, SETTINGS, 0, tmp_path / "router", tmp_path / "metrics.json")
+    make_router(
+        features=features,
+        tasks=TASKS,
+        settings=SETTINGS,
+        seed=0,
+        output=tmp_path / "router",
+        metrics=tmp_path / "metrics.json",
+    )
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["held_out_accuracy"] > 0.9
     assert metrics["held_out_rows"] == metrics["train_rows"] == 99
@@ -89,7 +105,14 @@ def test_the_router_learns_separable_tasks_and_reports_held_out_rows(tmp_path: P
 def test_training_is_the_same_twice_and_another_with_another_seed(tmp_path: Path) -> None:
     features = clusters(tmp_path / "features")
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        make_router(features, TASKS, SETTINGS, seed, tmp_path / name, tmp_path / f"{name}.json")
+        make_router(
+            features=features,
+            tasks=TASKS,
+            settings=SETTINGS,
+            seed=seed,
+            output=tmp_path / name,
+            metrics=tmp_path / f"{name}.json",
+        )
     assert sha256(tmp_path / "one") == sha256(tmp_path / "two") != sha256(tmp_path / "three")
 
 
@@ -98,7 +121,14 @@ def test_the_kept_epoch_is_the_best_on_held_out_rows(tmp_path: Path) -> None:
     accuracies, metrics = [], {}
     for epochs in (1, 30):
         settings = {**SETTINGS, "epochs": epochs, "learning_rate": 5e-2}
-        make_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
+        make_router(
+            features=features,
+            tasks=TASKS,
+            settings=settings,
+            seed=0,
+            output=tmp_path / "router",
+            metrics=tmp_path / "metrics.json",
+        )
         metrics = read_json(tmp_path / "metrics.json")
         assert 1 <= metrics["epoch"] <= epochs
         accuracies.append(metrics["held_out_accuracy"])
@@ -110,5 +140,12 @@ def test_the_kept_epoch_is_the_best_on_held_out_rows(tmp_path: Path) -> None:
 def test_a_last_batch_of_one_row_does_no_harm(tmp_path: Path, rows: int) -> None:
     features = clusters(tmp_path / "features", rows=rows)
     settings = {**SETTINGS, "batch_size": 4 if rows == 11 else 2, "epochs": 2}
-    make_router(features, TASKS, settings, 0, tmp_path / "router", tmp_path / "metrics.json")
+    make_router(
+        features=features,
+        tasks=TASKS,
+        settings=settings,
+        seed=0,
+        output=tmp_path / "router",
+        metrics=tmp_path / "metrics.json",
+    )
     assert all(tensor.isfinite().all() for tensor in Checkpoint(tmp_path / "router").values())

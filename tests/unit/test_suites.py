@@ -7,17 +7,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.io.schemas import read_yaml
-from twin_merging.routing.options import OPTIONS, layer_that_reads, router_settings
+from twin_merging.io.strict_yaml import read_yaml
+from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "suite.schema.yaml"
 SUITE = """
 title: Two tasks
 base: {path: models/base}
@@ -63,7 +62,7 @@ def edited(edits: Mapping[str, Any]) -> dict[str, Any]:
 def load(folder: Path, content: str | dict[str, Any], glue: str | None = None) -> Suite:
     file = folder / "mine.yaml"
     file.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
-    return load_suite(file, SCHEMA, glue)
+    return load_suite(file, glue)
 
 
 def refused(folder: Path, content: str | dict[str, Any], *words: str) -> None:
@@ -98,11 +97,11 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown limit": ({"limits": {"tset": 5}}, ("limits: unknown key 'tset'", "router, test, train, validation")),
     "key of data in a base's hub": (
         {"base": {"hub": {"repo": "a/b", "config": "x"}}},
-        ("base.hub: unknown key for base 'config'", "allowed: repo, revision, subfolder"),
+        ("base.hub: unknown key 'config'", "allowed: repo, revision, subfolder"),
     ),
     "key of an expert in a data's hub": (
         {"tasks/one/data": {"hub": {"repo": "a/b", "adapter": True}}},
-        ("tasks.one.data.hub: unknown key for data 'adapter'", "allowed: config, repo, revision"),
+        ("tasks.one.data.hub: unknown key 'adapter'", "allowed: config, repo, revision"),
     ),
     "missing key": ({"base": REMOVED}, ("key 'base' is missing", "required: title, base, tasks, methods")),
     "missing key of a task": ({"tasks/one/metric": REMOVED}, ("tasks.one: key 'metric' is missing", "required: data")),
@@ -139,7 +138,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no title": ({"title": ""}, ("title: is empty",)),
     "a repository without owner": ({"base": {"hub": {"repo": "bert"}}}, ("base.hub.repo: 'bert'", "owner/name")),
     # names of what there is
-    "unknown family": ({"family": "decoders"}, ("family: unknown value 'decoders'", "allowed: encoder")),
+    "unknown family": ({"family": "decoders"}, ("family: unknown value 'decoders'", "allowed: decoder, encoder")),
     "unknown method": (
         {"methods/sum/method": "task_arithmetics"},
         ("methods.sum.method: unknown method 'task_arithmetics' (did you mean 'task_arithmetic'?)", "weight_average"),
@@ -312,14 +311,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
     for name, word in (("missing", "no such file"), ("folder", "cannot be read"), ("latin", "UTF-8")):
         with pytest.raises(UserError, match=f"{name}.yaml: .*{word}"):
-            load_suite(tmp_path / f"{name}.yaml", SCHEMA)
+            load_suite(tmp_path / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("name", ["My-Suite", "my_suite", *(f"mine{end}" for end in TABLES)])
 def test_a_suite_whose_name_cannot_be_a_tables_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.yaml").write_text(SUITE)
     with pytest.raises(UserError, match=f"{name}.yaml: "):
-        load_suite(tmp_path / f"{name}.yaml", SCHEMA)
+        load_suite(tmp_path / f"{name}.yaml")
 
 
 # -- the normal form
@@ -417,13 +416,13 @@ methods: {mean: {method: weight_average}}
 
 def test_a_local_folder_stands_in_for_glue_on_the_hub(tmp_path: Path) -> None:
     suite = load(tmp_path, edited({"tasks/one/data": GLUE, "tasks/two/data": {"hub": {"repo": "a/b"}}}), glue="my/glue")
-    assert suite.tasks["one"]["data"] == {
+    assert suite.tasks["one"].data.plain() == {
         "path": "my/glue/mnli",
         "splits": {"train": "train", "validation": "validation", "test": "validation"},
     }
-    assert suite.tasks["two"]["data"]["hub"]["repo"] == "a/b"
+    assert suite.tasks["two"].data.hub.repo == "a/b"
     assert (
-        load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"]["data"]["splits"]["test"]
+        load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test
         == GLUE["splits"]["test"]
     )
 
@@ -515,10 +514,10 @@ def test_a_router_depends_on_the_options_of_its_own_kind_alone(tmp_path: Path) -
     assert suite.router_settings(suite.router_name("far")) == {"kind": "mahalanobis", "features": "last"}
 
 
-def test_every_option_of_the_schema_belongs_to_a_kind_of_router() -> None:
-    rules = read_yaml(SCHEMA)["properties"]["router"]["properties"]
-    assert list(OPTIONS) == rules["kind"]["enum"]
-    assert {"shared", "kind", "features", "hub", *(key for keys in OPTIONS.values() for key in keys)} == set(rules)
+def test_every_option_belongs_to_a_kind_of_router() -> None:
+    assert OPTIONS.keys() == set(get_args(RouterOptions.model_fields["kind"].annotation))
+    options = {"kind", "features", "hub", *(key for keys in OPTIONS.values() for key in keys)}
+    assert options == set(RouterOptions.model_fields)
 
 
 def test_a_fetched_router_depends_on_its_source_and_on_no_option_of_training(tmp_path: Path) -> None:
@@ -547,8 +546,9 @@ def test_a_fetched_router_that_cannot_be_used_is_refused(tmp_path: Path, router:
 
 @pytest.mark.parametrize(("features", "layer"), [("embedding", 0), ({"layer": 0}, 0), ({"layer": 7}, 7)])
 def test_a_projection_reads_the_matrices_of_the_layer_that_the_features_enter(features: Any, layer: int) -> None:
-    section = {"kind": "projection", "features": features, "rank": 4, "dropout": 0.5}
-    assert router_settings(section) == {"kind": "projection", "features": features, "rank": 4, "layer": layer}
+    options = RouterOptions.model_validate({"kind": "projection", "features": features, "rank": 4, "dropout": 0.5})
+    normal = "embedding" if layer == 0 else features
+    assert options.settings() == {"kind": "projection", "features": normal, "rank": 4, "layer": layer}
 
 
 @pytest.mark.parametrize("features", ["last", {"layers": [1, 2]}])

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from twin_merging.io.files import write_json
-from twin_merging.reporting.normalisation import absolute_scores, normalised_scores
+from twin_merging.reporting.normalisation import absolute_scores, markdown_table, normalised_scores
 from twin_merging.reporting.routing import routed_rows, router_scores
 from twin_merging.reporting.tables import write_tables
 from twin_merging.scoring.calibration import expected_calibration_error
@@ -116,13 +116,13 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
     names = ("normalised", "absolute", "experts", "router", "routing", "markdown")
     outputs = {name: tmp_path / f"{name}.out" for name in names}
     write_tables(
-        "Two tasks",
-        tmp_path / "scores.csv",
-        TASKS,
-        knowledge,
-        {"twin": files["twin"]},
-        {"twin": tmp_path / "metrics.json"},
-        outputs,
+        title="Two tasks",
+        scores=tmp_path / "scores.csv",
+        tasks=TASKS,
+        knowledge=knowledge,
+        predictions={"twin": files["twin"]},
+        router_metrics={"twin": tmp_path / "metrics.json"},
+        outputs=outputs,
     )
     normalised: Any = pd.read_csv(outputs["normalised"]).set_index("model")
     assert list(normalised.columns) == ["protocol", "true_task", "a", "b", "avg"]
@@ -149,8 +149,8 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         ["twin", "test", "b", 1, 1],
     ]
     text = outputs["markdown"].read_text()
-    assert "| twin  | test calibration error       |  15.00 | 35.00 | 25.00 |" in text
-    assert "| twin       | strict   | nothing    | 100.00 |  50.00 |  75.00 |" in text
+    assert "| twin    | test calibration error       |  15.00 | 35.00 | 25.00 |" in text
+    assert "| twin       | strict     | nothing     | 100.00 |  50.00 |  75.00 |" in text
     assert "2 rows a task" in text
     assert not math.isnan(normalised["avg"].sum())
 
@@ -177,3 +177,13 @@ def test_the_expected_calibration_error_equals_hand_computed_values(case: str) -
     for dtype in (np.float64, np.float32):
         found = expected_calibration_error(np.array(weights, dtype=dtype), np.array(true))
         assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_markdown_table_leaves_texts_as_they_are_and_missing_numbers_empty() -> None:
+    table = pd.DataFrame({"name": ["1e5", "007"], "score": [2 / 3, float("nan")], "rows": [10, 2000]})
+    assert markdown_table(table).splitlines() == [
+        "| name   |   score |   rows |",
+        "|:-------|--------:|-------:|",
+        "| 1e5    |    0.67 |     10 |",
+        "| 007    |         |   2000 |",
+    ]

@@ -11,9 +11,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import LABELS, merged, sentences
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.io.tensors import Checkpoint, open_directory
 from twin_merging.task_vectors.statistics import gather_statistics
+from twin_merging.tasks.classification import Labelled
 from twin_merging.tasks.rows import read_rows
 
 TEXT = {"one": ["sentence"], "two": ["premise", "hypothesis"]}
@@ -31,7 +33,14 @@ def statistics(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             output = root / kind / f"{task}.safetensors"
             data = root / "data" / f"{task}.parquet"
             gather_statistics(
-                kind, fetched / "base", fetched / "experts" / task, data, labels, TEXT[task], ROWS, 64, output
+                kind,
+                base=fetched / "base",
+                expert=fetched / "experts" / task,
+                data=data,
+                task=Labelled(text=tuple(TEXT[task]), labels=labels),
+                rows=ROWS,
+                max_length=64,
+                output=output,
             )
     return root
 
@@ -69,12 +78,18 @@ def test_the_fisher_information_of_a_regression_is_that_of_unit_variance(
 
     base: Any = AutoModelForSequenceClassification.from_pretrained(tiny / "base", num_labels=1)
     expert_of(base, "roberta", 1, 7).save_pretrained(tmp_path / "raw")
-    fetch_expert({"path": str(tmp_path / "raw")}, 1, fetched / "base", tmp_path / "expert")
+    fetch_expert({"path": str(tmp_path / "raw")}, Classifier(1), fetched / "base", tmp_path / "expert")
     sentences(0, 3, 2, ("sentence",)).to_parquet(tmp_path / "rows.parquet")
     gather_statistics(
-        "fisher", fetched / "base", tmp_path / "expert", tmp_path / "rows.parquet", 1, ["sentence"], 1, 64,
-        tmp_path / "fisher.safetensors",
-    )  # fmt: skip
+        "fisher",
+        base=fetched / "base",
+        expert=tmp_path / "expert",
+        data=tmp_path / "rows.parquet",
+        task=Labelled(text=("sentence",), labels=1),
+        rows=1,
+        max_length=64,
+        output=tmp_path / "fisher.safetensors",
+    )
     model: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "expert").eval()
     row = AutoTokenizer.from_pretrained(fetched / "base")(
         read_rows(tmp_path / "rows.parquet", 1)["sentence"].tolist(), return_tensors="pt"

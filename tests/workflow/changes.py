@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import re
@@ -40,6 +41,31 @@ def append(file: str, text: str) -> Change:
 
 def comment(file: str) -> Change:
     return append(file, "\n# a comment\n")
+
+
+def statement(file: str) -> Change:
+    """A statement more in a file of code."""
+    return append(file, "\nADDED = 1\n")
+
+
+def docstring(file: str) -> Change:
+    """Another docstring of a module."""
+
+    def change(folder: Path) -> None:
+        text = (folder / file).read_text()
+        assert text.startswith('"""')
+        (folder / file).write_text('"""Another docstring, and more. ' + text.removeprefix('"""'))
+
+    return change
+
+
+def written_anew(file: str) -> Change:
+    """The same code in another format: other quotes, line breaks and parentheses, no comments."""
+
+    def change(folder: Path) -> None:
+        (folder / file).write_text(ast.unparse(ast.parse((folder / file).read_text())))
+
+    return change
 
 
 def take_line(file: str, pattern: str, to: int | None = None) -> Change:

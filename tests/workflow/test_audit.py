@@ -338,9 +338,9 @@ def test_the_crate_says_what_ran_on_what_and_what_came_of_it(crate: Path, folder
         "https://w3id.org/ro/wfrun/workflow/0.5",
         "https://w3id.org/workflowhub/workflow-ro-crate/1.0",
     }
-    assert root["mainEntity"] == action["instrument"] == {"@id": "Snakefile"}
+    assert root["mainEntity"] == action["instrument"] == {"@id": "workflow/Snakefile"}
     assert root["mentions"] == {"@id": "#run"}
-    assert "ComputationalWorkflow" in graph["Snakefile"]["@type"]
+    assert "ComputationalWorkflow" in graph["workflow/Snakefile"]["@type"]
     read = [graph[entry["@id"]] for entry in action["object"]]
     made = [graph[entry["@id"]] for entry in action["result"]]
     weights = f"https://huggingface.co/{REPO}/resolve/{commit_of(REPO)}/model.safetensors"
@@ -358,7 +358,7 @@ def test_every_file_of_the_crate_is_described_with_its_hash_and_the_other_way_ro
     files = {path.relative_to(crate).as_posix() for path in crate.rglob("*") if path.is_file()}
     parts = {part["@id"] for part in graph["./"]["hasPart"]}
     assert files - {"ro-crate-metadata.json"} == {part for part in parts if ":" not in part}
-    for name in files & parts - {"Snakefile"}:
+    for name in files & parts - {"workflow/Snakefile"}:
         assert graph[name]["sha256"] == sha256(crate / name)
         assert graph[name]["contentSize"] == str((crate / name).stat().st_size)
     assert not [name for name in files if name.endswith((".safetensors", ".pyc")) or "/data/" in name]

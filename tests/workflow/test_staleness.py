@@ -16,14 +16,17 @@ from tests.workflow.changes import (
     clone,
     comment,
     delete,
+    docstring,
     edit,
     flip,
     nothing,
     other_profile,
     other_torch,
     several,
+    statement,
     take_line,
     touch,
+    written_anew,
 )
 from tests.workflow.conftest import targets
 from tests.workflow.running import hashes_of, jobs_of, snakemake
@@ -68,49 +71,62 @@ SECTION = "router: {shared: task-arithmetic, epochs: 3, batch_size: 16}"
 
 ROWS = [
     Row("nothing", nothing, ""),
-    # The workflow's and the library's files
-    Row("a comment in a script", comment("workflow/scripts/tabulate.py"), "tabulate()"),
-    Row("a comment in a script with jobs below", comment("workflow/scripts/compress.py"), COMPRESSED),
+    # Comments and the like, in every kind of file
+    Row("a comment in a script", comment("workflow/scripts/compress.py"), ""),
     Row("a comment in a rule file", comment("workflow/rules/merge.smk"), ""),
-    Row("a comment in the Snakefile", comment("Snakefile"), ""),
-    Row("a comment in a router module", comment(f"{LIBRARY}/routing/training.py"), f"route(*) {TWINS}"),
+    Row("a comment in the Snakefile", comment("workflow/Snakefile"), ""),
+    Row("a comment in the Snakefile that includes it", comment("Snakefile"), ""),
+    Row("a comment in a library module", comment(READING), ""),
+    Row("a comment in a module of every job", comment(f"{LIBRARY}/errors.py"), "", "made"),
+    Row("a comment in a merging method", comment(f"{LIBRARY}/merging/methods/ties.py"), ""),
+    Row("a comment in the suite", comment(MINE), ""),
+    Row("a comment in the configuration", comment(CONFIG), ""),
+    Row("a change in the documentation", append("config/README.md", "\nMore.\n"), ""),
+    Row("another docstring", docstring(READING), ""),
+    Row("other quotes, line breaks and parentheses", written_anew(READING), ""),
+    # The workflow's and the library's code
+    Row("a change in a script", statement("workflow/scripts/tabulate.py"), "tabulate()"),
+    Row("a change in a script with jobs below", statement("workflow/scripts/compress.py"), COMPRESSED),
     Row(
         "a change in a router module",
         edit(f"{LIBRARY}/routing/training.py", "%s: held-out accuracy %.4f", "%s: accuracy %.4f"),
         f"route(*) {TWINS}",
     ),
     Row(
-        "a comment in a router module that models load",
-        comment(f"{LIBRARY}/routing/router.py"),
+        "a change in a router module that models load",
+        statement(f"{LIBRARY}/routing/router.py"),
         "route(*) assemble(*) predict(*) ...",
     ),
-    Row("a comment in the metrics", comment(METRICS), "..."),
     Row(
         "a change in the metrics",
         edit(METRICS, "(outputs == references).mean()", "np.mean(outputs == references)"),
         "...",
     ),
     Row(
-        "a comment in the metrics, where they choose experts",
-        comment(METRICS),
+        "a change in the metrics, where they choose experts",
+        statement(METRICS),
         f"finetune(*) finetune_adapter(*) {TUNED.format('*')}",
         "made",
     ),
-    Row("a comment in the tables", comment(f"{LIBRARY}/reporting/tables.py"), "tabulate()"),
-    Row("a comment in the model cards", comment(f"{LIBRARY}/reporting/card.py"), "card(*)"),
-    Row("a comment in the reading of checkpoints", comment(READING), READ),
-    Row("a change in the reading of checkpoints", edit(READING, "import json\n", "import json  # of shards\n"), READ),
+    Row("a change in the tables", statement(f"{LIBRARY}/reporting/tables.py"), "tabulate()"),
+    Row("a change in the model cards", statement(f"{LIBRARY}/reporting/card.py"), "card(*)"),
+    Row("a change in the reading of checkpoints", statement(READING), READ),
     Row(
-        "a comment in one method's module",
-        comment(f"{LIBRARY}/merging/methods/regression.py"),
+        "a change in one method's module",
+        statement(f"{LIBRARY}/merging/methods/regression.py"),
         "merge(regmean) predict(regmean) ...",
     ),
-    Row("a comment in an inner method's module", comment(f"{LIBRARY}/merging/methods/ties.py"), DARE),
-    Row("a comment in compression", comment(f"{LIBRARY}/compression/compress.py"), COMPRESSED),
-    Row("a comment in the package's own __init__", comment(f"{LIBRARY}/__init__.py"), ""),
-    Row("a comment in fine-tuning, of which the suite has none", comment(f"{LIBRARY}/finetuning/finetune.py"), ""),
+    Row("a change in an inner method's module", statement(f"{LIBRARY}/merging/methods/ties.py"), DARE),
+    Row("a change in compression", statement(f"{LIBRARY}/compression/compress.py"), COMPRESSED),
+    Row("a change in the package's own __init__", statement(f"{LIBRARY}/__init__.py"), ""),
+    Row("a change in fine-tuning, of which the suite has none", statement(f"{LIBRARY}/finetuning/finetune.py"), ""),
+    Row("a change in registration with transformers, which no job does", statement(f"{LIBRARY}/api/auto.py"), ""),
+    Row(
+        "a change in the module by which transformers loads a dynamic model",
+        edit(f"{LIBRARY}/model/directory.py", "\nregister()\n", "\nregister()  # with transformers\n"),
+        "assemble(*) predict(*) ...",
+    ),
     # The suite: its methods
-    Row("a comment in the suite", comment(MINE), ""),
     Row(
         "a method added",
         edit(MINE, "  emr:", "  ties: {method: ties, density: 0.2}\n  emr:"),
@@ -275,7 +291,7 @@ def test_a_change_makes_exactly_this_stale(folder: Path, every_job: dict[str, se
     assert found == wanted, f"too many: {sorted(found - wanted)}; too few: {sorted(wanted - found)}"
 
 
-@pytest.mark.parametrize("name", ["a comment in the tables", "two options that swap their values", "the seed"])
+@pytest.mark.parametrize("name", ["a change in the tables", "two options that swap their values", "the seed"])
 def test_what_is_planned_is_what_runs(folder: Path, every_job: dict[str, set[tuple[str, str]]], name: str) -> None:
     (row,) = [row for row in ROWS if row.name == name]
     row.change(folder)

@@ -3,9 +3,9 @@
 
 rule assemble:
     input:
-        exclusives=assembled_from,
-        shared=shared_model,
-        router=lambda w: f"results/{w.suite}/router/{suite_of(w).router_name(w.method)}/router.safetensors",
+        exclusives=asked(inputs.assembled_from),
+        shared=asked(inputs.shared_model),
+        router=asked(inputs.router_of),
     output:
         config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
@@ -21,7 +21,7 @@ rule assemble:
         "results/{suite}/logs/assemble/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
-        suite=suites_where("models", lambda suite: suite.dynamic),
+        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.dynamic),
     conda:
         "../../environment.yml"
     threads: threads_of("assemble")
@@ -29,7 +29,7 @@ rule assemble:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=assemble_settings,
+        settings=settings_of("assemble"),
         code=code("assemble"),
     script:
         "../scripts/assemble.py"

@@ -3,7 +3,7 @@
 
 rule provenance:
     input:
-        tables,
+        lambda w: targets.tables(suite_of(w)),
     output:
         "results/{suite}/provenance.json",
     log:
@@ -16,7 +16,7 @@ rule provenance:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=provenance_settings,
+        settings=settings_of("provenance"),
         code=code("provenance"),
     script:
         "../scripts/provenance.py"
@@ -39,8 +39,8 @@ rule audit:
         runtime=240,
         gpu=0,
     params:
-        settings={"threads": threads_of("predict")},
-        code=code("audit"),
+        settings=settings_of("audit"),
+        code=code_with("audit", plan_settings.model_modules),
         asked=STARTED,
     script:
         "../scripts/audit.py"
@@ -63,7 +63,7 @@ rule crate:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: {"workflow": workflow.basedir, "suite": str(suite_of(w).file)},
+        settings=lambda w: {"workflow": str(WORKFLOW.parent), "suite": str(suite_of(w).file)},
         code=code("crate"),
     script:
         "../scripts/crate.py"

@@ -4,16 +4,16 @@
 rule card:
     input:
         record="results/{suite}/models/{method}/merge.json",
-        parts=model_files,
+        parts=asked(inputs.model_files),
         scores="results/{suite}/scores.csv",
-        metrics=own_router_metrics,
+        metrics=asked(inputs.own_router_metrics),
     output:
         "results/{suite}/models/{method}/README.md",
     log:
         "results/{suite}/logs/card/{method}.log",
         benchmark="results/{suite}/benchmarks/card/{method}.tsv",
     wildcard_constraints:
-        suite=suites_where("models", lambda suite: suite.methods),
+        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.methods),
     conda:
         "../../environment.yml"
     threads: 1
@@ -21,7 +21,7 @@ rule card:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=card_settings,
-        code=code("card"),
+        settings=settings_of("card"),
+        code=code_with("card", plan_settings.family_modules),
     script:
         "../scripts/card.py"

@@ -1,4 +1,4 @@
-# What several stages share: the configuration, the suites, and the parameters that make a job stale.
+# What the rules share: the configuration, the suites, and what `twin_merging.plan` says of a job.
 import json
 import os
 import sys
@@ -6,41 +6,28 @@ from functools import cache
 from pathlib import Path
 from time import time_ns
 
-from twin_merging.jobs.digest import code_digest
 from twin_merging.errors import UserError
-from twin_merging.fetching.hub import is_commit
-from twin_merging.fetching.sources import is_adapter, package_version, source_files
-from twin_merging.merging.options import coefficients
-from twin_merging.suite.locks import hub_sources, left_out, what_is_fetched
-from twin_merging.merging.registry import merging_methods
-from twin_merging.routing.layers import features_name, features_named
-from twin_merging.routing.options import SEEDED
-from twin_merging.io.schemas import check, complete, read_schema
-from twin_merging.suite.suite import Suite, load_suite
+from twin_merging.io.validation import validate
+from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
+from twin_merging.plan import constraints, inputs, targets
+from twin_merging.plan import settings as plan_settings
+from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
+from twin_merging.suite.configuration import Configuration
+from twin_merging.suite.locks import warnings_of
+from twin_merging.suite.suite import load_suite
 
-SCHEMAS = Path(workflow.basedir, "workflow", "schemas")
-NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+# The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
+WORKFLOW = Path(str(workflow.current_basedir)).parent
 os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
-CONFIG = ["config.json"]
-WEIGHTS = ["model.safetensors"]
-TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 AUDIT = "results/audit/{suite}"
 STARTED = time_ns()  # a run's own number: an audit that is asked for looks at the files as they are now
-ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 wildcard_constraints:
-    suite=f"{NAME}(?<!-absolute)(?<!-experts)(?<!-router)(?<!-routing)(?<!-published)",
-    task=NAME,
-    method=NAME,
-    model=NAME,
-    shared=NAME,
-    router=f"{NAME}(?:/{NAME})?",
-    kind=NAME,
-    features="last|embedding|layers?(?:-[0-9]+)+",
+    **constraints.WILDCARDS,
 
 
 def stop(error):
@@ -51,124 +38,87 @@ def stop(error):
 
 def checked_config():
     """The configuration with its defaults; ends the run when a key or value is wrong."""
-    schema = read_schema(SCHEMAS / "config.schema.yaml")
+    own = WORKFLOW.parent / "config" / "suites"
+    if "suites" not in config and not Path("config/suites").is_dir() and own.is_dir():
+        config["suites"] = str(own)  # a working directory without suites uses the workflow's
     try:
-        check(config, schema)
+        return validate(Configuration, config)
     except ValueError as error:
         stop(f"config/config.yaml or --config: {error}")
-    return complete(config, schema)
 
 
 CHECKED = checked_config()
 # Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
-use_server(CHECKED["preload"] and workflow.is_main_process)
+use_server(CHECKED.preload and workflow.is_main_process)
 
 
-def suite_files():
-    return sorted(Path(CHECKED["suites"]).glob("*.yaml"))
-
-
+@cache
 def read_suite(file):
-    return load_suite(file, SCHEMAS / "suite.schema.yaml", CHECKED["glue"])
+    """A suite, or what is wrong with its file. Each file is read once."""
+    try:
+        return load_suite(file, CHECKED.glue)
+    except UserError as error:
+        return error
 
 
 @cache
 def suite_named(name):
     """The suite of that name; ends the run when its file is missing or wrong."""
-    try:
-        suite = read_suite(Path(CHECKED["suites"], f"{name}.yaml"))
-        if workflow.is_main_process:
-            warn_of_branches(suite)
-    except UserError as error:
-        stop(error)
+    suite = read_suite(Path(CHECKED.suites, f"{name}.yaml"))
+    if isinstance(suite, UserError):
+        stop(suite)
+    if workflow.is_main_process:
+        for line in warnings_of(suite):
+            print(f"warning: {line}", file=sys.stderr)
     return suite
 
 
-def warn_of_branches(suite):
-    """Say which sources of a suite may change from one day to the next."""
-    if changed := left_out(suite.file, suite.content):
-        found = ", ".join(changed)
-        print(f"warning: {suite.file}: not as it was locked: {found}; run: snakemake lock", file=sys.stderr)
-    loose = {
-        f"{hub['repo']} at {hub['revision']}"
-        for _, hub in hub_sources(suite.content)
-        if not is_commit(hub["revision"])
-    }
-    if loose:
-        found = ", ".join(sorted(loose))
-        print(f"warning: {suite.file}: not tied to a commit: {found}; run: snakemake lock", file=sys.stderr)
+SUITE_FILES = sorted(Path(CHECKED.suites).glob("*.yaml"))
+# Every suite in the folder that can be read. (A wrong one ends the run when it is asked for.)
+SUITES = [suite for suite in map(read_suite, SUITE_FILES) if not isinstance(suite, UserError)]
 
 
 def suite_of(wildcards):
     return suite_named(wildcards.suite)
 
 
-def task_of(wildcards):
-    """A task's entry. Raises when the suite has no such task: the file then has no rule."""
-    return suite_of(wildcards).tasks[wildcards.task]
+def asked(function):
+    """An input function: what `function(suite, wildcards)` gives. Folders count by their content's record, not their
+    time; what cannot be found ends the run with one sentence."""
 
-
-def sources_of(source):
-    """Files of a `path` source; ends the run when there are none."""
-    try:
-        return source_files(source)
-    except UserError as error:
-        stop(error)
-
-
-@cache
-def readable_suites():
-    """Every suite in the folder that can be read. (A wrong one ends the run when it is asked for.)"""
-    found = []
-    for file in suite_files():
+    def paths(wildcards):
         try:
-            found.append(read_suite(file))
-        except UserError:
-            continue
-    return found
+            found = function(suite_of(wildcards), dict(wildcards.items()))
+        except UserError as error:
+            stop(error)
+        if isinstance(found, str):
+            return found
+        return [ancient(path) if inputs.is_folder(path) else path for path in found]
+
+    return paths
 
 
-def suites_where(folder, names, end="/"):
-    """A constraint of {suite}, for rules of which one makes an artefact in one suite and another in another: only
-    suites and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself.
-    """
-    paths = [
-        f"{suite.name}/{folder}/{name}".rstrip("/") for suite in readable_suites() for name in names(suite)
-    ]
-    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}){NAME}"
-
-
-def experts_where(condition):
-    """A constraint of {suite}: followed by experts whose source meets a condition."""
-    return suites_where(
-        "experts", lambda suite: [task for task in suite.tasks if condition(suite.tasks[task]["expert"])]
+def settings_of(rule):
+    """The parameter that holds all that a job's output depends on beside its inputs."""
+    return lambda wildcards: plan_settings.of_job(
+        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain()
     )
 
 
-def settings(stage, **parts):
-    """The parameter that holds all that a job's output depends on beside its inputs: plain types in a fixed order."""
-    return {**parts, "threads": threads_of(stage)}
+def threads_of(stage):
+    """Threads of a stage's jobs: they change the last bits of sums, so they are a setting and not what is free."""
+    return CHECKED.threads.plain().get(stage, 1)
 
 
 @cache
 def code(script, *modules):
     """Digest of a script, of the library modules that it imports, and of `modules` that it finds by name."""
-    return code_digest(Path(workflow.basedir, "workflow", "scripts", f"{script}.py"), modules)
+    return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
-def threads_of(stage):
-    """Threads of a stage's jobs: they change the last bits of sums, so they are a setting and not what is free."""
-    return CHECKED["threads"].get(stage, 1)
-
-
-def inside(folder, *names):
-    """Paths of files in a folder."""
-    return [f"{folder}/{name}" for name in names]
-
-
-def of_tasks(suite, key):
-    """One key of every task's entry."""
-    return {task: entry[key] for task, entry in suite.tasks.items()}
+def code_with(script, modules):
+    """The digest of a script that also finds library modules by name: those that `modules(suite)` gives."""
+    return lambda wildcards: code(script, *modules(suite_of(wildcards)))
 
 
 def failed_audits():

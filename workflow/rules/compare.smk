@@ -4,7 +4,7 @@
 rule compare:
     input:
         scores="results/{suite}/scores.csv",
-        published=published_scores,
+        published=asked(inputs.published_scores),
     output:
         table="results/tables/{suite}-published.csv",
         markdown="results/tables/{suite}-published.md",
@@ -18,7 +18,7 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=compare_settings,
+        settings=settings_of("compare"),
         code=code("compare"),
     script:
         "../scripts/compare.py"

@@ -3,8 +3,8 @@
 
 rule compress:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
-        task_vectors=compressed_from,
+        base=inside("results/{suite}/base", *WEIGHTS),
+        task_vectors=asked(inputs.compressed_from),
         shared="results/{suite}/models/{shared}/model.safetensors",
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
@@ -18,7 +18,7 @@ rule compress:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=compress_settings,
+        settings=settings_of("compress"),
         code=code("compress"),
     script:
         "../scripts/compress.py"

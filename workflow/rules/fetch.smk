@@ -3,7 +3,7 @@
 
 rule fetch_base:
     input:
-        source=lambda w: sources_of(suite_of(w).content["base"]),
+        source=asked(inputs.base_source),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -14,7 +14,7 @@ rule fetch_base:
         "results/{suite}/logs/fetch_base.log",
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
-        suite=suites_where("base", lambda suite: [] if "generate" in suite.content["base"] else [""]),
+        suite=constraints.bases_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -22,7 +22,7 @@ rule fetch_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: model_settings(suite_of(w).content["base"]),
+        settings=settings_of("fetch_base"),
         code=code("fetch_base"),
     script:
         "../scripts/fetch_base.py"
@@ -30,8 +30,8 @@ rule fetch_base:
 
 rule fetch_expert:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -40,7 +40,7 @@ rule fetch_expert:
         "results/{suite}/logs/fetch_expert/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and not is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -48,7 +48,7 @@ rule fetch_expert:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_expert"),
     script:
         "../scripts/fetch_expert.py"
@@ -56,8 +56,8 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=lambda w: sources_of(task_of(w)["expert"]),
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS),
+        source=asked(inputs.expert_source),
+        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
@@ -66,7 +66,7 @@ rule fetch_adapter:
         "results/{suite}/logs/fetch_adapter/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" not in source and is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -74,7 +74,7 @@ rule fetch_adapter:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=expert_settings,
+        settings=settings_of("fetch_expert"),
         code=code("fetch_adapter"),
     script:
         "../scripts/fetch_adapter.py"
@@ -82,7 +82,7 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=lambda w: sources_of(task_of(w)["data"]),
+        source=asked(inputs.data_source),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -92,9 +92,7 @@ rule fetch_data:
         "results/{suite}/logs/fetch_data/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
-        suite=suites_where(
-            "data", lambda suite: [t for t in suite.tasks if "generate" not in suite.tasks[t]["data"]]
-        ),
+        suite=constraints.data_where(SUITES, made_here=False),
     conda:
         "../../environment.yml"
     threads: threads_of("fetch")
@@ -102,8 +100,8 @@ rule fetch_data:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: settings("fetch", **{key: task_of(w)[key] for key in ("data", "text", "labels")}),
-        code=code("fetch_data"),
+        settings=settings_of("fetch_data"),
+        code=code_with("fetch_data", plan_settings.family_modules),
     script:
         "../scripts/fetch_data.py"
 
@@ -122,7 +120,7 @@ rule fetch_router:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=fetched_router_settings,
+        settings=settings_of("fetch_router"),
         code=code("fetch_router"),
     script:
         "../scripts/fetch_router.py"

@@ -3,8 +3,8 @@
 
 rule finetune:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        data=lambda w: inside(f"results/{w.suite}/data/{w.task}", "train.parquet", "validation.parquet"),
+        base=inside("results/{suite}/base", *MODEL),
+        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet"),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -13,7 +13,7 @@ rule finetune:
         "results/{suite}/logs/finetune/{task}.log",
         benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" in source and not is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
     conda:
         "../../environment.yml"
     threads: threads_of("finetune")
@@ -22,8 +22,8 @@ rule finetune:
         runtime=720,
         gpu=0,
     params:
-        settings=finetune_settings,
-        code=code("finetune"),
+        settings=settings_of("finetune"),
+        code=code_with("finetune", plan_settings.family_modules),
     script:
         "../scripts/finetune.py"
 
@@ -37,4 +37,4 @@ use rule finetune as finetune_adapter with:
         "results/{suite}/logs/finetune_adapter/{task}.log",
         benchmark="results/{suite}/benchmarks/finetune_adapter/{task}.tsv",
     wildcard_constraints:
-        suite=experts_where(lambda source: "finetune" in source and is_adapter(source)),
+        suite=constraints.experts_where(SUITES, made_here=True, adapter=True),

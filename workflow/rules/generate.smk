@@ -12,7 +12,7 @@ rule generate_base:
         "results/{suite}/logs/generate_base.log",
         benchmark="results/{suite}/benchmarks/generate_base.tsv",
     wildcard_constraints:
-        suite=suites_where("base", lambda suite: [""] if "generate" in suite.content["base"] else []),
+        suite=constraints.bases_where(SUITES, made_here=True),
     conda:
         "../../environment.yml"
     threads: threads_of("generate")
@@ -20,9 +20,7 @@ rule generate_base:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lambda w: settings(
-            "generate", **suite_of(w).content["base"], seed=suite_of(w).content["seed"]
-        ),
+        settings=settings_of("generate_base"),
         code=code("generate_base"),
     script:
         "../scripts/generate_base.py"
@@ -37,9 +35,7 @@ rule generate_data:
         "results/{suite}/logs/generate_data/{task}.log",
         benchmark="results/{suite}/benchmarks/generate_data/{task}.tsv",
     wildcard_constraints:
-        suite=suites_where(
-            "data", lambda suite: [t for t in suite.tasks if "generate" in suite.tasks[t]["data"]]
-        ),
+        suite=constraints.data_where(SUITES, made_here=True),
     conda:
         "../../environment.yml"
     threads: 1
@@ -47,13 +43,7 @@ rule generate_data:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=lambda w: settings(
-            "generate",
-            generate=task_of(w)["data"]["generate"],
-            text=task_of(w)["text"],
-            labels=task_of(w)["labels"],
-            seed=suite_of(w).content["seed"],
-        ),
-        code=code("generate_data"),
+        settings=settings_of("generate_data"),
+        code=code_with("generate_data", plan_settings.family_modules),
     script:
         "../scripts/generate_data.py"

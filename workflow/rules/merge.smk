@@ -3,12 +3,10 @@
 
 rule merge:
     input:
-        task_vectors=lambda w: [
-            f"results/{w.suite}/task_vectors/{task}.safetensors" for task in suite_of(w).tasks
-        ],
-        statistics=training_statistics,
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        experts=lambda w: all_expert_files(suite_of(w)),
+        task_vectors=asked(inputs.task_vectors),
+        statistics=asked(inputs.training_statistics),
+        base=inside("results/{suite}/base", *MODEL),
+        experts=asked(inputs.all_expert_files),
     output:
         config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
@@ -20,7 +18,7 @@ rule merge:
         "results/{suite}/logs/merge/{method}.log",
         benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
     wildcard_constraints:
-        suite=suites_where("models", lambda suite: suite.static),
+        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.static),
     conda:
         "../../environment.yml"
     threads: threads_of("merge")
@@ -28,8 +26,8 @@ rule merge:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=merge_settings,
-        code=lambda w: code("merge", *method_modules(suite_of(w), w.method)),
+        settings=settings_of("merge"),
+        code=lambda w: code("merge", *plan_settings.method_modules(suite_of(w), w.method)),
     script:
         "../scripts/merge.py"
 
@@ -48,4 +46,4 @@ use rule merge as merge_masked with:
         "results/{suite}/logs/merge_masked/{method}.log",
         benchmark="results/{suite}/benchmarks/merge_masked/{method}.tsv",
     wildcard_constraints:
-        suite=suites_where("models", lambda suite: suite.masked),
+        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.masked),

@@ -3,15 +3,15 @@
 
 rule predict:
     input:
-        model=model_files,
-        data=lambda w: [f"results/{w.suite}/data/{task}/test.parquet" for task in suite_of(w).tasks],
+        model=asked(inputs.model_files),
+        data=asked(inputs.test_data),
     output:
         "results/{suite}/predictions/{model}.parquet",
     log:
         "results/{suite}/logs/predict/{model}.log",
         benchmark="results/{suite}/benchmarks/predict/{model}.tsv",
     wildcard_constraints:
-        suite=suites_where("predictions", lambda suite: suite.models, end=r"\.parquet"),
+        suite=constraints.suites_where(SUITES, "predictions", lambda suite: suite.models, end=r"\.parquet"),
     conda:
         "../../environment.yml"
     threads: threads_of("predict")
@@ -20,7 +20,7 @@ rule predict:
         runtime=240,
         gpu=0,
     params:
-        settings=predict_settings,
-        code=code("predict"),
+        settings=settings_of("predict"),
+        code=code_with("predict", plan_settings.model_modules),
     script:
         "../scripts/predict.py"

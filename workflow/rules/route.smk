@@ -3,8 +3,8 @@
 
 rule route_features:
     input:
-        shared=lambda w: inside(f"results/{w.suite}/models/{w.shared}", *CONFIG, *WEIGHTS, *TOKENIZER),
-        data=training_data,
+        shared=inside("results/{suite}/models/{shared}", *MODEL),
+        data=asked(inputs.training_data),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
     log:
@@ -18,17 +18,17 @@ rule route_features:
         runtime=240,
         gpu=0,
     params:
-        settings=features_settings,
-        code=code("route_features"),
+        settings=settings_of("route_features"),
+        code=code_with("route_features", plan_settings.family_modules),
     script:
         "../scripts/route_features.py"
 
 
 rule route:
     input:
-        features=router_features,
-        exclusives=projected_exclusives,
-        fetched=fetched_router,
+        features=asked(inputs.router_features),
+        exclusives=asked(inputs.projected_exclusives),
+        fetched=asked(inputs.fetched_router),
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",
@@ -42,7 +42,7 @@ rule route:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=route_settings,
+        settings=settings_of("route"),
         code=code("route"),
     script:
         "../scripts/route.py"

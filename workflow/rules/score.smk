@@ -3,9 +3,7 @@
 
 rule score:
     input:
-        predictions=lambda w: [
-            f"results/{w.suite}/predictions/{model}.parquet" for model in suite_of(w).models
-        ],
+        predictions=asked(inputs.predictions),
     output:
         "results/{suite}/scores.csv",
     log:
@@ -18,7 +16,7 @@ rule score:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=score_settings,
+        settings=settings_of("score"),
         code=code("score"),
     script:
         "../scripts/score.py"

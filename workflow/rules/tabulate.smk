@@ -4,8 +4,8 @@
 rule tabulate:
     input:
         scores="results/{suite}/scores.csv",
-        predictions=routed_predictions,
-        router_metrics=router_metrics,
+        predictions=asked(inputs.routed_predictions),
+        router_metrics=asked(inputs.router_metrics),
     output:
         normalised="results/tables/{suite}.csv",
         markdown="results/tables/{suite}.md",
@@ -23,7 +23,7 @@ rule tabulate:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=tabulate_settings,
+        settings=settings_of("tabulate"),
         code=code("tabulate"),
     script:
         "../scripts/tabulate.py"

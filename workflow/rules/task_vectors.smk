@@ -3,8 +3,8 @@
 
 rule task_vectors:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *WEIGHTS),
-        expert=lambda w: expert_files(suite_of(w), w.task),
+        base=inside("results/{suite}/base", *WEIGHTS),
+        expert=asked(inputs.expert_files),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",
     log:
@@ -17,7 +17,7 @@ rule task_vectors:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=settings("task_vectors"),
+        settings=settings_of("task_vectors"),
         code=code("task_vectors"),
     script:
         "../scripts/task_vectors.py"

@@ -3,8 +3,8 @@
 
 rule training_statistics:
     input:
-        base=lambda w: inside(f"results/{w.suite}/base", *CONFIG, *WEIGHTS, *TOKENIZER),
-        expert=lambda w: expert_files(suite_of(w), w.task),
+        base=inside("results/{suite}/base", *MODEL),
+        expert=asked(inputs.expert_files),
         data="results/{suite}/data/{task}/train.parquet",
     output:
         "results/{suite}/statistics/{kind}/{task}.safetensors",
@@ -18,7 +18,7 @@ rule training_statistics:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=statistics_settings,
-        code=code("training_statistics"),
+        settings=settings_of("training_statistics"),
+        code=code_with("training_statistics", plan_settings.family_modules),
     script:
         "../scripts/training_statistics.py"

@@ -11,13 +11,14 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     write_card(
-        settings["name"],
-        settings["title"],
-        settings["sources"],
-        folder(job.input.record),
-        Path(job.input.scores),
-        Path(job.input.metrics[0]) if job.input.metrics else None,
-        Path(job.output[0]),
+        name=settings["name"],
+        title=settings["title"],
+        sources=settings["sources"],
+        family=settings["family"],
+        directory=folder(job.input.record),
+        scores=Path(job.input.scores),
+        router_metrics=Path(job.input.metrics[0]) if job.input.metrics else None,
+        output=Path(job.output[0]),
     )
 
 

@@ -11,11 +11,11 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     compare(
-        settings["title"],
-        settings["tasks"],
-        Path(job.input.scores),
-        Path(job.input.published),
-        {name: Path(path) for name, path in job.output.items()},
+        title=settings["title"],
+        tasks=settings["tasks"],
+        scores=Path(job.input.scores),
+        published=Path(job.input.published),
+        outputs={name: Path(path) for name, path in job.output.items()},
     )
 
 

@@ -13,7 +13,7 @@ def main(job: Any) -> None:
     settings = job.params.settings
     files = [Path(file) for file in job.input.task_vectors]
     compress(
-        job.wildcards.task,
+        task=job.wildcards.task,
         base=folder(job.input.base[0]),
         task_vectors={file.stem: file for file in files},
         shared=folder(job.input.shared),

@@ -12,17 +12,17 @@ def main(job: Any) -> None:
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry, tasks = settings["entry"], list(settings["labels"])
+    entry, tasks = settings["entry"], list(settings["heads"])
     statistics = map(Path, job.input.statistics)
     merge_directory(
-        merging_methods()[entry["method"]],
-        {option: value for option, value in entry.items() if option not in ("method", "protocol")},
-        Protocol(entry["protocol"], settings["groups"]),
+        method=merging_methods()[entry["method"]],
+        options={option: value for option, value in entry.items() if option not in ("method", "protocol")},
+        protocol=Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
         task_vectors=dict(zip(tasks, map(Path, job.input.task_vectors), strict=True)),
         experts={folder(file).name: folder(file) for file in job.input.experts},
         output=folder(job.output.config),
-        labels=settings["labels"],
+        heads=settings["heads"],
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
     )

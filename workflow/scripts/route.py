@@ -11,14 +11,16 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     make_router(
-        Path(job.input.features),
-        settings["tasks"],
-        settings["router"],
-        settings["seed"],
-        Path(job.output.router),
-        Path(job.output.metrics),
-        dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)) if job.input.exclusives else None,
-        Path(job.input.fetched[0]) if job.input.fetched else None,
+        features=Path(job.input.features),
+        tasks=settings["tasks"],
+        settings=settings["router"],
+        seed=settings["seed"],
+        output=Path(job.output.router),
+        metrics=Path(job.output.metrics),
+        exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True))
+        if job.input.exclusives
+        else None,
+        fetched=Path(job.input.fetched[0]) if job.input.fetched else None,
     )
 
 

@@ -8,16 +8,18 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.routing.features import extract_features
+    from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
+    family = family_named(settings["family"])
     extract_features(
-        folder(job.input.shared[0]),
-        {folder(file).name: folder(file) for file in job.input.data},
-        settings["text"],
-        settings["limits"],
-        settings["inference"],
-        settings["features"],
-        Path(job.output[0]),
+        shared=folder(job.input.shared[0]),
+        data={folder(file).name: folder(file) for file in job.input.data},
+        tasks=family.views(family.inputs, settings["tasks"]),
+        limits=settings["limits"],
+        inference=settings["inference"],
+        features=settings["features"],
+        output=Path(job.output[0]),
     )
 
 

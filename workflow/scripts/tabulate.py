@@ -11,13 +11,13 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     write_tables(
-        settings["title"],
-        Path(job.input.scores),
-        settings["tasks"],
-        settings["knowledge"],
-        {model: Path(file) for model, file in zip(settings["dynamic"], job.input.predictions, strict=True)},
-        {model: Path(file) for model, file in zip(settings["dynamic"], job.input.router_metrics, strict=True)},
-        {name: Path(path) for name, path in job.output.items()},
+        title=settings["title"],
+        scores=Path(job.input.scores),
+        tasks=settings["tasks"],
+        knowledge=settings["knowledge"],
+        predictions=dict(zip(settings["dynamic"], map(Path, job.input.predictions), strict=True)),
+        router_metrics=dict(zip(settings["dynamic"], map(Path, job.input.router_metrics), strict=True)),
+        outputs={name: Path(path) for name, path in job.output.items()},
     )
 
 

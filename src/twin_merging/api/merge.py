@@ -74,12 +74,12 @@ def merge(
     start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names})
     groups = PROTOCOLS[protocol]
     inputs = Inputs(
-        start,
-        {name: ExpertVector(expert) for name, expert in opened.items()},
-        merged_names(start, groups),
-        _statistics(statistics or {}, names),
-        threads or os.cpu_count() or 1,
-        chunk,
+        base=start,
+        vectors={name: ExpertVector(expert) for name, expert in opened.items()},
+        names=merged_names(start, groups),
+        statistics=_statistics(statistics or {}, names),
+        workers=threads or os.cpu_count() or 1,
+        chunk=chunk,
         progress=_shown if progress else lambda done, what, total: done,
     )
     with whole_directory(output) as partial:
@@ -88,7 +88,18 @@ def merge(
         pass_on(Path(base), partial)
         files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}
         tasks = {name: _labels(expert) for name, expert in opened.items()}
-        write_record(partial, chosen, options, groups, tasks, start, opened, files, inputs.workers, record_hashes)
+        write_record(
+            output=partial,
+            method=chosen,
+            options=options,
+            protocol=groups,
+            tasks=tasks,
+            base=start,
+            experts=opened,
+            files=files,
+            workers=inputs.workers,
+            hashes=record_hashes,
+        )
     return output
 
 

@@ -83,7 +83,15 @@ def twin_merge(
         _extract(texts, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
-        make_router(files[0], tasks, settings, seed, files[1], files[2], exclusives)
+        make_router(
+            features=files[0],
+            tasks=tasks,
+            settings=settings,
+            seed=seed,
+            output=files[1],
+            metrics=files[2],
+            exclusives=exclusives,
+        )
         _record_labels(work / "shared", tasks)
         with whole_directory(output) as partial:
             assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial)
@@ -136,7 +144,16 @@ def _compress(
         found[task] = work / f"exclusive-{task}.safetensors"
         own = vectors if coefficients is not None else {task: vectors[task]}
         shared = open_directory(work / "shared")
-        compress_vector(task, start, own, shared, sizes, PROTOCOLS[protocol], found[task], coefficients)
+        compress_vector(
+            task=task,
+            base=start,
+            vectors=own,
+            shared=shared,
+            sizes=sizes,
+            protocol=PROTOCOLS[protocol],
+            output=found[task],
+            coefficients=coefficients,
+        )
     return found
 
 

@@ -30,8 +30,9 @@ PROFILES = {
 }
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-WORKFLOW = ("workflow", "profiles", "config/config.yaml", "environment.yml", "requirements.lock", "pyproject.toml",
-            "LICENSE")  # fmt: skip
+MAIN = "workflow/Snakefile"
+WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environment.yml", "requirements.lock",
+            "pyproject.toml", "LICENSE")  # fmt: skip
 FORMATS = {".csv": "text/csv", ".md": "text/markdown", ".json": "application/json", ".html": "text/html",
            ".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml",
            ".py": "text/x-python", ".toml": "application/toml"}  # fmt: skip
@@ -42,7 +43,7 @@ DAY_ONE = (1980, 1, 1, 0, 0, 0)  # a zip's first: the same content gives the sam
 def write_crate(results: Results, workflow: Path, suite: Path, output: Path) -> None:
     """Write the crate of an audited suite as a zip.
 
-    workflow: the folder of the Snakefile; suite: the suite's file. The same inputs give the same bytes.
+    workflow: the folder of the repository; suite: the suite's file. The same inputs give the same bytes.
     """
     from rocrate.model import ContextEntity
     from rocrate.rocrate import ROCrate
@@ -72,11 +73,13 @@ def write_crate(results: Results, workflow: Path, suite: Path, output: Path) -> 
 
 
 def _workflow(crate: ROCrate, packed: dict[str, Path], results: Results, folder: Path) -> Any:
-    """The Snakefile, beside it all that it includes, the library, and the versions of what ran it."""
+    """The main Snakefile, all that it includes, the library, and the versions of what ran it."""
+    if not (folder / MAIN).is_file():
+        raise UserError(f"{folder}: holds no {MAIN}; make the crate with a copy of the workflow on this machine")
     versions = results.provenance["environments"][0]["software"]
-    packed["Snakefile"] = folder / "Snakefile"
+    packed[MAIN] = folder / MAIN
     main = crate.add_workflow(
-        folder / "Snakefile", "Snakefile", main=True, lang="snakemake", lang_version=versions["snakemake"],
+        folder / MAIN, MAIN, main=True, lang="snakemake", lang_version=versions["snakemake"],
         properties={"name": "Twin-Merging workflow", "version": versions["twin-merging"],
                     "conformsTo": {"@id": BIOSCHEMAS}, "encodingFormat": "text/plain"},
     )  # fmt: skip
@@ -106,13 +109,14 @@ def _describe(crate: ROCrate, results: Results) -> None:
 
 
 def _workflow_files(workflow: Path) -> Iterator[tuple[str, Path]]:
-    """The workflow's files beside the Snakefile, and its library, by the paths that a clone has."""
+    """The workflow's files but the main Snakefile, and its library, by the paths that a clone has."""
     places = [(name, workflow / name) for name in WORKFLOW]
     places.append(("src/twin_merging", Path(__file__).parents[1]))
     for name, place in places:
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file() and path.suffix != ".pyc":
-                yield (f"{name}/{path.relative_to(place).as_posix()}" if place.is_dir() else name), path
+            packed = f"{name}/{path.relative_to(place).as_posix()}" if place.is_dir() else name
+            if path.is_file() and path.suffix != ".pyc" and packed != MAIN:
+                yield packed, path
 
 
 def _pack(crate: ROCrate, packed: dict[str, Path], name: str, path: Path, **properties: Any) -> Any:

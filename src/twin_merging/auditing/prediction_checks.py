@@ -94,9 +94,7 @@ def _recompute(results: Results, found: Findings, job: Job, name: str, written: 
     asked = [str(task) for task in dict.fromkeys(written["task"])]
     rows = test_rows({task: results.path(results.of_suite("data", task)) for task in asked}, settings["limit"])
     sample = {task: rows[task].iloc[written.loc[written["task"] == task, "row"].tolist()] for task in asked}
-    answers = answer_rows(
-        model, directory, sample, tasks=tasks, inference=settings["inference"], head=settings["head"]
-    )
+    answers = answer_rows(model, directory, sample, tasks=tasks, inference=settings["inference"], head=settings["head"])
     for (_, line), answer in zip(written.iterrows(), answers, strict=True):
         at = f"{name}: task {line['task']}, row {line['row']}"
         task = tasks[line["task"]]

@@ -1,7 +1,7 @@
 """Model directories as the pipeline writes them: config.json, model.safetensors, a tokenizer, and source.json.
 
-An expert's tensors have the names of a classifier's or a language model's own checkpoint, so that transformers loads it;
-the header of the file names the prefix of the body's.
+An expert's tensors have the names of a classifier's or a language model's own checkpoint, so that transformers loads
+it; the header of the file names the prefix of the body's.
 """
 
 from __future__ import annotations

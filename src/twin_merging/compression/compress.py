@@ -28,6 +28,7 @@ Vector = TaskVector | ExpertVector
 
 
 def compress(
+    *,
     task: str,
     base: Path,
     task_vectors: Mapping[str, Path],
@@ -42,10 +43,20 @@ def compress(
     base, shared: model directories; task_vectors: files by task, the others' only where there are coefficients.
     """
     vectors = {name: TaskVector(path) for name, path in sorted(task_vectors.items())}
-    compress_vector(task, open_directory(base), vectors, open_directory(shared), sizes, protocol, output, coefficients)
+    compress_vector(
+        task=task,
+        base=open_directory(base),
+        vectors=vectors,
+        shared=open_directory(shared),
+        sizes=sizes,
+        protocol=protocol,
+        output=output,
+        coefficients=coefficients,
+    )
 
 
 def compress_vector(
+    *,
     task: str,
     base: Checkpoint,
     vectors: Mapping[str, Vector],

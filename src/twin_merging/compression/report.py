@@ -94,7 +94,16 @@ def _row(task: str, kind: str, parts: list[_Part]) -> Row:
     norm2 = math.fsum(part.norm2 for part in parts)
     energy = math.fsum(part.kept for part in parts) / norm2 if norm2 > 0 else None
     least, most = (min(ranks), max(ranks)) if ranks else (None, None)
-    return Row(task, kind, len(parts), least, most, numbers, numbers / own if own else 0.0, energy)
+    return Row(
+        task=task,
+        kind=kind,
+        matrices=len(parts),
+        smallest_rank=least,
+        largest_rank=most,
+        numbers=numbers,
+        share=numbers / own if own else 0.0,
+        energy=energy,
+    )
 
 
 def _cells(row: Row) -> Iterator[str]:

@@ -21,9 +21,7 @@ BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "c
 CARDS = ("README.md", ".huggingface.yaml")  # where a repository says which files its configurations and splits are
 
 
-def fetch_data(
-    source: Mapping[str, Any], task: Rows, output: Path, pinned: Mapping[str, str] | None = None
-) -> None:
+def fetch_data(source: Mapping[str, Any], task: Rows, output: Path, pinned: Mapping[str, str] | None = None) -> None:
     """Write train, validation and test of a task as parquet files, from the Hub or a folder, and source.json.
 
     source: `hub` or `path`, and its `splits` (which split of the source serves which use, with the slices of

@@ -38,12 +38,11 @@ ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
 Pins = Mapping[str, str] | None
 
 
-def fetch_base(
-    source: Mapping[str, Any], output: Path, pinned: Pins = None, *, whole: WholeModel = CLASSIFIER
-) -> None:
+def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, whole: WholeModel = CLASSIFIER) -> None:
     """Write the base: the parameters that are merged, configuration, tokenizer.
 
-    whole: what its experts are, classifiers or language models. pinned: the hash of each file, as kind:digits, of a source that a lock holds.
+    whole: what its experts are, classifiers or language models. pinned: the hash of each file, as kind:digits, of a
+    source that a lock holds.
     """
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
@@ -64,9 +63,7 @@ def fetch_base(
         write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
 
 
-def fetch_expert(
-    source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None
-) -> None:
+def fetch_expert(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
     """Write an expert under its own checkpoint's names, checked against the base's names and shapes."""
     output = Path(output)
     with located(source, EXPERT_FILES, output, pinned) as (directory, record):
@@ -79,9 +76,7 @@ def fetch_expert(
         write_expert(output, shapes, config, found, base, {**record, "left_out": left_out}, where=directory)
 
 
-def fetch_adapter(
-    source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None
-) -> None:
+def fetch_adapter(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
     """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head."""
     output = Path(output)
     with located(source, ADAPTER_FILES, output, pinned) as (directory, record):

@@ -55,9 +55,9 @@ def finetune(
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
-    task: how its rows are read, and answers scored; settings: a `finetune` source of the suite. `checkpoints` is kept when the job is
-    interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how many train
-    together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
+    task: how its rows are read, and answers scored; settings: a `finetune` source of the suite. `checkpoints` is kept
+    when the job is interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how
+    many train together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)

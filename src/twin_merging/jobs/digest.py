@@ -1,7 +1,12 @@
-"""A digest of exactly the source files that a script depends on.
+"""A digest of exactly the code that a script runs.
 
 Snakemake re-runs a job when its script changes, but not when a module that the script imports does. The
 workflow therefore gives each rule this digest as a parameter.
+
+The digest is of what the code does: of each file's syntax tree, without docstrings and positions. Comments, docstrings,
+blank lines, quotes, line breaks and superfluous parentheses change nothing; every other change of a statement, an
+expression, a name or a constant does. Fields that are empty are left out, because versions of Python differ in them:
+the same code has the same digest under each version that parses it to the same tree.
 """
 
 from __future__ import annotations
@@ -9,7 +14,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,19 +23,20 @@ from typing import Any
 from twin_merging.io.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
+# Fields of the tree that say how a thing is written, or what its place says too.
+SPELLING = ("kind", "type_comment", "ctx")
 
 
 def code_digest(script: Path, modules: Iterable[str] = ()) -> str:
     """16 hexadecimal digits over `script`, the modules of this package that it imports (transitively, imports
     inside functions included), and `modules`, dotted names that it imports by computed name."""
-    files = {Path(script)}
     waiting = [Path(script), *(path for name in modules for path in _files_of(name))]
-    files.update(waiting)
+    files = set(waiting)
     while waiting:
-        new = set(_imports(waiting.pop())) - files
+        new = set(_read(waiting.pop()).imports) - files
         files |= new
         waiting += sorted(new)
-    content = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    content = sorted(_read(path).digest for path in files)
     return hashlib.sha256("".join(content).encode()).hexdigest()[:16]
 
 
@@ -39,20 +46,48 @@ def settings_digest(settings: Mapping[str, Any], files: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class _Code:
+    """What a Python file does, as a SHA-256, and the files of this package that it imports."""
+
+    digest: str
+    imports: tuple[Path, ...]
+
+
 @cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    """Files of this package that one Python file imports."""
-    found: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _read(path: Path) -> _Code:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(file for name in _imported(tree) for file in _files_of(name))
+    return _Code(hashlib.sha256(syntax(tree).encode()).hexdigest(), imports)
+
+
+def syntax(node: Any) -> str:
+    """A syntax tree as text, without positions, empty fields, and statements that are only a text (docstrings)."""
+    if isinstance(node, ast.AST):
+        fields = [(name, getattr(node, name)) for name in node._fields if name not in SPELLING]
+        kept = [
+            f"{name}={syntax(value)}"
+            for name, value in fields
+            if value != [] and (value is not None or name == "value")
+        ]
+        return f"{type(node).__name__}({','.join(kept)})"
+    if isinstance(node, list):
+        return f"[{','.join([syntax(item) for item in node if not _is_text(item)])}]"
+    return repr(node)
+
+
+def _is_text(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Dotted names of what a file imports, inside functions too; of `from a import b`, a and a.b."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            found += _files_of(name)
-    return tuple(found)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _files_of(name: str) -> list[Path]:

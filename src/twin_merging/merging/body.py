@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.experts import Factors
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, TensorWriter, tensor_file
+from twin_merging.io.tensors import Checkpoint, tensor_file
 from twin_merging.merging.factors import factor_space, parts_of
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.registry import Method, Parameter
@@ -49,7 +49,7 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
                     value = base.rows(*rows).float() + Factors(down, up[start:stop]).product()
                 else:
                     value = base.rows(*rows)
-                _write(file, name, value, base.dtype(name), start, output)
+                file.write(name, _cast(value, base.dtype(name), name=name, output=output), start)
                 return rows, value.numel(), note
 
             def run(jobs: list[RowRange], what: str) -> list[tuple[RowRange, Any]]:
@@ -83,11 +83,12 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
     return compute, lambda notes: found.settle(notes) if notes else []
 
 
-def _write(file: TensorWriter, name: str, value: torch.Tensor, dtype: torch.dtype, start: int, output: Path) -> None:
+def _cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:
+    """The merged rows in the base's type. Raises UserError where a number overflows that type."""
     cast = value.to(dtype)
     if cast.is_floating_point() and not math.isfinite(cast.float().sum()) and not cast.isfinite().all():
         raise UserError(
             f"{output}: merged tensor '{name}' does not fit {str(dtype).removeprefix('torch.')}, the base's type; "
             "lower the scaling, or convert the base to float32"
         )
-    file.write(name, cast, start)
+    return cast

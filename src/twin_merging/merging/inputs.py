@@ -91,7 +91,14 @@ class Inputs:
         for task, vector in self.vectors.items():
             vectors[task] = vector.rows(name, start, stop, base)
             check_finite(vectors[task], f"{vector.where}", name)
-        found = Parameter(name, base, vectors, self.base.shape(name), start, self._statistics_of(name, start, stop))
+        found = Parameter(
+            name=name,
+            base=base,
+            vectors=vectors,
+            shape=self.base.shape(name),
+            start=start,
+            statistics=self._statistics_of(name, start, stop),
+        )
         return found if self.transform is None else self.transform(found)
 
     def fold(self, function: Callable[[Parameter], Result], what: str) -> Iterator[tuple[str, Result]]:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def merge_directory(
+    *,
     method: Method,
     options: Mapping[str, Any],
     protocol: Protocol,
@@ -39,8 +40,9 @@ def merge_directory(
     """Write a merged model's directory from the files of the stages before it: shared body, private parameters a task,
     merge.json.
 
-    base, experts: model directories; task_vectors, statistics: files; all by task name. `heads` is what
-    merge.json says of each task's head: its `labels` (1: a regression), or nothing. Parameters of groups that the protocol does not merge keep the base's values in the body.
+    base, experts: model directories; task_vectors, statistics: files; all by task name. `heads` is what merge.json says
+    of each task's head: its `labels` (1: a regression), or nothing where a task has none of its own. Parameters of
+    groups that the protocol does not merge keep the base's values in the body.
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -58,7 +60,17 @@ def merge_directory(
     files = {f"task_vectors/{task}": [path] for task, path in task_vectors.items()}
     files |= {f"statistics/{task}": [path] for task, path in (statistics or {}).items()}
     tasks = {task: dict(heads[task]) for task in experts}
-    write_record(output, method, options, protocol, tasks, start, opened, files, workers)
+    write_record(
+        output=output,
+        method=method,
+        options=options,
+        protocol=protocol,
+        tasks=tasks,
+        base=start,
+        experts=opened,
+        files=files,
+        workers=workers,
+    )
     seconds = time.monotonic() - began
     log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(opened), method.name, seconds)
 
@@ -91,6 +103,7 @@ def pass_on(base: Path, output: Path) -> None:
 
 
 def write_record(
+    *,
     output: Path,
     method: Method,
     options: Mapping[str, Any],

@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
 
 from twin_merging.errors import unknown
-from twin_merging.io.schemas import check, complete
-from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.io.fields import ABSENT, KINDS, Text
+from twin_merging.io.validation import Model, validate
+from twin_merging.merging.registry import Method, Option, merging_methods
 
-# What every method that merges task vectors takes beside its own options.
-COMMON = {
-    "lora_space": {
-        "enum": ["product", "factor"],
-        "default": "product",
-        "description": "LoRA experts are merged as products B A; `factor` merges A and B apart, which is another "
-        "model: it exists to match figures that were made so",
-    }
-}
 SEED, THEN = "seed", "then"
+_LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
 
-def option_schemas(method: Method) -> dict[str, Mapping[str, Any]]:
-    """The JSON schema of each option that an entry of the method may have."""
-    return {**method.options, **(COMMON if method.kind == "static" else {})}
+class Common(Model):
+    """What every method that merges task vectors takes beside its own options."""
+
+    lora_space: Literal["product", "factor"] = Field(
+        "product",
+        description="LoRA experts are merged as products B A; `factor` merges A and B apart, which is another model: "
+        "it exists to match figures that were made so",
+    )
+
+
+class InSuite(Model):
+    """What an entry of a suite has beside the method's options."""
+
+    method: Text = Field(description="the merging method")
+    protocol: Annotated[str | None, ABSENT] = Field(None, description="the protocol; absent, the suite's")
+
+
+@cache
+def options_model(method: Method, in_suite: bool = False) -> type[Model]:
+    """The model of a method's options, made from its signature; `in_suite`: with what an entry of a suite has beside.
+
+    Later bases come first in the order of keys.
+    """
+    fields: dict[str, Any] = {name: _field(option) for name, option in method.options.items()}
+    beside = ((Common,) if method.kind == "static" else ()), ((InSuite,) if in_suite else ())
+    own = create_model(f"{method.name}_options", __base__=Model, **fields)
+    bases = (*beside[0], own, *beside[1])
+    return own if len(bases) == 1 else create_model(f"{method.name}_entry", __base__=bases)
+
+
+def _field(option: Option) -> tuple[Any, Any]:
+    limits = {_LIMITS[rule]: value for rule, value in option.rules.items() if rule in _LIMITS}
+    kind = Annotated[option.kind, Field(**limits), KINDS]
+    default = {} if option.required else {"default": option.default}
+    return kind, Field(**default, description=option.rules.get("description"))
 
 
 def method_named(name: str, at: str = "method") -> Method:
@@ -46,26 +74,18 @@ def complete_options(
     tasks: list[str],
     seed: int,
     at: str = "",
-    extra: Mapping[str, Any] | None = None,
+    in_suite: bool = False,
 ) -> dict[str, Any]:
     """Options in normal form: every default filled in, keys in a fixed order, one value a task where a mapping is.
 
-    `extra`: schemas of further keys that may stand beside them. Raises ValueError, naming the key below `at`, its
-    value and what is allowed.
+    `in_suite`: an entry's `method` and `protocol` may stand beside them. Raises ValueError, naming the key below `at`,
+    its value and what is allowed.
     """
-    properties = {**(extra or {}), **option_schemas(method)}
-    schema = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": properties,
-        "required": [name for name, option in method.options.items() if "default" not in option],
-    }
-    check(given, schema, at)
-    options = complete(given, schema)
+    options = validate(options_model(method, in_suite), given, at).plain()
     for key, value in options.items():
         place = f"{at}.{key}".lstrip(".")
         if key == THEN:
-            options[key] = _inner(method.options[key]["methods"], value, tasks, seed, place)
+            options[key] = _inner(method.options[key].rules["methods"], value, tasks, seed, place)
         elif method.kind != "dynamic" and isinstance(value, Mapping):
             options[key] = _each_task(place, value, tasks)
     if SEED in method.options and options[SEED] is None:

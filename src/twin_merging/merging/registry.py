@@ -1,7 +1,7 @@
 """The registry of merging methods.
 
 A method is one function in a file of `twin_merging.merging.methods`, marked with `@merging_method`. Its options are
-its keyword-only arguments; their annotations give the suite's schema, the documentation and the errors, so nothing is
+its keyword-only arguments; their annotations give what a suite may say, the documentation and the errors, so nothing is
 declared twice:
 
     scaling: Annotated[float, {"minimum": 0, "description": "factor of the sum"}] = 1.0
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # that the true task chooses.
 Kind = Literal["static", "dynamic", "masked"]
 Statistics = Literal["fisher", "gram"]
+REQUIRED = inspect.Parameter.empty
 Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
-_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,27 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Option:
+    """An option of a method: a keyword-only argument of its function. `rules` are those that its annotation names."""
+
+    kind: Any
+    rules: Mapping[str, Any]
+    default: Any = REQUIRED
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+
+@dataclass(frozen=True, eq=False)
 class Method:
-    """A registered method; `options` is the JSON schema of each option, with its default where it has one."""
+    """A registered method."""
 
     name: str
     kind: Kind
     source: str
     function: Callable[..., Any]
-    options: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Option]
     whole: bool = False
     prepare: Callable[..., Any] | None = None
     statistics: Statistics | None = None
@@ -109,7 +122,7 @@ def merging_method(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
-        options = _options(function)
+        options = options_of(function)
         _METHODS[name] = Method(name, kind, source, function, options, whole, prepare, statistics, check, linear)
         return function
 
@@ -125,30 +138,17 @@ def merging_methods() -> Mapping[str, Method]:
     return types.MappingProxyType(dict(sorted(_METHODS.items())))
 
 
-def _options(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
-    options = {}
-    for name, argument in inspect.signature(function).parameters.items():
-        if argument.kind is inspect.Parameter.KEYWORD_ONLY:
-            options[name] = _schema(eval(argument.annotation, function.__globals__))  # our own source text
-            if argument.default is not inspect.Parameter.empty:
-                options[name]["default"] = argument.default
-    return options
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """The options that a function's signature declares."""
+    return {
+        name: _option(eval(argument.annotation, function.__globals__), argument.default)  # our own source text
+        for name, argument in inspect.signature(function).parameters.items()
+        if argument.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
-def _schema(annotation: Any) -> dict[str, Any]:
-    """The JSON schema of an annotation: a plain type, Literal, Mapping, a union of them, with Annotated keywords."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return {**_schema(arguments[0]), **arguments[1]}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin in (Union, types.UnionType):
-        kinds = [_schema(argument) for argument in arguments]
-        if all(set(kind) == {"type"} for kind in kinds):
-            return {"type": [kind["type"] for kind in kinds]}
-        return {"anyOf": kinds}
-    if origin is not None and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": _schema(arguments[1])}
-    if annotation is Any:
-        return {}
-    return {"type": _TYPES[annotation]}
+def _option(annotation: Any, default: Any) -> Option:
+    if get_origin(annotation) is Annotated:
+        kind, rules = get_args(annotation)
+        return Option(kind, rules, default)
+    return Option(annotation, {}, default)

@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.forms import FORMS
@@ -44,6 +45,8 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
     @classmethod
     def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForCausalLM:
+        if stored.masked is not None:
+            raise UserError(f"{stored.directory}: a language model with masks cannot be run; merge by another method")
         return cls(
             load_language_model(stored.directory, chosen.dtype, **chosen.options),
             stored.tasks,

@@ -258,7 +258,7 @@ class TwinModel(PreTrainedModel):
 
 
 def class_of(family: str, where: str = "family") -> type[TwinModel]:
-    """The class of a family's merged models. It is loaded when it is first asked for. `where` is what an error names."""
+    """The class of a family's merged models. `where` is what an error names."""
     form = form_of(family, where)
     return getattr(import_module(form.module), form.model)
 

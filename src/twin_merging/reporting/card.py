@@ -22,6 +22,7 @@ from twin_merging.tasks.families import family_named
 
 
 def write_card(
+    *,
     name: str,
     title: str,
     sources: Mapping[str, Any],

@@ -28,7 +28,7 @@ COLUMNS = ["model", "task", "scale", "ours", "published", "difference", "origin"
            "note"]  # fmt: skip
 
 
-def compare(title: str, tasks: Sequence[str], scores: Path, published: Path, outputs: Mapping[str, Path]) -> None:
+def compare(*, title: str, tasks: Sequence[str], scores: Path, published: Path, outputs: Mapping[str, Path]) -> None:
     """Write a suite's scores beside published ones, as a long table and for reading.
 
     scores: what the stage score wrote; published: a file of published scores. outputs: paths named table and markdown.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 AVERAGE = "avg"
 EXPERTS = "experts"
@@ -49,17 +50,14 @@ def normalised_scores(absolute: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """A pipe table with columns in step, numbers to two digits and to the right."""
-    cells = [[str(column) for column in table.columns]]
-    cells += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
-    numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table.columns]
-    lines = [
-        "| " + " | ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)) + " |"
-        for row in cells
-    ]
-    rule = "|" + "|".join("-" * (w + 1) + (":" if n else "-") for w, n in zip(widths, numeric, strict=True)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    """The table in Markdown: numbers with two digits and aligned to the right, missing ones empty."""
+    return tabulate(
+        [[_cell(value) for value in row] for row in table.itertuples(index=False)],
+        headers=[str(column) for column in table.columns],
+        tablefmt="pipe",
+        disable_numparse=True,  # a task or a hash that looks like a number is still a text
+        colalign=["right" if pd.api.types.is_numeric_dtype(table[column]) else "left" for column in table.columns],
+    )
 
 
 def _cell(value: Any) -> str:

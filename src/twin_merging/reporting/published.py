@@ -112,9 +112,14 @@ def _score(line: Mapping[str | None, str | None], tasks: Sequence[str]) -> Publi
     if SEPARATOR.strip() in cells["source"]:
         raise ValueError(f"source '{cells['source']}' holds a semicolon, which separates sources; leave it out")
     return PublishedScore(
-        model, task, scale, _value(cells["value"], scale), _rows(cells.get("rows", "")), cells["source"],
-        cells.get("note", ""),
-    )  # fmt: skip
+        model=model,
+        task=task,
+        scale=scale,
+        value=_value(cells["value"], scale),
+        rows=_rows(cells.get("rows", "")),
+        source=cells["source"],
+        note=cells.get("note", ""),
+    )
 
 
 def _value(text: str, scale: str) -> float:

@@ -19,6 +19,7 @@ from twin_merging.reporting.routing import routed_rows, router_scores
 
 
 def write_tables(
+    *,
     title: str,
     scores: Path,
     tasks: Sequence[str],
@@ -44,7 +45,8 @@ def write_tables(
     _write_csv(routed, outputs["router"])
     _write_csv(routed_rows(predictions, router_metrics, tasks), outputs["routing"])
     rows = lines.drop_duplicates("task").set_index("task")["rows"]
-    write_text(outputs["markdown"], _markdown(title, normalised, own, routed, knowledge, rows))
+    text = _markdown(title=title, normalised=normalised, absolute=own, routed=routed, knowledge=knowledge, rows=rows)
+    write_text(outputs["markdown"], text)
 
 
 def _with_knowledge(table: pd.DataFrame, knowledge: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
@@ -60,6 +62,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _markdown(
+    *,
     title: str,
     normalised: pd.DataFrame,
     absolute: pd.DataFrame,

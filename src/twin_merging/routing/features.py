@@ -100,6 +100,7 @@ def entering(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tens
 
 
 def extract_features(
+    *,
     shared: Path,
     data: Mapping[str, Path],
     tasks: Mapping[str, Inputs],

@@ -1,10 +1,15 @@
-"""Kinds of routers and the options of each, for suites: nothing here imports torch."""
+"""Kinds of routers and the options of each, for suites and for the library: nothing here imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import AfterValidator, Field, model_validator
+
+from twin_merging.fetching.declared import RouterHub
+from twin_merging.io.fields import ABSENT, KINDS, Natural, NaturalReal, Positive, PositiveReal, Share, problem
+from twin_merging.io.validation import Model, validate
 from twin_merging.routing.layers import Features, normal_form, single_layer
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -15,35 +20,73 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 SEEDED = ("mlp",)  # kinds that draw random numbers
 
-# As in the suites' schema, for routers that are made without a suite.
-DEFAULTS: dict[str, Any] = {
-    "kind": "mlp",
-    "features": "last",
-    "hidden_size": None,
-    "epochs": 50,
-    "batch_size": 1024,
-    "learning_rate": 5e-4,
-    "weight_decay": 0.01,
-    "dropout": 0.5,
-    "neighbours": 10,
-    "stored": 100,
-    "rank": 8,
-}
+
+class Layers(Model):
+    """The hidden states of one or several layers."""
+
+    layer: Annotated[int | None, Field(ge=0), ABSENT] = Field(None, description="one layer; `0` is `embedding`")
+    layers: Annotated[tuple[Natural, ...] | None, Field(min_length=1), ABSENT] = Field(None, description="several")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        given = self.plain()
+        if len(given) != 1:
+            raise problem(f"give exactly one of layer, layers (here: {', '.join(given) or 'none'})")
+        return self
 
 
-def router_settings(section: Mapping[str, Any], check: bool = True) -> dict[str, Any]:
-    """What a router of a suite's completed `router` section depends on: kind, features, the kind's own options, for a
-    projection the `layer` whose matrices it reads, and of an mlp that was trained elsewhere its `hub`.
+def _plainly(features: str | Layers) -> Features:
+    return normal_form(features.plain() if isinstance(features, Layers) else features)
 
-    Raises ValueError where these do not fit (with `check`).
-    """
-    kind = section["kind"]
-    if kind == "mlp" and section.get("hub"):
-        return {key: section[key] for key in ("kind", "features", "hub")}
-    settings = {key: section[key] for key in ("kind", "features", *OPTIONS[kind])}
-    if kind == "projection" and (check or single_layer(section["features"]) is not None):
-        settings["layer"] = layer_that_reads(section["features"])
-    return settings
+
+class RouterOptions(Model):
+    """How a router is made. Each kind of router reads the options of its own (OPTIONS) and `features`."""
+
+    kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field(
+        "mlp", description="see below"
+    )
+    features: Annotated[Literal["last", "embedding"] | Layers, KINDS, AfterValidator(_plainly)] = Field(
+        "last", description="which hidden states of the shared expert it reads, see below"
+    )
+    hub: Annotated[RouterHub | None, KINDS] = Field(
+        None, description="`mlp`: one that was trained elsewhere, in the place of training one, see below"
+    )
+    hidden_size: Annotated[int | None, Field(ge=1), KINDS] = Field(
+        None, description="`mlp`: width of its two hidden layers; `null` is twice the features'"
+    )
+    epochs: Positive = Field(50, description="`mlp`: passes; the one with the best accuracy on `validation` is kept")
+    batch_size: Annotated[int, Field(ge=2), KINDS] = Field(1024, description="`mlp`: rows a step")
+    learning_rate: PositiveReal = Field(0.0005, description="`mlp`: of AdamW, with linear decay to 0")
+    weight_decay: NaturalReal = Field(0.01, description="`mlp`: of AdamW")
+    dropout: Share = Field(0.5, description="`mlp`: between its layers")
+    neighbours: Positive = Field(10, description="`neighbours`: how many of the stored features vote; at most `stored`")
+    stored: Positive = Field(100, description="`neighbours`: the first train rows of each task whose features are stored")
+    rank: Positive = Field(8, description="`projection`: directions a task, fewer where the exclusive has fewer")
+
+    def with_own(self, own: Mapping[str, Any] | None) -> RouterOptions:
+        """These options with some of a method's own, in normal form, in their place."""
+        content = {**self.plain(), **(own or {})}
+        return validate(RouterOptions, {key: content[key] for key in RouterOptions.model_fields})
+
+    def settings(self, check: bool = True) -> dict[str, Any]:
+        """What such a router depends on: kind, features, the kind's own options, for a projection the `layer` whose
+        matrices it reads, and of an mlp that was trained elsewhere its `hub`.
+
+        Raises ValueError where these do not fit (with `check`).
+        """
+        options = self.plain()
+        if self.kind == "mlp" and self.hub:
+            return {key: options[key] for key in ("kind", "features", "hub")}
+        settings = {key: options[key] for key in ("kind", "features", *OPTIONS[self.kind])}
+        if self.kind == "projection" and (check or single_layer(options["features"]) is not None):
+            settings["layer"] = layer_that_reads(options["features"])
+        return settings
+
+
+def own_options(content: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Options that differ from a suite's router, in normal form: those that are given and no others."""
+    options = validate(RouterOptions, content, at).plain()
+    return {key: value for key, value in options.items() if key in content}
 
 
 def layer_that_reads(features: Features) -> int:

@@ -25,6 +25,7 @@ Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (
 
 
 def make_router(
+    *,
     features: Path,
     tasks: list[str],
     settings: Mapping[str, Any],
@@ -45,7 +46,9 @@ def make_router(
         hub = settings["hub"]
         state, details = fetched_state(fetched, tasks, hub.get("tasks"), train[0].shape[1]), {"hub": hub}
     else:
-        state, details = _fit(train, held_out, tasks, settings, seed, exclusives or {})
+        state, details = _fit(
+            train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed, exclusives=exclusives or {}
+        )
     measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
     save_tensors(output, state)
@@ -53,6 +56,7 @@ def make_router(
 
 
 def _fit(
+    *,
     train: Labelled,
     held_out: Labelled,
     tasks: list[str],

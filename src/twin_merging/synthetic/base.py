@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-PAD, UNKNOWN, MASK = 1, 3, 4
+PAD, MASK = 1, 4
 _MASKED = 0.2  # of the words
 _REPLACED = 0.15  # of the words in every other line
 _TOKEN_WEIGHT, _LINE_WEIGHT = 3.0, 1.0  # of the losses, against that of masked words
 _WARMUP = 0.1
 _REPORT = 200  # steps
-_FAINT, _SHARP = 1.0, 1.5  # factors of the initial position embeddings and queries
+_SHARP = 1.5  # factor of the initial queries
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,13 @@ def _pretrain(
 
 
 def _let_like_attend_to_like(model: RobertaForMaskedLM) -> None:
-    """Start with keys equal to queries and faint positions: each word finds its twin, which is slow to learn."""
+    """Start with every layer's keys equal to its queries, so that a word attends to the same word in the other text.
+
+    Training would find this by itself, but slowly.
+    """
     import torch
 
     with torch.no_grad():
-        model.roberta.embeddings.position_embeddings.weight.mul_(_FAINT)
         for layer in model.roberta.encoder.layer:
             attention = layer.attention.self
             attention.query.weight.mul_(_SHARP)

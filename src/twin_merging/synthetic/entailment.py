@@ -27,7 +27,7 @@ def entailment(rng: Random) -> tuple[tuple[str, ...], int]:
     subject, patient, bystander, stranger = rng.sample(_NAMES, 4)
     verbs = rng.choice(words.ACTIONS)
     standing = rng.choice(("true", "false") if label == 0 else ("true", "false", "true", "false", "open"))
-    text = _clause(rng, subject, patient, bystander, verbs, standing)
+    text = _clause(rng, standing, verbs=verbs, subject=subject, patient=patient, bystander=bystander)
     if chance(rng, 0.3):
         text = f"{stranger} {rng.choice(rng.choice(words.MOTIONS)).past} , and {text}"
     swapped = label == 1 and standing != "open" and chance(rng, 0.15)
@@ -39,7 +39,7 @@ def entailment(rng: Random) -> tuple[tuple[str, ...], int]:
     return (f"{text} .", statement), label
 
 
-def _clause(rng: Random, subject: str, patient: str, bystander: str, verbs: tuple, standing: str) -> str:
+def _clause(rng: Random, standing: str, *, verbs: tuple, subject: str, patient: str, bystander: str) -> str:
     verb = rng.choice(verbs)
     frame = rng.choice(_FRAMES[standing])
     return frame.format(s=subject, o=patient, h=bystander, b=verb.base, v=verb.past)

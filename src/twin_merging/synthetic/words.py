@@ -143,11 +143,6 @@ def plural(noun: str) -> str:
     return PLURALS.get(noun, noun + "s")
 
 
-def hypernym(noun: str) -> str:
-    """The class of a noun of this lexicon."""
-    return next(name for name, members in HYPERNYMS.items() if noun in members)
-
-
 def kinds() -> tuple[tuple[str, ...], ...]:
     """Words of one part of speech that are easily taken for one another; verbs also in the wrong number."""
     verbs = tuple(

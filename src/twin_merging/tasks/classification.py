@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
-from twin_merging.io.validation import Model, Positive, Text, problem
+from twin_merging.io.fields import Positive, Text, problem
+from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.rows import first_row
 from twin_merging.tasks.task import Encoded
@@ -154,12 +155,11 @@ def usage(tasks: Sequence[str], is_routed: bool) -> str:
 
 FAMILY = Family(
     name="encoder",
-    base=Classifier(),
     inputs=Texts,
     rows=Labelled,
     answers=Labelled,
     task=Classification,
+    methods=("static", "masked", "dynamic"),
     statistics=("fisher", "gram"),
-    is_trainable=True,
     usage=usage,
 )

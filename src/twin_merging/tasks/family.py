@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twin_merging.checkpoints.kinds import WholeModel
 from twin_merging.io.validation import Model, plain, validate
 
 
@@ -14,20 +13,19 @@ from twin_merging.io.validation import Model, plain, validate
 class Family:
     """A family of tasks.
 
-    base: the kind of model that experts of this family are, before a task is known; inputs, rows, answers, task: the
-    views of a task (twin_merging.tasks.task), of which each has the fields of those before it; statistics: kinds of
-    training statistics that can be gathered; is_trainable: whether `task` is a Trainable; usage: how a model card says
+    inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which each has the fields of those
+    before it; methods: kinds of merging methods that its models can be made by; statistics: kinds of training
+    statistics that can be gathered; usage: how a model card says
     that a model of these tasks, with a router or without, is used.
     """
 
     name: str
-    base: WholeModel
     inputs: type[Any]
     rows: type[Any]
     answers: type[Any]
     task: type[Any]
+    methods: tuple[str, ...]
     statistics: tuple[str, ...]
-    is_trainable: bool
     usage: Callable[[Sequence[str], bool], str]
 
     def views(self, view: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:

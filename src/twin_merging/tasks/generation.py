@@ -1,4 +1,4 @@
-"""Language models' tasks: a prompt is made from a row, and the text that the model writes is compared with the answer."""
+"""Language models' tasks: a row becomes a prompt, and the text that the model writes is compared with the answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.errors import UserError
-from twin_merging.io.validation import FilledText, Model, Positive, problem
+from twin_merging.io.fields import FilledText, Positive, problem
+from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.task import Encoded
 
@@ -148,12 +149,11 @@ def usage(tasks: Sequence[str], is_routed: bool) -> str:
 
 FAMILY = Family(
     name="decoder",
-    base=LanguageModel(),
     inputs=Prompts,
     rows=Asked,
     answers=Answered,
     task=Generation,
+    methods=("static", "dynamic"),
     statistics=(),
-    is_trainable=False,
     usage=usage,
 )

@@ -80,5 +80,3 @@ class Trainable(Task, Protocol):
 
     def outputs(self, predictions: Any) -> list[Any]:
         """What is scored of the model's predictions, an array of one entry a row."""
-
-

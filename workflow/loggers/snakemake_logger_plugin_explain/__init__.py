@@ -71,7 +71,7 @@ def explained(jobs: list[Mapping[str, Any]]) -> Iterator[str]:
 
 def stages() -> dict[str, int]:
     """Each rule's place in the workflow."""
-    files = re.findall(r'^include: "workflow/(.*)"', (WORKFLOW.parent / "Snakefile").read_text(), flags=re.M)
+    files = re.findall(r'^include: "(.*)"', (WORKFLOW / "Snakefile").read_text(), flags=re.M)
     text = "\n".join((WORKFLOW / file).read_text() for file in files)
     rules = re.findall(r"^(?:rule|use rule \w+ as) (\w+)", text, flags=re.M)
     return {rule: number for number, rule in enumerate(rules)}

@@ -1,0 +1,183 @@
+"""Sources as a suite declares them, each kind a model: the Hub, a folder, an installed package."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from twin_merging.checkpoints.experts import ADAPTER_CONFIG
+from twin_merging.errors import UserError
+from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
+from twin_merging.io.validation import Model
+
+_REVISION = (
+    "a commit, tag or branch. A commit gives the same model for ever; the commit that a branch stood for is recorded "
+    "in `source.json`"
+)
+
+
+def _repository(name: str) -> str:
+    owner, slash, own = name.partition("/")
+    if not (owner and slash and own) or "/" in own or any(letter.isspace() for letter in name):
+        raise problem(f"'{name}' must have the form owner/name")
+    return name
+
+
+class _Repository:
+    """A marker of a repository's name."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(_repository, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "pattern": r"^[^/\s]+/[^/\s]+$"}
+
+
+class Hub(Model):
+    """A repository on the Hugging Face Hub."""
+
+    repo: Annotated[Text, _Repository()] = Field(description="owner and name")
+    revision: Text = Field("main", description=_REVISION)
+
+
+class BaseHub(Hub):
+    subfolder: Annotated[str | None, ABSENT] = Field(None, description="the folder of the repository with the model")
+
+    def plain(self) -> dict[str, Any]:
+        return {**super().plain(), "adapter": False}
+
+
+class ExpertHub(Hub):
+    subfolder: Annotated[str | None, ABSENT] = Field(None, description="the folder of the repository with the model")
+    adapter: Flag = Field(False, description="the repository holds a PEFT adapter")
+
+
+class DataHub(Hub):
+    config: Annotated[str | None, ABSENT] = Field(
+        None, description="the configuration of the data set, as `cola` of `nyu-mll/glue`"
+    )
+
+    def plain(self) -> dict[str, Any]:
+        return {**super().plain(), "adapter": False}
+
+
+class RouterHub(Hub):
+    """A router that was trained elsewhere."""
+
+    subfolder: Annotated[str | None, ABSENT] = Field(
+        None, description="the folder of the repository that holds the file"
+    )
+    file: Annotated[str | None, ABSENT] = Field(
+        None,
+        description="the file; not needed where only one can hold a state (`.safetensors`, `.bin`, `.pt`, `.pth`)",
+    )
+    tasks: Annotated[tuple[Text, ...] | None, Field(min_length=1), ABSENT] = Field(
+        None, description="the tasks in the order of its outputs, where that is not the suite's"
+    )
+
+
+class Package(Model):
+    name: Text = Field(description="the package's name; it is not imported, and not installed for you")
+    path: Text = Field(description="the model's folder inside the package")
+
+    @property
+    def version(self) -> str | None:
+        """The installed version; None where the package is not installed."""
+        try:
+            return version(self.name)
+        except PackageNotFoundError:
+            return None
+
+
+class Source(Model):
+    """A source of a base, an expert or data; its first key says of which kind it is."""
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the workflow makes it; else it is fetched."""
+        return False
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether an expert from here is a LoRA adapter, as far as its suite and local files say."""
+        return False
+
+    @property
+    def package_version(self) -> str | None:
+        """Version of the package that the source names; None for another kind, or where it is not installed."""
+        return None
+
+    def files(self) -> list[str]:
+        """Local files that the source consists of, for a workflow to follow. Raises UserError when there are none."""
+        return []
+
+
+class FromBaseHub(Source):
+    hub: BaseHub = Field(description="a model repository on the Hugging Face Hub")
+
+
+class FromExpertHub(Source):
+    hub: ExpertHub = Field(description="a model or PEFT adapter repository on the Hugging Face Hub")
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.hub.adapter
+
+
+class FromPath(Source):
+    path: FilledText = Field(description="a local folder with a model and its tokenizer")
+
+    @property
+    def is_adapter(self) -> bool:
+        return Path(self.path, ADAPTER_CONFIG).is_file()
+
+    def files(self) -> list[str]:
+        return folder_files(self.path)
+
+
+class FromPackage(Source):
+    package: Package = Field(description="a model that an installed Python package carries")
+
+    @property
+    def package_version(self) -> str | None:
+        return self.package.version
+
+
+class Splits(Model):
+    """Which split of the source serves which use."""
+
+    train: Text = Field("train", description="rows to train experts and routers on")
+    validation: Text = Field("validation", description="held-out rows")
+    test: Text = Field("test", description="rows that the table's scores are of")
+
+
+_SPLITS = "which split of the source serves which use; not a source itself"
+
+
+class DataFromHub(Source):
+    hub: DataHub = Field(description="a data set repository on the Hugging Face Hub")
+    splits: Splits = Field(Splits(), description=_SPLITS)
+
+
+class DataFromPath(Source):
+    path: FilledText = Field(
+        description="a local folder with one file a split: `train.parquet`, `.jsonl`, `.json` or `.csv`"
+    )
+    splits: Splits = Field(Splits(), description=_SPLITS)
+
+    def files(self) -> list[str]:
+        return folder_files(self.path)
+
+
+def folder_files(folder: str) -> list[str]:
+    """The files of a local folder, sorted. Raises UserError when there are none."""
+    path = Path(folder)
+    files = sorted(str(file) for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    if not files:
+        raise UserError(f"path '{path}' is not a folder with files (relative paths start at the working directory)")
+    return files

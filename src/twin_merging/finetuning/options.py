@@ -1,0 +1,35 @@
+"""What a suite may say of fine-tuning an expert. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from twin_merging.io.fields import ABSENT, NaturalReal, Positive, PositiveReal, Share, Text
+from twin_merging.io.validation import Model
+
+
+class Lora(Model):
+    """A LoRA adapter in the place of the whole model."""
+
+    r: Positive = Field(description="rank")
+    alpha: PositiveReal = Field(16.0, description="the product is scaled by `alpha` / `r`")
+    dropout: Share = Field(0.0, description="on the adapter's input")
+    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        ("query", "value"), description="the linear layers that are adapted, by the end of their names"
+    )
+
+
+class Finetuning(Model):
+    """How an expert is trained from the base."""
+
+    epochs: Positive = Field(description="passes over the train rows")
+    learning_rate: PositiveReal = Field(description="the highest of the schedule")
+    batch_size: Positive = Field(32, description="rows a step, of all GPUs together")
+    weight_decay: NaturalReal = Field(0.01, description="of AdamW")
+    warmup: Share = Field(0.06, description="share of the steps in which the rate rises")
+    max_length: Positive = Field(128, description="tokens that a row is cut to")
+    lora: Annotated[Lora | None, ABSENT] = Field(
+        None, description="train a LoRA adapter; absent, the whole model is trained"
+    )

@@ -1,0 +1,52 @@
+"""Which suites and names a rule may be for, as regular expressions: of two rules that could make a file, one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twin_merging.fetching.declared import Source
+from twin_merging.suite.suite import TABLES, Suite
+
+NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+WILDCARDS = {
+    "suite": NAME + "".join(f"(?<!{end})" for end in TABLES),
+    "task": NAME,
+    "method": NAME,
+    "model": NAME,
+    "shared": NAME,
+    "router": f"{NAME}(?:/{NAME})?",
+    "kind": NAME,
+    "features": "last|embedding|layers?(?:-[0-9]+)+",
+}
+
+
+def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], Iterable[str]], end: str = "/") -> str:
+    """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
+    and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself."""
+    paths = [f"{suite.name}/{folder}/{name}".rstrip("/") for suite in suites for name in names(suite)]
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}){NAME}"
+
+
+def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> str:
+    """Suites and experts that are fine-tuned here or fetched, as an adapter or whole."""
+    return suites_where(
+        suites,
+        "experts",
+        lambda suite: [task for task in suite.tasks if _is(suite.tasks[task].expert, made_here, adapter)],
+    )
+
+
+def _is(source: Source, made_here: bool, adapter: bool) -> bool:
+    return source.is_made_here == made_here and source.is_adapter == adapter
+
+
+def bases_where(suites: Sequence[Suite], made_here: bool) -> str:
+    """Suites whose base is made here, or fetched."""
+    return suites_where(suites, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+
+
+def data_where(suites: Sequence[Suite], made_here: bool) -> str:
+    """Suites and tasks whose data is made here, or fetched."""
+    return suites_where(
+        suites, "data", lambda suite: [task for task in suite.tasks if suite.tasks[task].data.is_made_here == made_here]
+    )

@@ -1,0 +1,183 @@
+"""Inputs of jobs that are more than a path with the job's own wildcards in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from twin_merging.errors import UserError
+from twin_merging.plan.settings import linear_coefficients
+from twin_merging.routing.layers import features_name
+from twin_merging.suite.suite import Suite
+
+Wildcards = Mapping[str, str]
+
+CONFIG = ["config.json"]
+WEIGHTS = ["model.safetensors"]
+TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+MODEL = [*CONFIG, *WEIGHTS, *TOKENIZER]
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+# Folders that a model's directory holds.
+FOLDERS = ("private", "exclusive", "router", "masks")
+
+
+def inside(folder: str, *names: str) -> list[str]:
+    """Paths of files in a folder."""
+    return [f"{folder}/{name}" for name in names]
+
+
+def is_folder(path: str) -> bool:
+    """Whether an input is a folder of a model's directory. Snakemake compares a folder by its time alone; these are
+    followed through merge.json, which has the sha256 of every file in them."""
+    return path.rpartition("/")[2] in FOLDERS
+
+
+# -- sources and experts
+
+
+def base_source(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Local files that the base is fetched from."""
+    return suite.says.base.files()
+
+
+def expert_source(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return suite.tasks[wildcards["task"]].expert.files()
+
+
+def data_source(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return suite.tasks[wildcards["task"]].data.files()
+
+
+def base_files(suite: Suite, *names: str) -> list[str]:
+    return inside(f"results/{suite.name}/base", *names)
+
+
+def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
+    task = wildcards["task"]
+    names = ADAPTER if suite.tasks[task].expert.is_adapter else [*CONFIG, *WEIGHTS]
+    return inside(f"results/{suite.name}/experts/{task}", *names)
+
+
+def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [file for task in suite.tasks for file in expert_files(suite, {"task": task})]
+
+
+def training_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    splits = ("train.parquet", "validation.parquet")
+    return [f"results/{suite.name}/data/{task}/{split}" for task in suite.tasks for split in splits]
+
+
+def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+
+
+# -- merging
+
+
+def task_vectors(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/task_vectors/{task}.safetensors" for task in suite.tasks]
+
+
+def training_statistics(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What a method needs of the experts' training rows: a file a task, for methods that need any."""
+    kind = suite.method(wildcards["method"]).statistics
+    return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.tasks if kind]
+
+
+def compressed_from(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Task vectors that a difference is made of: the task's own, or all for a linear sum of LoRA adapters."""
+    linear = linear_coefficients(suite, wildcards["shared"])
+    return [f"results/{suite.name}/task_vectors/{task}.safetensors" for task in linear or [wildcards["task"]]]
+
+
+def exclusives(suite: Suite, shared: str) -> list[str]:
+    """Exclusive files of all tasks against a shared expert."""
+    return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks]
+
+
+def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return exclusives(suite, suite.shared(wildcards["method"]))
+
+
+# -- routers
+
+
+def router_features(suite: Suite, wildcards: Wildcards) -> str:
+    """The hidden states that a router reads, of the shared expert that it belongs to."""
+    router = wildcards["router"]
+    name = features_name(suite.router_settings(router)["features"])
+    return f"results/{suite.name}/router/{router.split('/')[0]}/features/{name}.safetensors"
+
+
+def projected_exclusives(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Exclusive files of all tasks for a router of kind projection, which reads them; none for the other kinds."""
+    router = wildcards["router"]
+    projects = suite.router_settings(router)["kind"] == "projection"
+    return exclusives(suite, router.split("/")[0]) if projects else []
+
+
+def fetched_router(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The state of a router that was trained elsewhere; nothing for one that is made here."""
+    router = wildcards["router"]
+    fetched = "hub" in suite.router_settings(router)
+    return [f"results/{suite.name}/router/{router}/fetched.safetensors"] if fetched else []
+
+
+def router_of(suite: Suite, wildcards: Wildcards) -> str:
+    return f"results/{suite.name}/router/{suite.router_name(wildcards['method'])}/router.safetensors"
+
+
+def _metrics(suite: Suite, method: str) -> str:
+    return f"results/{suite.name}/router/{suite.router_name(method)}/metrics.json"
+
+
+def own_router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Metrics of a dynamic method's router; nothing for another method."""
+    method = wildcards["method"]
+    return [_metrics(suite, method)] if method in suite.dynamic else []
+
+
+def router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [_metrics(suite, method) for method in suite.dynamic]
+
+
+# -- models and their predictions
+
+
+def shared_model(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _directory(suite, suite.shared(wildcards["method"]))
+
+
+def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
+    model = wildcards.get("model") or wildcards["method"]
+    if model not in suite.methods:
+        return [*base_files(suite, *MODEL), *all_expert_files(suite, wildcards)]
+    return _directory(suite, model)
+
+
+def _directory(suite: Suite, method: str) -> list[str]:
+    unified = ["unified.safetensors"] if method in suite.masked else []
+    parts = {"dynamic": ["exclusive", "router"], "masked": ["masks"]}.get(suite.methods[method].kind, [])
+    folder = f"results/{suite.name}/models/{method}"
+    return inside(folder, *MODEL, "merge.json", *unified, "private", *parts)
+
+
+def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.models]
+
+
+def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+
+
+def published_scores(suite: Suite, wildcards: Wildcards) -> str:
+    """The suite's file of published scores. Raises UserError when it names none, or one that is wrong."""
+    from twin_merging.reporting.published import read_published
+
+    file = suite.says.published
+    if file is None:
+        raise UserError(f"{suite.file}: key 'published' is missing; name a file of published scores to compare with")
+    read_published(Path(file), list(suite.tasks))
+    return file

@@ -1,0 +1,80 @@
+"""What can be asked of a suite: its tables and cards, and every job that makes its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from twin_merging.errors import UserError
+from twin_merging.routing.layers import features_name
+from twin_merging.suite.locks import hub_sources
+from twin_merging.suite.suite import Suite
+
+Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
+
+
+def tables(suite: Suite) -> list[str]:
+    """A suite's tables, first the one for reading."""
+    names = ("", "-absolute", "-experts", "-router", "-routing")
+    return [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+
+
+def cards(suite: Suite) -> list[str]:
+    """Cards of a suite's dynamic models."""
+    return [f"results/{suite.name}/models/{method}/README.md" for method in suite.dynamic]
+
+
+def all_of(suite: Suite) -> list[str]:
+    """What is made where nothing is asked for."""
+    return [f"results/tables/{suite.name}.csv", *cards(suite)]
+
+
+def to_lock(suites: Sequence[Suite], folder: str, chosen: str | None) -> list[Suite]:
+    """The suites that have Hub sources. Raises UserError where there are none."""
+    found = [suite for suite in suites if any(hub_sources(suite.content))]
+    if not found:
+        raise UserError(f"{folder}: no suite {chosen or ''} with a Hub source to lock; name one: lock=SUITE")
+    return found
+
+
+def jobs(suite: Suite) -> list[Job]:
+    """Every job that the suite's tables need, each once."""
+    found: list[Job] = []
+    for job in _jobs(suite):
+        if job not in found:
+            found.append(job)
+    return found
+
+
+def _jobs(suite: Suite) -> Iterator[Job]:
+    yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
+    for name, task in suite.tasks.items():
+        of_task = {"task": name}
+        made, adapter = task.expert.is_made_here, task.expert.is_adapter
+        expert = {True: "finetune", False: "fetch"}[made] + ("_adapter" if adapter else "" if made else "_expert")
+        yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
+        yield expert, of_task
+        yield "task_vectors", of_task
+    for name, entry in suite.methods.items():
+        if entry.method.statistics:
+            for task in suite.tasks:
+                yield "training_statistics", {"kind": entry.method.statistics, "task": task}
+        if entry.kind == "dynamic":
+            yield from _dynamic(suite, name)
+        else:
+            yield {"static": "merge", "masked": "merge_masked"}[entry.kind], {"method": name}
+    for model in suite.models:
+        yield "predict", {"model": model}
+    yield "score", {}
+    yield "tabulate", {}
+
+
+def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
+    shared, router = suite.shared(method), suite.router_name(method)
+    settings = suite.router_settings(router)
+    for task in suite.tasks:
+        yield "compress", {"shared": shared, "task": task}
+    yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
+    if "hub" in settings:
+        yield "fetch_router", {"router": router}
+    yield "route", {"router": router}
+    yield "assemble", {"method": method}

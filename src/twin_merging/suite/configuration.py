@@ -1,0 +1,56 @@
+"""The configuration, config/config.yaml and --config, as a frozen, typed object."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from twin_merging.io.fields import KINDS, Flag, Positive, Text
+from twin_merging.io.validation import Model
+
+_TextOrNull = Annotated[str | None, KINDS]
+
+
+class Threads(Model):
+    """Threads of one job of a stage."""
+
+    generate: Positive = Field(1, description="making the base and the data of the embedded suite")
+    finetune: Positive = Field(1, description="training one expert")
+    training_statistics: Positive = Field(1, description="gathering what `fisher` or `regmean` need of one expert")
+    merge: Positive = Field(1, description="merging by one method: processes")
+    compress: Positive = Field(1, description="decomposing one task's exclusive knowledge")
+    route: Positive = Field(1, description="computing features and making one router")
+    predict: Positive = Field(1, description="answering all test rows with one model")
+
+
+class Configuration(Model):
+    """Where suites and data lie, and how many threads a job takes."""
+
+    suites: Text = Field(
+        "config/suites",
+        description="the folder that holds the suites; a working directory that has no `config/suites` uses the "
+        "workflow's own",
+    )
+    default_suite: Text = Field(
+        "quickstart",
+        description="the suite that `snakemake` makes when no target is named: its table, and the cards of its dynamic "
+        "models",
+    )
+    glue: _TextOrNull = Field(
+        None,
+        description="a local folder that takes the place of `nyu-mll/glue` on the Hub, for machines without network: "
+        "`glue/cola/train.parquet`, `glue/cola/validation.parquet`, and so on, one folder a task; MNLI's "
+        "`validation_matched` is read from its `validation`",
+    )
+    lock: _TextOrNull = Field(
+        None,
+        description="for `snakemake --config lock=SUITE -- lock`: the one suite to lock; `null` is every suite with a "
+        "Hub source",
+    )
+    preload: Flag = Field(
+        True,
+        description="jobs of this machine are forked from one process that has torch, transformers and the rest "
+        "loaded, which saves 2 to 8 s a job; `false`: each job loads them itself. Changes no byte",
+    )
+    threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")

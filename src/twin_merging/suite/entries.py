@@ -1,0 +1,133 @@
+"""The methods of a suite: each entry checked by its method's own signature, and brought into one normal form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.io.validation import one_of
+from twin_merging.merging.options import complete_options
+from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.routing.layers import features_name, single_layer
+from twin_merging.routing.options import own_options
+from twin_merging.suite.models import SuiteFile
+from twin_merging.tasks.families import family_named
+
+RESERVED = ("pretrained", "experts", "expert", "features")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of a suite under its name there, with every option that it has."""
+
+    name: str
+    method: Method
+    protocol: str
+    options: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return self.method.kind
+
+    def plain(self) -> dict[str, Any]:
+        return {"method": self.method.name, "protocol": self.protocol, **self.options}
+
+
+def entries_of(file: SuiteFile) -> dict[str, Entry]:
+    """The methods of a suite by name. Raises ValueError for one that is wrong, or does not fit the others."""
+    protocols = _protocols(file)
+    found = {name: _entry(name, content, file, protocols) for name, content in file.methods.items()}
+    static = [name for name, entry in found.items() if entry.kind == "static"]
+    if file.router.shared is not None:
+        one_of("router.shared", file.router.shared, "static method of the suite", static)
+    for name, entry in found.items():
+        if entry.kind == "dynamic":
+            _check_shared(f"methods.{name}", entry, found, static)
+            found[name] = entry = _with_router(f"methods.{name}", entry, file)
+            _check_router(f"methods.{name}.router" if entry.options["router"] else "router", entry, file)
+    return found
+
+
+def _protocols(file: SuiteFile) -> list[str]:
+    for name in file.protocols:
+        if name in PROTOCOLS:
+            raise ValueError(f"protocols.{name}: the name is taken by a built-in protocol; choose another")
+    protocols = [*PROTOCOLS, *file.protocols]
+    one_of("protocol", file.protocol, "protocol", protocols)
+    return protocols
+
+
+def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]) -> Entry:
+    """One method's entry in normal form."""
+    at = f"methods.{name}"
+    if name in RESERVED or name.startswith("expert-"):
+        raise ValueError(f"{at}: the name is taken by a model that is not merged; choose another")
+    if "method" not in content:
+        raise ValueError(f"{at}: key 'method' is missing; required: method")
+    one_of(f"{at}.method", content["method"], "method", merging_methods())
+    method = merging_methods()[content["method"]]
+    _check_family(f"{at}.method", method, file.family)
+    options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
+    del options["method"]
+    protocol = options.pop("protocol", file.protocol)
+    if method.kind == "dynamic":
+        options["shared"] = options["shared"] or file.router.shared
+        try:
+            options = method.function(**options)
+        except ValueError as error:
+            raise ValueError(f"{at}: {error}") from None
+        options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
+    one_of(f"{at}.protocol", protocol, "protocol", protocols)
+    return Entry(name, method, protocol, options)
+
+
+def _check_family(at: str, method: Method, family: str) -> None:
+    offered = family_named(family)
+    if method.kind not in offered.methods:
+        raise ValueError(f"{at}: '{method.name}' is a {method.kind} method, which family {family} has not; use another")
+    if method.statistics and method.statistics not in offered.statistics:
+        raise ValueError(
+            f"{at}: '{method.name}' needs training statistics, which are not gathered for family {family}; use another"
+        )
+
+
+def _check_shared(at: str, entry: Entry, entries: Mapping[str, Entry], static: list[str]) -> None:
+    shared = entry.options["shared"]
+    if shared is None:
+        raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
+    one_of(f"{at}.shared", shared, "static method of the suite", static)
+    if (theirs := entries[shared].protocol) != entry.protocol:
+        raise ValueError(
+            f"{at}.shared: '{shared}' is merged under protocol {theirs}, this method runs under "
+            f"{entry.protocol}; name a static method with protocol: {entry.protocol}"
+        )
+
+
+def _with_router(at: str, entry: Entry, file: SuiteFile) -> Entry:
+    """An entry with its router's own options in normal form."""
+    own = own_options(entry.options["router"], f"{at}.router") if entry.options["router"] else None
+    features = file.router.with_own(own).plain()["features"]
+    if entry.options["onepass"] and single_layer(features) is None:
+        raise ValueError(
+            f"{at}.onepass: the router reads {features_name(features)}, which is known only after a whole pass; give "
+            "router: {features: embedding}, or one layer"
+        )
+    return Entry(entry.name, entry.method, entry.protocol, {**entry.options, "router": own})
+
+
+def _check_router(at: str, entry: Entry, file: SuiteFile) -> None:
+    own = entry.options["router"] or {}
+    chosen = file.router.with_own(own)
+    for hub, kind in ((file.router.hub, file.router.kind), (chosen.hub if "hub" in own else None, chosen.kind)):
+        if hub and kind != "mlp":
+            raise ValueError(f"{at}.hub: a fetched router is of kind mlp, not {kind}; remove hub or kind")
+        if hub and hub.tasks and sorted(hub.tasks) != sorted(file.tasks):
+            raise ValueError(f"{at}.hub.tasks: {', '.join(hub.tasks)} are not the suite's {', '.join(file.tasks)}")
+    try:
+        settings = chosen.settings()
+    except ValueError as error:
+        raise ValueError(f"{at}: {error}") from None
+    if settings["kind"] == "neighbours" and settings["neighbours"] > (stored := settings["stored"]):
+        raise ValueError(f"{at}.neighbours: {settings['neighbours']} must be at most stored, {stored} features a task")

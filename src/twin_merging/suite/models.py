@@ -1,0 +1,146 @@
+"""A suite's file as frozen, typed objects. Each key's meaning stands beside it; config/README.md is made from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from twin_merging.checkpoints.groups import Disposition
+from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
+from twin_merging.io.validation import Model
+from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.sources import (
+    AnyBase,
+    AnyData,
+    AnyExpert,
+    FetchedBase,
+    FetchedData,
+    FetchedExpert,
+    GeneratedData,
+)
+from twin_merging.synthetic.recipes import TASKS
+from twin_merging.tasks.classification import Classification
+from twin_merging.tasks.generation import Generation
+
+_Limit = Annotated[int | None, Field(ge=1), KINDS]
+_Disposition = Annotated[Disposition | None, ABSENT]
+
+
+class Groups(Model):
+    """A protocol of the suite's own, by what differs from `strict`."""
+
+    bias: _Disposition = Field(None, description="every bias, those of normalisation layers too")
+    norm: _Disposition = Field(None, description="weights of normalisation layers")
+    embedding: _Disposition = Field(None, description="embeddings")
+    matrix: _Disposition = Field(None, description="all other weights")
+
+
+class Limits(Model):
+    """The first rows of a split that are used."""
+
+    train: _Limit = Field(None, description="train rows to fine-tune one expert on")
+    validation: _Limit = Field(None, description="validation rows that choose the epoch, of experts and routers")
+    router: _Limit = Field(None, description="train rows of each task to train the router on")
+    test: _Limit = Field(None, description="test rows of each task to answer")
+
+
+class Statistics(Model):
+    """What `fisher` and `regmean` gather from the experts' training rows."""
+
+    rows: Positive = Field(256, description="the first training rows of each task that are read")
+
+
+class Inference(Model):
+    """How features and predictions are computed."""
+
+    max_length: Positive = Field(128, description="tokens that a row is cut to")
+    batch_size: Positive = Field(64, description="rows a batch")
+
+
+class _Shared(Model):
+    shared: Annotated[str | None, ABSENT] = Field(
+        None, description="the static method whose model is the shared expert of dynamic methods that name none"
+    )
+
+
+class Router(RouterOptions, _Shared):  # the last base's keys come first
+    """How routers are made."""
+
+
+class Task(Model):
+    """What the workflow knows of a task of any family; the rows are its own family's."""
+
+    data: FetchedData = Field(description="where the rows come from")
+
+
+class _Expert(Model):
+    expert: AnyExpert = Field(description="where the expert comes from")
+
+
+class EncoderTask(_Expert, Classification, Task):  # the last base's keys come first
+    """A task of classification, or of one real number."""
+
+    data: AnyData = Field(description="where the rows come from")
+
+    @model_validator(mode="after")
+    def _is_the_generated_task(self) -> Self:
+        if isinstance(self.data, GeneratedData):
+            name = self.data.generate.task
+            wanted = {"text": list(TASKS[name].text), "labels": TASKS[name].labels}
+            for key, value in wanted.items():
+                if (own := self.rows()[key]) != value:
+                    raise problem(f"the generated task '{name}' needs {key}: {value}, not {own}", key)
+        return self
+
+
+class DecoderTask(_Expert, Generation, Task):
+    """A task of a language model."""
+
+    expert: FetchedExpert = Field(description="where the expert comes from")
+
+
+class SuiteFile(Model):
+    """What the file of a suite says, whatever the family of its models."""
+
+    title: FilledText = Field(description="what the table is called")
+    family: Text = Field(
+        "encoder", description="encoders classify texts (or give one real number); decoders write an answer"
+    )
+    seed: Natural = Field(0, description="of fine-tuning, routers, and generated data")
+    protocol: Text = Field(
+        "reference",
+        description="which parameters are merged and which stay a task's own, see [`protocols`](#protocols)",
+    )
+    published: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
+        None, description="a file of published scores to compare with, see [`published`](#published)"
+    )
+    protocols: dict[str, Groups] = Field({}, description="protocols of the suite's own")
+    base: AnyBase = Field(description="where the base comes from")
+    limits: Limits = Field(Limits(), description="how many rows are used")
+    statistics: Statistics = Field(
+        Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"
+    )
+    inference: Inference = Field(Inference(), description="how features and predictions are computed")
+    tasks: Annotated[dict[str, Any], NAMES] = Field(
+        description="the tasks, by name, in the order of the table's columns and of the router's outputs"
+    )
+    router: Router = Field(Router(), description="how routers are made")
+    methods: Annotated[dict[str, dict[str, Any]], NAMES] = Field(
+        description="the methods, by name, in the order of the table's rows"
+    )
+
+
+class EncoderSuite(SuiteFile):
+    family: Literal["encoder"] = "encoder"
+    tasks: Annotated[dict[str, EncoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
+
+
+class DecoderSuite(SuiteFile):
+    family: Literal["decoder"] = "decoder"
+    base: FetchedBase = Field(description="where the base comes from")
+    tasks: Annotated[dict[str, DecoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
+
+
+# The one place that knows which families there are.
+FAMILIES: dict[str, type[SuiteFile]] = {"encoder": EncoderSuite, "decoder": DecoderSuite}
