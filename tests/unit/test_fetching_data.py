@@ -60,7 +60,7 @@ def test_slices_of_one_split_serve_different_uses(tmp_path: Path) -> None:
 
 
 def test_a_regression_takes_any_finite_label(tmp_path: Path) -> None:
-    task = {"text": ["premise"], "labels": 1}
+    task = Labelled(text=("premise",), labels=1)
     rows = pd.DataFrame({"premise": ["a", "b"], "label": [2.5, -1.0]})
     fetch_data(data_folder(tmp_path / "data", train=rows), task, tmp_path / "out")
     assert pd.read_parquet(tmp_path / "out" / "train.parquet")["label"].tolist() == [2.5, -1.0]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, Trainer
 
-from twin_merging import finetuning
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import open_directory

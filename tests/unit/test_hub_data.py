@@ -14,9 +14,9 @@ from tests.fake_hub import FakeHub, commit_of, used_here
 from tests.messages import one_sentence
 from tests.tiny import sentences
 from twin_merging.errors import UserError
-from twin_merging.tasks.classification import Labelled
 from twin_merging.fetching.data import fetch_data
 from twin_merging.io.files import read_json
+from twin_merging.tasks.classification import Labelled
 
 TASK = Labelled(text=("sentence",), labels=2)
 SPLITS = {"train": "train[:75%]", "validation": "train[75%:]", "test": "validation_matched"}

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from twin_merging.errors import UserError
-from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 

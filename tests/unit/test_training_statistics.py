@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import LABELS, merged, sentences
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.checkpoints.groups import group_of
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.io.tensors import Checkpoint, open_directory
 from twin_merging.task_vectors.statistics import gather_statistics
 from twin_merging.tasks.classification import Labelled

@@ -73,7 +73,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         return self._write(batch, tokenizer, [row.generation for row in rows], tasks)
 
     def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
-        ending = Ending(max_new_tokens=max_new_tokens)
+        ending = Ending(max_new_tokens=max_new_tokens, stop=())
         texts, found = self._write(batch, tokenizer, [ending], None if task is None else [task])
         weights = {} if found is None else dict(zip(self.tasks, found[0].tolist(), strict=True))
         return Answer(task or max(weights, key=weights.__getitem__, default=None), weights, text=texts[0])

@@ -215,10 +215,12 @@ def protocol_name(suite: Suite, model: str) -> str:
 
 def true_task(suite: Suite, model: str) -> str:
     """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    has_heads = any(task.whole.head for task in suite.tasks.values())
     if model not in suite.methods:
-        return "head"
+        return "head" if has_heads else "nothing"
     masks = ["masks"] if model in suite.masked else []
-    return "nothing" if suite.head(model) == "routed" else "+".join([*suite.private_groups(model), *masks])
+    groups = [group for group in suite.private_groups(model) if has_heads or group != "head"]
+    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *masks]) or "nothing"
 
 
 def _knowledge(suite: Suite, model: str) -> dict[str, str]:
