@@ -96,7 +96,7 @@ def main(base: Path, root: Path) -> None:
     def refuse(*_: Any) -> Any:
         raise UserError("data: no column 'text'; name another")
 
-    Texts.encode = refuse  # type: ignore[method-assign]
+    Texts.encode = refuse  # type: ignore[method-assign, assignment]
     said["refused"] = tune(base, root, "refused")
     Texts.encode = encode  # type: ignore[method-assign]
     still = without_dropout(base, root / "still")

@@ -14,11 +14,9 @@ from tests.dense_twin import DECODERS, DenseLanguageModel
 from tests.tiny import LABELS, WORDS, config_of, tokenizer
 from twin_merging import TwinForCausalLM, TwinModel, UserError, twin_merge
 from twin_merging.io.files import read_json
-from twin_merging.io.schemas import complete, read_yaml
-from twin_merging.routing.options import DEFAULTS
+from twin_merging.routing.options import OwnRouter, RouterOptions
 
 ROUTER = {"epochs": 3, "batch_size": 16}
-SCHEMA = Path(__file__).parents[2] / "workflow/schemas/suite.schema.yaml"
 
 
 def texts_of(tasks: Any, rows: int = 30) -> dict[str, list[str]]:
@@ -111,8 +109,9 @@ def test_adapters_of_a_language_model_are_compressed_by_their_factors(tmp_path: 
 
 
 def test_the_routers_defaults_are_the_suites() -> None:
-    rules = read_yaml(SCHEMA)["properties"]["router"]
-    assert complete({}, rules) == {**DEFAULTS, "hub": None}  # a router from the Hub is for suites alone
+    defaults = RouterOptions().plain()
+    assert defaults.pop("hub") is None  # a router from the Hub is for suites alone
+    assert OwnRouter().plain() == defaults
 
 
 def test_wrong_inputs_are_one_sentence_and_leave_nothing(tiny: Path, tmp_path: Path) -> None:

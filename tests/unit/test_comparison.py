@@ -192,14 +192,14 @@ WRONG: dict[str, tuple[str, str]] = {
     "rows that are none": ("twin,a,absolute,1,0,s,", ":2: rows '0' is not a whole number above 0"),
     "no source": ("twin,a,absolute,1,,,", ":2: source is empty; say where"),
     "two sources in one": ("twin,a,absolute,1,,s; t,", ":2: source 's; t' holds a semicolon"),
-    "a decimal comma": ("twin,a,absolute,1,5,,s,", ":2: another number of cells than columns; put a text"),
-    "a line too short": ("twin,a,absolute", ":2: another number of cells than columns"),
+    "a decimal comma": ("twin,a,absolute,1,5,,s,", ":2: the line has more or fewer cells than there are columns; put"),
+    "a line too short": ("twin,a,absolute", ":2: the line has more or fewer cells than there are columns"),
     "a number twice": (
         "twin,a,absolute,1,,s,\n\ntwin,a,absolute,2,,s,",
-        ":4: twin, a, absolute, s: stands twice, first in line 2; remove one",
+        ":4: twin, a, absolute, s: is there twice, first in line 2; remove one",
     ),
     "an open quote": ('twin,a,absolute,1,,"s,', ": not valid CSV after line 1: unexpected end of data; close every"),
-    "no lines": ("", ": holds no scores; give it a line a score"),
+    "no lines": ("", ": holds no scores; write one line for each score"),
 }
 
 

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-import yaml
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from twin_merging.checkpoints.groups import DISPOSITIONS, PROTOCOLS
-from twin_merging.io.schemas import check, complete, read_yaml
-from twin_merging.merging.options import COMMON
-from twin_merging.merging.registry import merging_methods
+from twin_merging.io.strict_yaml import read_yaml
+from twin_merging.io.validation import validate
+from twin_merging.merging.options import Common
+from twin_merging.merging.registry import merging_methods, options_of
 from twin_merging.reporting.published import read_published
-from twin_merging.suite.documentation import BEGIN, END, method_tables, updated
+from twin_merging.scoring.metrics import METRICS
+from twin_merging.suite.configuration import Configuration
+from twin_merging.suite.documentation import BEGIN, END, SECTIONS, files, method_tables, updated
+from twin_merging.suite.models import DecoderSuite, EncoderSuite
 from twin_merging.suite.suite import load_suite
 from twin_merging.synthetic.recipes import TASKS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
-CONFIG = read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
-SUITE_SCHEMA = ROOT / "workflow" / "schemas" / "suite.schema.yaml"
-SUITE = read_yaml(SUITE_SCHEMA)
 SUITES = sorted((ROOT / "config" / "suites").glob("*.yaml"))
-
-_task = SUITE["properties"]["tasks"]["additionalProperties"]["properties"]
-_finetune = _task["expert"]["properties"]["finetune"]
-# What the first table below each heading documents.
-SECTIONS: dict[str, Any] = {
-    "`config/config.yaml`": CONFIG,
-    "`threads`": CONFIG["properties"]["threads"],
-    "A suite": SUITE,
-    "`base`": SUITE["properties"]["base"],
-    "`expert`": _task["expert"],
-    "`data`": _task["data"],
-    "`splits`": _task["data"]["properties"]["splits"],
-    "`hub`": SUITE["$defs"]["hub"],
-    "`package`": SUITE["$defs"]["package"],
-    "`finetune`": _finetune,
-    "`lora`": _finetune["properties"]["lora"],
-    "`generate` of a base": SUITE["properties"]["base"]["properties"]["generate"],
-    "`generate` of data": _task["data"]["properties"]["generate"],
-    "`tasks`": SUITE["properties"]["tasks"]["additionalProperties"],
-    "`limits`": SUITE["properties"]["limits"],
-    "`statistics`": SUITE["properties"]["statistics"],
-    "`inference`": SUITE["properties"]["inference"],
-    "`protocols`": SUITE["properties"]["protocols"]["additionalProperties"],
-    "`router`": SUITE["properties"]["router"],
-    "`hub` of a router": SUITE["properties"]["router"]["properties"]["hub"],
-}
+UPDATE = "run: python -m twin_merging.suite.documentation"
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -69,51 +47,80 @@ def below(heading: str) -> str:
     return found[1]
 
 
-def property_names(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        yield from schema.get("properties", {})
-        for value in schema.values():
-            yield from property_names(value)
+def models_of(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """A model, and every model that its fields lead to."""
 
+    def inside(annotation: Any) -> Iterator[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from models_of(annotation)
+        for argument in get_args(annotation):
+            yield from inside(argument)
 
-def default_cell(schema: Mapping[str, Any], key: str) -> str:
-    rule = schema["properties"][key]
-    if "$ref" in rule:
-        rule = {**SUITE["$defs"][rule["$ref"].rpartition("/")[2]], **rule}
-    if key in schema.get("required", []):
-        return "required"
-    if "default" not in rule:
-        return "—"
-    return f"`{yaml.safe_dump(rule['default'], default_flow_style=True).removesuffix('...' + chr(10)).strip()}`"
-
-
-def test_every_key_of_both_schemas_is_in_the_readme() -> None:
-    names = {*property_names(CONFIG), *property_names(SUITE)}
-    assert not sorted(name for name in names if f"`{name}`" not in README)
+    return {model, *(found for field in model.model_fields.values() for found in inside(field.annotation))}
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_a_section_has_every_key_of_its_part_with_its_default(heading: str) -> None:
+def test_a_section_has_every_key_of_its_part(heading: str) -> None:
     rows = tables(below(heading))[0]
-    schema = SECTIONS[heading]
-    assert {row[0]: row[2] for row in rows} == {f"`{key}`": default_cell(schema, key) for key in schema["properties"]}
+    assert {row[0] for row in rows} == {f"`{key}`" for model in SECTIONS[heading] for key in model.model_fields}
+    assert all(row[3] for row in rows), f"a key below {heading} has no description"
 
 
-def test_every_part_of_the_schemas_has_a_section() -> None:
-    def parts(schema: Any) -> Iterator[int]:
-        if isinstance(schema, Mapping):
-            if "properties" in schema:
-                yield id(schema["properties"])
-            for value in schema.values():
-                yield from parts(value)
+def test_every_part_of_the_models_has_a_section() -> None:
+    documented = {field for models in SECTIONS.values() for model in models for field in model.model_fields}
+    parts = models_of(Configuration) | models_of(EncoderSuite) | models_of(DecoderSuite)
+    assert {field for part in parts for field in part.model_fields} == documented
 
-    documented = {id(schema["properties"]) for schema in SECTIONS.values()}
-    assert {*parts(CONFIG), *parts(SUITE)} == documented
+
+def test_tables_and_schemas_are_made_from_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    made = dict(files())
+    assert len(made) == 3
+    for path, content in made.items():
+        assert path.read_text(encoding="utf-8") == content, f"{path}: {UPDATE}"
+
+
+def test_the_schema_of_suites_takes_every_shipped_suite_and_says_what_is_wrong_with_others() -> None:
+    schema = json.loads((ROOT / "workflow" / "schemas" / "suite.schema.json").read_text())
+    checker = Draft202012Validator(schema)
+    for file in SUITES:
+        assert list(checker.iter_errors(read_yaml(file))) == []
+    content = read_yaml(ROOT / "config" / "suites" / "quickstart.yaml")
+    decoder = {
+        **content,
+        "family": "decoder",
+        "base": {"path": "b"},
+        "tasks": {"a": {"data": {"path": "d"}, "prompt": "{x}", "metric": "exact_match", "expert": {"path": "e"}}},
+    }
+    assert checker.is_valid(decoder)
+    for wrong in (
+        {**content, "family": "decoder"},
+        {**decoder, "family": "encoder"},
+        {**content, "titel": "x"},
+        {**content, "seed": -1},
+        {**content, "limits": {"train": 0}},
+        {**content, "base": {"path": "a", "generate": {}}},
+        {**content, "tasks": {}},
+        {**content, "router": {"kind": "other"}},
+        {**content, "published": None},
+        {**content, "methods": {"a": {"method": "ties", "density": 0}}},
+        {**content, "methods": {"a": {"method": "ties", "rank": 1}}},
+        {**content, "methods": {"a": {"method": "twin", "router": {"epoch": 1}}}},
+        {**content, "methods": {"a": {"method": "dare", "drop_rate": 0.1, "then": {"method": "twin"}}}},
+    ):
+        assert not checker.is_valid(wrong)
+
+
+@pytest.mark.parametrize("file", [*SUITES, ROOT / "config" / "config.yaml"], ids=lambda file: file.stem)
+def test_a_shipped_file_names_its_schema(file: Path) -> None:
+    found = re.match(r"# yaml-language-server: \$schema=(\S+)\n", file.read_text(encoding="utf-8"))
+    assert found, "editors find no schema: the first line must name it"
+    assert (file.parent / found[1]).is_file()
 
 
 def test_the_tables_of_methods_are_those_of_the_registry() -> None:
     between = README.partition(BEGIN)[2].partition(END)[0].strip()
-    assert between == method_tables(), "run: python -m twin_merging.suite.documentation config/README.md"
+    assert between == method_tables(), UPDATE
     assert updated(README) == README
 
 
@@ -129,12 +136,12 @@ def test_every_option_of_every_method_is_in_its_table() -> None:
 
 
 def test_what_every_static_method_takes_is_documented() -> None:
-    assert all(f"`{option}: " in below("`methods`") for option in COMMON)
+    assert all(f"`{option}: " in below("`methods`") for option in Common.model_fields)
 
 
 def test_the_tables_of_metrics_generated_tasks_and_protocols_are_whole() -> None:
     metrics = tables(below("`tasks`"))[1]
-    assert {row[0].strip("`") for row in metrics} == set(_task["metric"]["enum"])
+    assert {row[0].strip("`") for row in metrics} == set(METRICS)
     generated = tables(below("`generate` of data"))[1]
     assert generated == [
         [f"`{name}`", f"`[{', '.join(task.text)}]`", f"`{task.labels}`", f"`{task.metric}`"]
@@ -147,15 +154,14 @@ def test_the_tables_of_metrics_generated_tasks_and_protocols_are_whole() -> None
 def test_the_example_is_a_whole_suite(tmp_path: Path) -> None:
     example = next(block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "title:" in block)
     (tmp_path / "mine.yaml").write_text(example)
-    suite = load_suite(tmp_path / "mine.yaml", SUITE_SCHEMA)
+    suite = load_suite(tmp_path / "mine.yaml")
     assert suite.dynamic == ["twin"]
 
 
 def test_the_configuration_spells_out_every_default() -> None:
     content = read_yaml(ROOT / "config" / "config.yaml")
-    check(content, CONFIG)
-    assert content == complete({}, CONFIG)
-    assert list(content) == list(CONFIG["properties"])
+    assert validate(Configuration, content).plain() == content == Configuration().plain()
+    assert list(content) == list(Configuration.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,8 @@ def test_the_configuration_spells_out_every_default() -> None:
     [
         (
             {"suits": "x"},
-            "unknown key 'suits' (did you mean 'suites'?); allowed: default_suite, glue, lock, preload, suites, threads",
+            "unknown key 'suits' (did you mean 'suites'?); allowed: default_suite, glue, lock, preload, suites, "
+            "threads",
         ),
         ({"threads": {"merge": 0}}, "threads.merge: 0 must be at least 1"),
         ({"threads": 2}, "threads: 2 is not a mapping"),
@@ -172,7 +179,7 @@ def test_the_configuration_spells_out_every_default() -> None:
 )
 def test_a_wrong_configuration_is_said_in_one_line(content: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        check(content, CONFIG)
+        validate(Configuration, content)
 
 
 def test_there_are_suites() -> None:
@@ -181,23 +188,21 @@ def test_there_are_suites() -> None:
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
 def test_every_shipped_suite_loads(file: Path) -> None:
-    suite = load_suite(file, SUITE_SCHEMA)
+    suite = load_suite(file)
     assert suite.static
-    assert suite.content == complete(suite.content, SUITE), "its normal form is not normal"
 
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
 def test_published_scores_of_a_shipped_suite_are_of_its_tasks_and_methods(file: Path) -> None:
-    suite = load_suite(file, SUITE_SCHEMA)
-    if "published" in suite.content:
-        scores = read_published(ROOT / suite.content["published"], list(suite.tasks))
+    suite = load_suite(file)
+    if suite.says.published is not None:
+        scores = read_published(ROOT / suite.says.published, list(suite.tasks))
         assert {score.model for score in scores} <= set(suite.models)
 
 
 def test_the_suites_of_the_paper_differ_in_what_they_say_they_do() -> None:
     glue, extended, finetune = (
-        load_suite(ROOT / "config" / "suites" / f"{name}.yaml", SUITE_SCHEMA)
-        for name in ("glue", "glue-extended", "glue-finetune")
+        load_suite(ROOT / "config" / "suites" / f"{name}.yaml") for name in ("glue", "glue-extended", "glue-finetune")
     )
     assert glue.tasks == extended.tasks
     assert glue.methods == finetune.methods
@@ -205,14 +210,12 @@ def test_the_suites_of_the_paper_differ_in_what_they_say_they_do() -> None:
     for key in ("base", "limits", "protocol", "router", "seed", "published"):
         assert glue.content[key] == extended.content[key] == finetune.content[key]
     for name, task in finetune.tasks.items():
-        assert {**task, "expert": glue.tasks[name]["expert"]} == glue.tasks[name]
-        assert list(task["expert"]) == ["finetune"]
+        assert task.model_copy(update={"expert": glue.tasks[name].expert}) == glue.tasks[name]
+        assert list(task.expert.plain()) == ["finetune"]
 
 
 def test_the_documented_method_is_one() -> None:
     import torch
-
-    from twin_merging.merging.registry import _options
 
     text = (ROOT / "docs" / "merging.md").read_text()
     example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "merging_method" in block)
@@ -223,4 +226,4 @@ def test_the_documented_method_is_one() -> None:
     vectors = {"a": torch.tensor([1.0, -3.0]), "b": torch.tensor([-2.0, 1.0])}
     parameter = scope["Parameter"]("x", torch.ones(2), vectors, (2,))
     assert registered[0](parameter, scaling=2.0).tolist() == [-3.0, -5.0]
-    assert _options(registered[0])["scaling"]["default"] == 1.0
+    assert options_of(registered[0])["scaling"].default == 1.0

@@ -18,8 +18,9 @@ from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed, token
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
+from twin_merging.fetching.declared import ExpertFromHub, FromPath, folder_files
 from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
-from twin_merging.fetching.sources import is_adapter, located, source_files
+from twin_merging.fetching.sources import located
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory
 
@@ -284,7 +285,7 @@ def test_a_missing_folder_is_named(roberta: Tiny, tmp_path: Path) -> None:
         roberta.fetch(tmp_path / "nowhere")
     one_sentence(caught.value, str(tmp_path / "nowhere"), "no such folder", "suite")
     with pytest.raises(UserError) as caught:
-        source_files({"path": str(tmp_path / "nowhere")})
+        folder_files(str(tmp_path / "nowhere"))
     one_sentence(caught.value, str(tmp_path / "nowhere"), "working directory")
 
 
@@ -419,7 +420,7 @@ def adapter(tiny: Tiny, folder: Path, **options: Any) -> tuple[Path, Tensors]:
 )
 def test_an_adapter_gives_the_weights_that_peft_merges(model: Tiny, tmp_path: Path, options: Any) -> None:
     folder, wanted = adapter(model, tmp_path / "adapter", **options)
-    assert is_adapter({"path": str(folder)})
+    assert FromPath(path=str(folder)).is_adapter
     fetch_adapter({"path": str(folder)}, Classifier(3), model.base, tmp_path / "out")
     base = open_directory(model.base)
     expert = Expert(tmp_path / "out", base)
@@ -481,9 +482,9 @@ def test_an_adapter_that_does_not_fit_is_refused(
 
 def test_an_adapter_and_a_whole_expert_are_told_apart(roberta: Tiny, tmp_path: Path) -> None:
     folder = save(tmp_path / "expert", roberta.expert.config, roberta.expert_tensors)
-    assert not is_adapter({"path": str(folder)})
-    assert is_adapter({"finetune": {"lora": {"r": 2}}})
-    assert is_adapter({"hub": {"repo": "a/b", "adapter": True}})
+    assert not FromPath(path=str(folder)).is_adapter
+    assert ExpertFromHub.model_validate({"hub": {"repo": "a/b", "adapter": True}}).is_adapter
+    assert not ExpertFromHub.model_validate({"hub": {"repo": "a/b"}}).is_adapter
     adapter_refused(roberta, folder, ADAPTER_CONFIG, "adapter: true")
     folder, _ = adapter(roberta, tmp_path / "adapter")
     with pytest.raises(UserError) as caught:

@@ -121,7 +121,7 @@ def test_truncated_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
         ("weight_average", {"weights": {"cola": 1, "sst2": -1, "mnli": 0}}, "the weights sum to 0"),
         ("weight_average", {"weights": {"cola": 1}}, "weights: no value for task 'mnli'"),
         ("task_arithmetic", {"scaling": {"col": 1}}, "scaling: unknown task 'col' (did you mean 'cola'?)"),
-        ("task_arithmetic", {"lora_space": "factor"}, "lora_space: factor is for LoRA experts, and none is one"),
+        ("task_arithmetic", {"lora_space": "factor"}, "lora_space: factor is for LoRA experts, but no expert is one"),
         ("task_arithmetic", {"protocol": "loose"}, "protocol: unknown protocol 'loose'"),
         ("fisher", {}, "statistics: fisher needs training statistics of each expert"),
         ("ties", {"statistics": {"cola": "x"}}, "statistics: ties takes no training statistics"),

@@ -301,7 +301,7 @@ def test_mahalanobis_logits_are_half_of_minus_the_squared_distance(features: Pat
 
 
 def test_one_row_a_task_has_no_covariance() -> None:
-    with pytest.raises(UserError, match=r"3 train rows have a singular covariance; raise limits\.router"):
+    with pytest.raises(UserError, match=r"the covariance of 3 train rows is singular; raise limits\.router"):
         fit_mahalanobis(random(3, SIZE), torch.arange(3), 3)
 
 
@@ -440,7 +440,9 @@ def test_a_task_whose_exclusive_leaves_the_layer_alone_has_no_directions(
 def test_exclusives_that_all_leave_the_layer_alone_are_said_in_one_line(
     features: Path, exclusives: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"c\.safetensors: no query, key or value matrix of layer 2 that is not zero, "):
+    with pytest.raises(
+        UserError, match=r"c\.safetensors: every query, key and value matrix of layer 2 is zero or missing, "
+    ):
         made("projection", features, tmp_path, exclusives, layer=2)
     assert not (tmp_path / "state").exists()
 

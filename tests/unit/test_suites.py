@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Mapping
@@ -12,8 +11,11 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from tests import plans
+from tests.plans import REMOVED
 from twin_merging.errors import UserError
 from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
+from twin_merging.suite.models import DecoderTask
 from twin_merging.suite.suite import TABLES, Suite, load_suite
 
 SUITE = """
@@ -38,24 +40,12 @@ methods:
   mean: {method: weight_average}
   twin: {method: twin, fraction: 0.1}
 """
-REMOVED: Any = object()
-DATA = {"path": "d"}
 GLUE = {"hub": {"repo": "nyu-mll/glue", "config": "mnli"}, "splits": {"test": "validation_matched"}}
 
 
-def edited(edits: Mapping[str, Any]) -> dict[str, Any]:
+def edited(edits: Mapping[str, Any], text: str = SUITE) -> dict[str, Any]:
     """SUITE with values in place of those at paths such as `tasks/one/labels`."""
-    content = yaml.safe_load(SUITE)
-    for path, value in edits.items():
-        *folders, last = path.split("/")
-        place = content
-        for folder in folders:
-            place = place[folder]
-        if value is REMOVED:
-            del place[last]
-        else:
-            place[last] = copy.deepcopy(value)
-    return content
+    return plans.edited(text, edits)
 
 
 def load(folder: Path, content: str | dict[str, Any], glue: str | None = None) -> Suite:
@@ -419,17 +409,70 @@ def test_a_local_folder_stands_in_for_glue_on_the_hub(tmp_path: Path) -> None:
         "path": "my/glue/mnli",
         "splits": {"train": "train", "validation": "validation", "test": "validation"},
     }
-    assert suite.tasks["two"].data.hub.repo == "a/b"
-    assert (
-        load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test
-        == GLUE["splits"]["test"]
-    )
+    assert suite.tasks["two"].data.plain()["hub"]["repo"] == "a/b"
+    assert load(tmp_path, edited({"tasks/one/data": GLUE})).tasks["one"].data.splits.test == GLUE["splits"]["test"]
 
 
 def test_glue_without_the_name_of_a_task_is_refused(tmp_path: Path) -> None:
     content = edited({"tasks/one/data": {"hub": {"repo": "nyu-mll/glue"}}})
     with pytest.raises(UserError, match=r"tasks\.one\.data\.hub: key 'config' is missing"):
         load(tmp_path, content, glue="my/glue")
+
+
+# -- suites of language models
+
+
+DECODER = """
+title: Capitals
+family: decoder
+protocol: strict
+base: {path: models/base}
+tasks:
+  capitals:
+    data: {path: data/capitals}
+    prompt: "The capital of {country} is"
+    target: capital
+    generation: {max_new_tokens: 3.0, stop: ["."]}
+    metric: exact_match
+    expert: {hub: {repo: a/b, adapter: true}}
+methods:
+  sum: {method: task_arithmetic}
+"""
+
+
+def test_a_suite_of_language_models(tmp_path: Path) -> None:
+    suite = load(tmp_path, DECODER)
+    assert suite.content["family"] == "decoder"
+    task = suite.tasks["capitals"]
+    assert isinstance(task, DecoderTask)
+    assert (task.prompt, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
+    keys = list(task.plain())
+    assert (keys[0], keys[-1]) == ("data", "expert")
+    assert task.plain()["generation"] == {"max_new_tokens": 3, "stop": ["."]}
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ({"family": "encoder"}, ("tasks.capitals: unknown key 'prompt'", "allowed: data, expert, labels")),
+        ({"tasks/capitals/labels": 2}, ("tasks.capitals: unknown key 'labels'", "prompt")),
+        ({"tasks/capitals/prompt": REMOVED}, ("tasks.capitals: key 'prompt' is missing",)),
+        ({"tasks/capitals/prompt": "The capital"}, ("tasks.capitals.prompt: 'The capital' names no column",)),
+        ({"tasks/capitals/prompt": "{0}"}, ("tasks.capitals.prompt: '{0}' names no column",)),
+        ({"tasks/capitals/prompt": "{a"}, ("tasks.capitals.prompt: '{a' is no text with columns",)),
+        ({"tasks/capitals/metric": "accuracy"}, ("tasks.capitals.metric: unknown value 'accuracy'", "exact_match")),
+        ({"tasks/capitals/generation/stop": "."}, ("tasks.capitals.generation.stop: '.' is not a list",)),
+        ({"tasks/capitals/generation/stop": [""]}, ("tasks.capitals.generation.stop.0: is empty",)),
+        ({"tasks/capitals/generation/max_new_tokens": 0}, ("generation.max_new_tokens: 0 must be at least 1",)),
+        ({"base": {"generate": {}}}, ("base: unknown key 'generate'", "hub, package, path")),
+        ({"tasks/capitals/data": {"generate": {"task": "sentiment"}}}, ("data: unknown key 'generate'",)),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_suite_of_language_models_stops_with_one_line(
+    tmp_path: Path, edits: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    refused(tmp_path, edited(edits, DECODER), *words)
 
 
 # -- what a workflow asks of a suite

@@ -45,13 +45,12 @@ def answers(folder: Path, model: str) -> pd.DataFrame:
 
 
 def test_each_expert_writes_what_transformers_writes_for_each_prompt_alone(folder: Path) -> None:
-    table = pd.read_csv(folder / "results/tables/written-absolute.csv").set_index("model")
-    assert table.loc["experts", [*TASKS]].tolist() == [100, 100]
-    assert table.loc["pretrained", "avg"] < 50
+    table = pd.read_csv(folder / "results/tables/written-absolute.csv").set_index("model")[[*TASKS]]
+    assert table.loc[["experts"]].to_numpy().tolist() == [[100, 100]]
+    assert table.loc[["pretrained"]].to_numpy().max() < 50
     rows = answers(folder, "expert-echo")
     assert rows["task"].value_counts().to_dict() == {"echo": 12, "next": 12}
-    assert rows["output"].map(type).eq(str).all()
-    assert rows["reference"].map(type).eq(str).all()
+    assert all(isinstance(text, str) for column in ("output", "reference") for text in rows[column])
     assert rows["output"].nunique() > 5
 
 

@@ -15,7 +15,7 @@ from twin_merging.plan import constraints, inputs, targets
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
-from twin_merging.suite.locks import warnings_of
+from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import load_suite
 
 # The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.

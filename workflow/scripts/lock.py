@@ -11,9 +11,8 @@ def main(job: Any) -> None:
     from twin_merging.suite.locking import lock_suite
     from twin_merging.suite.suite import load_suite
 
-    schema = Path(job.params.settings["schema"])
     for file in job.params.settings["suites"]:
-        for line in lock_suite(load_suite(Path(file), schema), schema):
+        for line in lock_suite(load_suite(Path(file))):
             report(line)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.errors import UserError
-from twin_merging.merging.options import option_schemas
+from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.version import __version__
 
@@ -60,9 +60,9 @@ def _add_method(command: argparse.ArgumentParser, method: Method) -> None:
         command.add_argument("--statistics", required=True, action="append", type=_named, metavar="NAME=FILE",
                              help="an expert's training statistics; once for each")  # fmt: skip
     own = command.add_argument_group("options of the method (values as in a suite)")
-    for name, schema in option_schemas(method).items():
-        default = "required" if "default" not in schema else f"default: {schema['default']}"
-        text = f"{schema.get('description', '')} ({default})".replace("%", "%%")
+    for name, field in options_model(method).model_fields.items():
+        default = "required" if field.is_required() else f"default: {field.default}"
+        text = f"{field.description or ''} ({default})".replace("%", "%%")
         own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
 
 
@@ -92,7 +92,7 @@ def _add_twin(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-length", type=int, default=512, help="tokens of a text (%(default)s)")
     own = command.add_argument_group("options of the method (values as in a suite)")
     for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature"):
-        text = str(method.options[name]["description"]).replace("%", "%%")
+        text = str(method.options[name].rules["description"]).replace("%", "%%")
         own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
 
 

@@ -18,6 +18,7 @@ from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
 from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.io.validation import validate
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
@@ -25,8 +26,8 @@ from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
 from twin_merging.model.twin import class_of
 from twin_merging.routing.features import check_layers, of_examples
-from twin_merging.routing.layers import normal_form, single_layer
-from twin_merging.routing.options import DEFAULTS, router_settings
+from twin_merging.routing.layers import single_layer
+from twin_merging.routing.options import OwnRouter
 from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
 from twin_merging.tasks.rows import load_tokenizer
@@ -113,11 +114,7 @@ def _checked(
         if task not in tasks:
             raise UserError(f"texts: {unknown('expert', task, tasks)}")
     try:
-        for key in router or {}:
-            if key not in DEFAULTS:
-                raise ValueError(f"router: {unknown('key', key, DEFAULTS)}")
-        given = {**DEFAULTS, **(router or {})}
-        settings = router_settings({**given, "features": normal_form(given["features"])})
+        settings = validate(OwnRouter, router or {}, "router").settings()
         method = method_named("twin")
         entry = complete_options(method, options, tasks, 0)
         entry = method.function(**entry)

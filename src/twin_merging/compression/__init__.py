@@ -1,1 +1,1 @@
-"""Stage compress: each task's exclusive knowledge, decomposed per matrix."""
+"""Stage compress: decomposes each task's exclusive knowledge, matrix by matrix."""

@@ -1,8 +1,9 @@
-"""Stage compress: exclusive knowledge v_t = SVD_r(theta_t - theta_s), per matrix, against the shared expert.
+"""Stage compress: computes a task's exclusive knowledge v_t = SVD_r(theta_t - theta_s), matrix by matrix.
 
-(arXiv 2406.15479, section 3.2.) Where every expert changes a matrix by LoRA and the shared expert is a linear sum of
-them, the difference B_t A_t - sum_s c_s B_s A_s is decomposed by its factors, and neither base nor shared expert is
-read. What is zero is not stored.
+It is what expert t has and the shared expert has not, cut to rank r (arXiv 2406.15479, section 3.2). If every expert
+changes a matrix by LoRA, and the shared expert is a linear sum of the experts, then the difference is
+B_t A_t - sum_s c_s B_s A_s. It is decomposed from these factors, and neither the base nor the shared expert is read. A
+difference that is zero is not stored.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def compress(
     output: Path,
     coefficients: Mapping[str, float] | None = None,
 ) -> None:
-    """Write one task's exclusive file, of models and vectors on disk.
+    """Write one task's exclusive file, from the files of the stages before.
 
-    base, shared: model directories; task_vectors: files by task, the others' only where there are coefficients.
+    base, shared: model directories. task_vectors: a file by task; those of other tasks are needed only if
+    `coefficients` are given. The other arguments are those of `compress_vector`.
     """
     vectors = {name: TaskVector(path) for name, path in sorted(task_vectors.items())}
     compress_vector(
@@ -66,11 +68,11 @@ def compress_vector(
     output: Path,
     coefficients: Mapping[str, float] | None = None,
 ) -> None:
-    """Write one task's exclusive file at the largest rank that `sizes` (rank, fraction, energy) ask for.
+    """Write one task's exclusive file, at the largest rank that `sizes` (rank, fraction, energy) ask for.
 
-    vectors: by task, the others' only where there are coefficients. coefficients: c_t of a shared expert that is
-    theta_0 + sum_t c_t tau_t. Only groups that the protocol merges are compressed: the others are private, or the
-    base's.
+    vectors: by task; those of other tasks are needed only if `coefficients` are given.
+    coefficients: the c_t of a shared expert that is theta_0 + sum_t c_t tau_t; None if it is not such a sum.
+    Only groups that the protocol merges are compressed. The parameters of the other groups are private, or the base's.
     """
     tensors: dict[str, torch.Tensor] = {}
     total = kept = 0.0
@@ -98,7 +100,7 @@ def compress_vector(
 
 
 def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint) -> torch.Tensor:
-    """theta_t - theta_s of one parameter, fp32."""
+    """theta_t - theta_s of one parameter, in fp32."""
     value = base[name]
     difference = (value.float() + vector.change(name, value)).sub_(merged[name].float())
     _check_finite(difference, vector, name)
@@ -108,8 +110,11 @@ def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint)
 def _terms(
     task: str, vectors: Mapping[str, Vector], coefficients: Mapping[str, float], name: str
 ) -> list[tuple[float, Factors]] | None:
-    """theta_t - theta_s = sum of weight * B A: an expert that leaves the parameter alone has no term. None where an
-    expert changes it otherwise than by LoRA."""
+    """The terms (weight, factors of B A) whose sum is theta_t - theta_s for one parameter.
+
+    An expert that does not change the parameter has no term. None if some expert changes it in another way than by
+    LoRA.
+    """
     terms = []
     for other, vector in vectors.items():
         if not vector.changes(name):

@@ -1,8 +1,8 @@
-"""Truncated singular value decompositions: of a dense matrix, exact or randomised, and of a sum of low-rank products.
+"""Truncated singular value decompositions: of a dense matrix (exact or randomised), and of a sum of low-rank products.
 
-All work on the Gram matrix of the smaller side: with V its eigenvectors, U S = A V, so that a cut is exactly A V V^T,
-the best approximation whose rows lie in the span of V. Singular vectors have a fixed sign: the entry of largest
-magnitude in each column of U is positive. Triples below fp32's resolution of the largest are left out.
+For a dense matrix A, V holds eigenvectors of the Gram matrix of A's smaller side, and U S = A V. So a cut is exactly
+A V V^T, the best approximation whose rows lie in the span of V. Singular vectors have a fixed sign: in each column of
+U, the entry of largest magnitude is positive. Triples that fp32 cannot tell from zero beside the largest are left out.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from twin_merging.compression.exclusives import Decomposition, rank_for_energy, 
 if TYPE_CHECKING:
     import torch
 
-# Exact up to this smaller side, and where more than this share of it is wanted: the randomised way is no faster there.
+# The exact way is taken if the smaller side is at most EXACT_SIDE, or if the rank is above EXACT_SHARE of that side.
+# The randomised way is no faster there.
 EXACT_SIDE = 128
 EXACT_SHARE = 0.25
-# Half of the squared error that a cut may have beyond the best one's: the error is then at most 0.1 % above the least.
+# The squared error may exceed the best cut's by twice this share. The error is then at most 0.1 % above the least.
 TOLERANCE = 1e-3
-# Where the subspace is more than 1 / GRAM_SHARE of the smaller side, its Gram matrix is cheaper than products with A.
+# If the subspace is wider than 1 / GRAM_SHARE of the smaller side, products with the Gram matrix cost less than with A.
 GRAM_SHARE = 10
 _BLOCK = 256
-_ROUNDED = 1e-3  # a squared error below which neither fp32 Gram matrices nor differences from the whole are good enough
+_ROUNDED = 1e-3  # below this squared error, fp32 Gram matrices and "whole minus kept" are too inexact
 _PIECE = 2**22  # numbers that are held in fp64 at once
-_NEGLIGIBLE = 1e-12  # of the squared norm: what fp32 numbers cannot tell from nothing
-_AMPLIFICATION = 1e4  # of the first singular vector against the last in one filter: far less than fp32 resolves
+_NEGLIGIBLE = 1e-12  # a share of the squared norm that fp32 numbers cannot tell from zero
+_AMPLIFICATION = 1e4  # how much one filter may favour the first direction over the last; fp32 resolves far more
 _DEGREE = 3
 _FILTERS = 10
 
 
 def decompose(matrix: torch.Tensor, sizes: Mapping[str, float]) -> Decomposition:
-    """Truncated SVD of an fp32 matrix (m, n) at the largest rank that `sizes` ask for; rank 0 of a zero matrix.
+    """Truncated SVD of an fp32 matrix (m, n), at the largest rank that `sizes` ask for. A zero matrix gets rank 0.
 
-    Its Frobenius error is at most 0.1 % above the least of its rank, or below 1e-6 of the matrix's norm.
+    The Frobenius error is at most 0.1 % above the least error that this rank allows, or below 1e-6 of the matrix's
+    norm.
     """
     norm2 = squared_norm(matrix)
     (m, n), least = matrix.shape, min(matrix.shape)
@@ -54,8 +56,10 @@ def squared_norm(matrix: torch.Tensor) -> float:
 
 
 def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float) -> Decomposition:
-    """SVD by the eigendecomposition of the smaller side's Gram matrix in fp64, which resolves singular values down to
-    about 1e-8 of the largest: finer than fp32 does."""
+    """SVD by the eigendecomposition of the smaller side's Gram matrix, in fp64.
+
+    This resolves singular values down to about 1e-8 of the largest, which is finer than fp32 does.
+    """
     import torch
 
     if matrix.shape[0] < matrix.shape[1]:
@@ -70,7 +74,7 @@ def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float) ->
 
 
 def rank_within(values: torch.Tensor, shape: tuple[int, ...], sizes: Mapping[str, float], norm2: float) -> int:
-    """How many of all singular `values` of a matrix the largest of `sizes` asks for."""
+    """How many of a matrix's singular `values` the largest of `sizes` asks for."""
     m, n = shape
     if "energy" not in sizes:
         return rank_of(m, n, sizes)
@@ -80,11 +84,12 @@ def rank_within(values: torch.Tensor, shape: tuple[int, ...], sizes: Mapping[str
 
 
 def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decomposition | None:
-    """SVD from a random subspace of the smaller side, filtered until its Ritz pairs say that no more is to be gained.
+    """SVD from a random subspace of the smaller side, which is filtered until the check says that little can be gained.
 
-    A range finder (Halko, Martinsson and Tropp, arXiv 0909.4061) whose power iterations are Chebyshev polynomials of
-    A^T A that are small on what is not wanted (Zhou, Saad, Tiago and Chelikowsky, J. Comput. Phys. 219, 2006), so that
-    a flat spectrum takes few products. None when the check still fails after many. Seeded: same matrix, same result.
+    It is a range finder (Halko, Martinsson and Tropp, arXiv 0909.4061). Its power iterations are Chebyshev polynomials
+    of A^T A that are small on the unwanted part of the spectrum (Zhou, Saad, Tiago and Chelikowsky, J. Comput. Phys.
+    219, 2006), so that even a flat spectrum takes few products. The check looks at the residuals of the Ritz pairs.
+    Returns None if it still fails after many filters. The subspace is seeded: the same matrix gives the same result.
     """
     import torch
 
@@ -118,9 +123,10 @@ def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decompositi
 def _ritz_pairs(
     matrix: torch.Tensor, norm: float, gram: torch.Tensor | None, X: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """X (n, k) turned so that X^T A^T A X is diagonal, A^T A X, and that diagonal, falling; A = matrix / norm.
+    """Rotate X (n, k) so that X^T A^T A X is diagonal, with A = matrix / norm; the Ritz pairs of A^T A.
 
-    With gram, A^T A in fp32, values below 1e-7 of the largest are of rounding; without, below its square.
+    Returns the rotated X, A^T A X, and the diagonal in falling order. With `gram` (A^T A in fp32), values below 1e-7 of
+    the largest are only rounding; without it, values below the square of that are.
     """
     import torch
 
@@ -134,7 +140,7 @@ def _ritz_pairs(
 
 
 def _possible_gain(X: torch.Tensor, AX: torch.Tensor, values: torch.Tensor, rank: int) -> float:
-    """What the kept energy would gain at convergence, to second order: the sum of |A^T A x - l x|^2 / (l - rest)."""
+    """How much energy the cut would gain at convergence, to second order: sum of |A^T A x - l x|^2 / (l - rest)."""
     kept = values[:rank]
     residuals = (AX - X * values.float())[:, :rank].double().square().sum(0)
     return float((residuals / (kept - values[-1]).clamp(min=1e-3 * float(kept[-1]) + 1e-300)).sum())
@@ -143,7 +149,7 @@ def _possible_gain(X: torch.Tensor, AX: torch.Tensor, values: torch.Tensor, rank
 def _filtered(
     image: Callable[[torch.Tensor], torch.Tensor], X: torch.Tensor, AX: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
-    """T_d(2 A^T A / a - 1) X, with a the least Ritz value and T_d a Chebyshev polynomial."""
+    """T_d(2 A^T A / a - 1) X, where a is the least Ritz value and T_d the Chebyshev polynomial of degree d."""
     a = max(float(values[-1]), 1e-12 * float(values[0]))
     growth = math.acosh(max(2 * float(values[0]) / a - 1, 1 + 1e-9))
     degree = max(1, min(_DEGREE, int(math.log(_AMPLIFICATION) / growth)))
@@ -154,7 +160,7 @@ def _filtered(
 
 
 def _gram(matrix: torch.Tensor) -> torch.Tensor:
-    """A^T A of a matrix (m, n), in its dtype: the products above the diagonal, and their mirror image."""
+    """A^T A of a matrix (m, n), in its dtype. Only the blocks above the diagonal are computed; the rest is mirrored."""
     n = matrix.shape[1]
     gram = matrix.new_empty(n, n)
     for first in range(0, n, _BLOCK):
@@ -165,10 +171,10 @@ def _gram(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def decompose_sum(terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, float]) -> Decomposition:
-    """Truncated SVD of the sum of weight * B A, with B (m, r) and A (r, n), without the (m, n) matrix.
+    """Truncated SVD of the sum of weight * B A, with B (m, r) and A (r, n), without computing the (m, n) matrix.
 
-    By thin QR of all B side by side and of all A one upon another, and the SVD of the small core between them, in
-    fp64: exact but for what the sum cancels out, which is zero below 1e-13 of the terms.
+    It takes a thin QR of all B side by side and one of all A stacked, and then the SVD of the small core between them,
+    all in fp64. This is exact up to rounding. A sum whose norm is below 1e-13 of that of its terms counts as zero.
     """
     import torch
 
@@ -185,7 +191,7 @@ def decompose_sum(terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, fl
 
 
 def _triples(US: torch.Tensor, V: torch.Tensor, norm2: float) -> Decomposition:
-    """U, S and V of U S (m, r) and V (n, r), with fixed signs and without triples that fp32 does not resolve."""
+    """U, S and V from U S (m, r) and V (n, r): with fixed signs, and without triples that fp32 does not resolve."""
     import torch
 
     S = US.double().square().sum(0).sqrt()
@@ -209,5 +215,5 @@ def _with_signs(found: Decomposition) -> Decomposition:
 
 
 def _pieces(matrix: torch.Tensor) -> Sequence[torch.Tensor]:
-    """A matrix by ranges of rows."""
+    """A matrix cut into ranges of rows."""
     return matrix.split(max(1, _PIECE // max(1, matrix.shape[1])))

@@ -1,7 +1,7 @@
-"""Exclusive files: a task's decomposed exclusive knowledge, cut to the size that a method asks for.
+"""Exclusive files: they hold a task's decomposed exclusive knowledge, and are read at the size that a method asks for.
 
-A file holds for each matrix U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut, and each
-1-D tensor whole. What is zero is not stored.
+For each matrix a file holds U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut. 1-D
+tensors are stored whole. A difference that is zero is not stored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """U (m, r), S (r,) in descending order, V (r, n); norm2: squared norm of the matrix that was decomposed."""
+    """U (m, r), S (r,) in descending order, and V (r, n); norm2 is the squared norm of the decomposed matrix."""
 
     U: torch.Tensor
     S: torch.Tensor
@@ -31,9 +31,10 @@ class Decomposition:
 
 
 def rank_of(m: int, n: int, sizes: Mapping[str, float]) -> int:
-    """Rank of an m x n matrix that `rank` or `fraction` ask for: rank, or floor(fraction * min(m, n)) but at least 1.
+    """The rank of an m x n matrix that `sizes` ask for: `rank`, or floor(fraction * min(m, n)) with at least 1.
 
-    An `energy` is answered by all of min(m, n), of which `rank_for_energy` then keeps what is needed.
+    If both are given, the larger one counts. For an `energy` this is min(m, n): all triples are needed first, and
+    `rank_for_energy` then says how many of them are kept.
     """
     least = min(m, n)
     if "energy" in sizes:
@@ -51,10 +52,10 @@ def rank_for_energy(values: torch.Tensor, norm2: float, energy: float) -> int:
 
 
 class Exclusive:
-    """An exclusive file, cut to the size that one method asks for."""
+    """An exclusive file, read at the size that one method asks for."""
 
     def __init__(self, path: Path, sizes: Mapping[str, float], shared: Collection[str] = ()):
-        """shared: parameters that stay the shared expert's, so that nothing is kept of them."""
+        """shared: the parameters that stay the shared expert's; nothing of them is kept."""
         self._file = Checkpoint(path)
         self.sizes, self.shared = sizes, shared
         self.matrices = sorted(name.removesuffix(".norm2") for name in self._file if name.endswith(".norm2"))
@@ -62,7 +63,7 @@ class Exclusive:
         self.vectors = [name for name in self._file if name not in parts]
 
     def vector(self, name: str) -> torch.Tensor:
-        """A tensor that is kept whole."""
+        """A 1-D tensor, which is kept whole."""
         return self._file[name]
 
     def matrix(self, name: str) -> Decomposition:

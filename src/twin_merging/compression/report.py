@@ -1,4 +1,4 @@
-"""What a dynamic method's cut keeps of each task's exclusive knowledge: ranks, stored numbers, energy."""
+"""Reports what a dynamic method keeps of each task's exclusive knowledge: ranks, stored numbers, energy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of parameter of one task.
+    """One row of the report: one kind of parameter of one task.
 
-    kind: a matrix's name with its layer's number replaced by `*`; `vectors`: all that is kept whole; `all`: the sum.
-    matrices: how many (or how many vectors); ranks: of the cut, None for vectors. numbers: stored; share: of the
-    expert's own numbers of that kind. energy: squared norm kept, of the difference's; None where that is zero.
+    kind: a matrix's name with the layer's number replaced by `*`; or `vectors` (everything that is kept whole); or
+    `all` (the sum of all kinds).
+    matrices: how many matrices (or vectors) there are of this kind.
+    smallest_rank, largest_rank: after the cut; None for vectors.
+    numbers: how many are stored. share: their number divided by the expert's own numbers of this kind.
+    energy: the share of the difference's squared norm that is kept; None where the difference is zero.
     """
 
     task: str
@@ -39,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Part:
-    """One parameter: its rank after the cut (None: kept whole), numbers stored and in the expert, energy."""
+    """One parameter: its rank after the cut (None: kept whole), the numbers stored and in the expert, the energies."""
 
     rank: int | None
     numbers: int
@@ -49,7 +52,10 @@ class _Part:
 
 
 def report(task: str, exclusive: Exclusive, shapes: Shapes) -> list[Row]:
-    """A row a kind of matrix, in the order of names, one of vectors and one of all; `shapes`: of what is merged."""
+    """One row for each kind of matrix, in the order of names, then one for vectors and one for all of them.
+
+    shapes: of every parameter that is merged.
+    """
     kinds: dict[str, list[_Part]] = {}
     for name, shape in sorted(shapes.items()):
         matrix = len(shape) == 2
@@ -63,7 +69,7 @@ def report(task: str, exclusive: Exclusive, shapes: Shapes) -> list[Row]:
 
 
 def write_report(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as CSV; shares and energies with six decimals."""
+    """Write the rows as CSV, with six decimals for shares and energies."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(field.name for field in fields(Row))

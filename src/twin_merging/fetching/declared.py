@@ -18,6 +18,8 @@ _REVISION = (
     "in `source.json`"
 )
 
+_SUBFOLDER = "base and expert: the folder of the repository that holds the model"
+
 
 def _repository(name: str) -> str:
     owner, slash, own = name.partition("/")
@@ -46,20 +48,20 @@ class Hub(Model):
 
 
 class BaseHub(Hub):
-    subfolder: Annotated[str | None, ABSENT] = Field(None, description="the folder of the repository with the model")
+    subfolder: Annotated[str | None, ABSENT] = Field(None, description=_SUBFOLDER)
 
     def plain(self) -> dict[str, Any]:
         return {**super().plain(), "adapter": False}
 
 
 class ExpertHub(Hub):
-    subfolder: Annotated[str | None, ABSENT] = Field(None, description="the folder of the repository with the model")
-    adapter: Flag = Field(False, description="the repository holds a PEFT adapter")
+    subfolder: Annotated[str | None, ABSENT] = Field(None, description=_SUBFOLDER)
+    adapter: Flag = Field(False, description="expert: the repository holds a PEFT adapter")
 
 
 class DataHub(Hub):
     config: Annotated[str | None, ABSENT] = Field(
-        None, description="the configuration of the data set, as `cola` of `nyu-mll/glue`"
+        None, description="data: the configuration of the data set, as `cola` of `nyu-mll/glue`"
     )
 
     def plain(self) -> dict[str, Any]:
@@ -117,11 +119,11 @@ class Source(Model):
         return []
 
 
-class FromBaseHub(Source):
+class BaseFromHub(Source):
     hub: BaseHub = Field(description="a model repository on the Hugging Face Hub")
 
 
-class FromExpertHub(Source):
+class ExpertFromHub(Source):
     hub: ExpertHub = Field(description="a model or PEFT adapter repository on the Hugging Face Hub")
 
     @property
@@ -146,6 +148,21 @@ class FromPackage(Source):
     @property
     def package_version(self) -> str | None:
         return self.package.version
+
+
+class BaseFromPath(FromPath):
+    path: FilledText = Field(description="a local folder with a model and its tokenizer: `base: {path: models/base}`")
+
+
+class ExpertFromPath(FromPath):
+    path: FilledText = Field(
+        description="a local folder with a fine-tuned model, or with a LoRA adapter (known by its "
+        "`adapter_config.json`) and its head"
+    )
+
+
+class ExpertFromPackage(FromPackage):
+    package: Package = Field(description="a fine-tuned model that an installed Python package carries")
 
 
 class Splits(Model):

@@ -1,4 +1,4 @@
-"""Sources of models: what a suite names, where it lies, and what a workflow can know of it before fetching."""
+"""Sources of models: where what a suite names lies."""
 
 from __future__ import annotations
 
@@ -9,31 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.experts import ADAPTER_CONFIG
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.io.files import file_record
 from twin_merging.io.tensors import INDEX, WEIGHTS
-
-
-def source_files(source: Mapping[str, Any]) -> list[str]:
-    """Files that a `path` source consists of, for a workflow to follow. Raises UserError when there are none."""
-    if "path" not in source:
-        return []
-    path = Path(source["path"])
-    files = sorted(str(file) for file in path.iterdir() if file.is_file()) if path.is_dir() else []
-    if not files:
-        raise UserError(f"path '{path}' is not a folder with files (relative paths start at the working directory)")
-    return files
-
-
-def is_adapter(source: Mapping[str, Any]) -> bool:
-    """Whether an expert's source is a LoRA adapter, as far as its suite and local files say."""
-    if "finetune" in source:
-        return "lora" in source["finetune"]
-    if "path" in source:
-        return Path(source["path"], ADAPTER_CONFIG).is_file()
-    return bool(source.get("hub", {}).get("adapter"))
 
 
 def package_version(source: Mapping[str, Any]) -> str | None:

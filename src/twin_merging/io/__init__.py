@@ -1,1 +1,1 @@
-"""Files of tensors and text: read and written by ranges, whole or not at all."""
+"""Reads and writes files: tensors by ranges of rows, masks and text. A file appears whole or not at all."""

@@ -30,7 +30,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 def problem(sentence: str, *keys: str) -> PydanticCustomError:
     """What a validator raises: a sentence without its key. `keys` lead from the value at hand to the wrong one."""
-    return PydanticCustomError("sentence", sentence, {"keys": keys})  # type: ignore[arg-type]
+    return PydanticCustomError("sentence", sentence, {"keys": keys})
 
 
 def check_keys(content: Mapping[str, Any], allowed: Iterable[str], required: Sequence[str] = ()) -> None:

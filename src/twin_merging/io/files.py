@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all, and the hashes of files."""
+"""Writes files and directories that appear whole or not at all, and hashes files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# What a merged model takes over from the base, where the base has it.
+# The files that a merged model takes over from the base, if the base has them.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
              "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
 PASSED_ON = ("config.json", "generation_config.json", *TOKENIZER)
@@ -19,7 +19,7 @@ PASSED_ON = ("config.json", "generation_config.json", *TOKENIZER)
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; it takes the place of `path` when the block ends, and vanishes if it fails."""
+    """Yield a path to write to. When the block ends, that file becomes `path`; if the block fails, it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -34,7 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory; it takes the place of `path` when the block ends, and vanishes if it fails."""
+    """Yield an empty directory. When the block ends, it becomes `path`; if the block fails, it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -68,17 +68,17 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def file_hashes(folder: Path, *names: str) -> dict[str, str]:
-    """SHA-256 of the files below those of `names` in a folder that are there; hidden files are left out."""
+    """SHA-256 of every file below the subfolders `names` of a folder. Hidden files and missing folders are left out."""
     files = sorted(file for name in names for file in Path(folder, name).rglob("[!.]*") if file.is_file())
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_record(file: Path) -> dict[str, Any]:
-    """What is kept of a fetched file."""
+    """What source.json says of a fetched file."""
     return {"sha256": sha256(file), "size": file.stat().st_size}

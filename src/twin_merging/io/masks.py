@@ -1,7 +1,8 @@
-"""Masks as files hold them: one bit an entry, packed row by row, and a factor for each task.
+"""The files of a masked model: they hold one bit for each entry of each task's mask.
 
-`masks/{task}.safetensors` holds for each parameter (rows, ceil(width / 8)) bytes, the first entry in the highest bit; a
-parameter of one dimension is one row; and `rescale`, the task's factor. `unified.safetensors` holds the vector, fp32.
+`unified.safetensors` holds the one vector in fp32. `masks/{task}.safetensors` holds the task's factor `rescale`, and
+for each parameter (rows, ceil(width / 8)) bytes: the bits of a row, packed so that the first entry is the highest bit.
+A parameter of one dimension is one row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def packed_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def pack(mask: torch.Tensor) -> torch.Tensor:
-    """Booleans (rows, width) as packed bytes (rows, ceil(width / 8))."""
+    """Pack booleans (rows, width) into bytes (rows, ceil(width / 8))."""
     import numpy as np
     import torch
 
@@ -31,7 +32,7 @@ def pack(mask: torch.Tensor) -> torch.Tensor:
 
 
 def unpack(bits: torch.Tensor, width: int) -> torch.Tensor:
-    """Packed bytes (..., ceil(width / 8)) as 0 and 1 in fp32 (..., width)."""
+    """Unpack bytes (..., ceil(width / 8)) into the fp32 numbers 0 and 1 (..., width)."""
     import torch
 
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)

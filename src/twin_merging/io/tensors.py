@@ -1,4 +1,4 @@
-"""Reading and writing named tensors in safetensors files, by ranges of rows and in bounded memory."""
+"""Reads and writes named tensors in safetensors files, by ranges of rows and in bounded memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor lies: an open file, and its first byte in it."""
+    """Where a tensor is: in an open file, from the byte `begin` on."""
 
     file: io.FileIO
     shape: tuple[int, ...]
@@ -43,12 +43,12 @@ class _Place:
 
 
 class Checkpoint(Mapping[str, "torch.Tensor"]):
-    """A read-only mapping of names to tensors in safetensors files, one or many.
+    """A read-only mapping of names to the tensors of one or more safetensors files.
 
-    Nothing is read before it is asked for, and no more than is asked for: by positional reads into memory of the
-    caller's own, from any thread. (A memory map costs a page fault for every few pages, and what was read counts as
-    the process's memory.) Raises UserError, naming the file, when a file is missing, truncated or not safetensors, and
-    when two files hold one name.
+    A tensor is read when it is asked for, and only the rows that are asked for. Reading is safe in several threads,
+    because every read names its position. The files are not memory-mapped: a memory map costs a page fault for every
+    few pages, and what was read counts as the process's memory. Raises UserError that names the file if a file is
+    missing, truncated or not safetensors, or if two files hold the same name.
     """
 
     def __init__(self, *paths: Path):
@@ -74,14 +74,14 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return name in self._places
 
     def without(self, names: Collection[str]) -> Checkpoint:
-        """The same checkpoint, as if it did not hold some of its tensors."""
+        """The same checkpoint without some of its tensors."""
         rest = copy(self)
         rest._places = {name: place for name, place in self._places.items() if name not in names}
         return rest
 
     @property
     def numbers(self) -> int:
-        """How many numbers all tensors hold."""
+        """How many numbers all tensors hold together."""
         return sum(math.prod(place.shape) for place in self._places.values())
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return getattr(torch, _CODES[self._places[name].code])
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Rows start to stop of a tensor, without reading the others."""
+        """Read the rows from `start` to `stop` (exclusive) of a tensor, and no others."""
         import torch
 
         place = self._places[name]
@@ -110,7 +110,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
 
 def open_directory(directory: Path) -> Checkpoint:
-    """The safetensors checkpoint (one file, or shards and their index) of a model directory."""
+    """Open the safetensors checkpoint of a model directory: one file, or shards with their index."""
     directory = Path(directory)
     if (directory / INDEX).is_file():
         try:
@@ -124,7 +124,7 @@ def open_directory(directory: Path) -> Checkpoint:
 
 
 def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
-    """Where each tensor of a file lies; adds the file's metadata to `metadata`. The file is checked by safetensors."""
+    """Where each tensor of a file is. Adds the file's metadata to `metadata`. safetensors checks the file."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -148,14 +148,14 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
 
 
 class TensorWriter:
-    """An open safetensors file whose header is written: every row range goes to its place, from any process."""
+    """An open safetensors file whose header is written. Any process may write any range of rows to its place."""
 
     def __init__(self, descriptor: int, places: Mapping[str, int], shapes: Shapes):
         self._descriptor, self._places, self._shapes = descriptor, places, shapes
         self._written: dict[str, dict[int, int]] = {name: {} for name in shapes}
 
     def write(self, name: str, tensor: torch.Tensor, start: int = 0) -> None:
-        """Write rows of a tensor, from row `start` on. Raises ValueError when shape or dtype are not as announced."""
+        """Write rows of a tensor, from row `start` on. Raises ValueError if shape or dtype differ from the header's."""
         shape, dtype = self._shapes[name]
         if tuple(tensor.shape[1:]) != tuple(shape[1:]) or tensor.dtype != dtype or tensor.dim() != len(shape):
             raise ValueError(f"{name}: {tuple(tensor.shape)} {tensor.dtype} instead of {shape} {dtype}")
@@ -167,11 +167,11 @@ class TensorWriter:
         self.written(name, tensor.numel(), start)
 
     def written(self, name: str, numbers: int, start: int = 0) -> None:
-        """Note how many numbers were written from a row on; to be called for what another process wrote."""
+        """Note how many numbers were written from a row on. Call this for rows that another process wrote."""
         self._written[name][start] = numbers
 
     def check_whole(self) -> None:
-        """Raise ValueError when a tensor was not written whole."""
+        """Raise ValueError if some tensor was not written whole."""
         sizes = {name: math.prod(shape) for name, (shape, _) in self._shapes.items()}
         missing = sorted(name for name, parts in self._written.items() if sum(parts.values()) != sizes[name])
         if missing:
@@ -180,13 +180,14 @@ class TensorWriter:
 
 @contextmanager
 def tensor_file(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Iterator[TensorWriter]:
-    """A safetensors file whose header is known before its tensors are; it appears under its name when it is whole.
+    """Yield a writer for a safetensors file. The file appears under its name when the block ends and it is whole.
 
-    `shapes` gives each tensor's shape and dtype. Bytes depend on the content alone, not on the order of writing.
+    `shapes` has each tensor's shape and dtype, so that the header can be written first. The bytes of the file depend on
+    the content alone, not on the order of writing.
     """
     codes = {name: code for code, name in _CODES.items()}
     offset, header, places = 0, {"__metadata__": {"format": "pt", **(metadata or {})}}, {}
-    # Large numbers first, as safetensors itself lays tensors out, so that every tensor is aligned to its numbers.
+    # Tensors of large numbers come first, as safetensors itself orders them, so that every tensor is aligned.
     for name in sorted(shapes, key=lambda name: (-shapes[name][1].itemsize, name)):
         shape, dtype = shapes[name]
         end = offset + math.prod(shape) * dtype.itemsize
@@ -210,20 +211,20 @@ def tensor_file(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None =
 def write_tensors(
     path: Path, shapes: Shapes, tensors: Iterable[tuple[str, torch.Tensor]], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file from tensors that come one at a time, in any order, so that memory holds one."""
+    """Write a safetensors file from tensors that come one at a time, in any order. Memory holds only one of them."""
     with tensor_file(path, shapes, metadata) as file:
         for name, tensor in tensors:
             file.write(name, tensor)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors that are all at hand (see tensor_file)."""
+    """Write a safetensors file from tensors that are all in memory."""
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     write_tensors(path, shapes, tensors.items(), metadata)
 
 
 def _read_into(memory: memoryview, file: io.FileIO, position: int) -> int:
-    """Read from a position of a file, whatever else reads from it; gives how many bytes were read."""
+    """Read from a position of a file, and return how many bytes were read. Other readers of the file do not matter."""
     if hasattr(os, "preadv"):
         return os.preadv(file.fileno(), [memory], position)
     data = os.pread(file.fileno(), len(memory), position)

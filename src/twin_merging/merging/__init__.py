@@ -1,1 +1,1 @@
-"""Merging methods: one registry, one driver, and a file a method family in `methods`."""
+"""Stage merge: the registry of methods, the code that runs a method, and the methods themselves."""

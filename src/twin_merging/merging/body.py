@@ -1,4 +1,4 @@
-"""A static method's merged body, a range of rows at a time, straight into its file."""
+"""Merge the body by a static method: some rows of a parameter at a time, each result written to the file at once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
-    """Write the merged body: the base's parameters, and in their place those that are merged.
+    """Write the merged body: a parameter that some expert changes is merged, every other one is copied from the base.
 
-    Sums are in fp32 over the tasks in alphabetical order, cast once to the base's dtype. Bytes depend on the inputs'
-    content and on the options alone: not on threads, chunks, shards, or the order of experts. What no expert changes
-    is the base's. Raises UserError for NaN or infinity, in an input or in the result.
+    Sums are taken in fp32 over the tasks in alphabetical order, and cast once to the base's dtype. The written bytes
+    depend only on the content of the inputs and on the options; the number of processes, the size of chunks, the
+    sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
     """
     options = dict(options)
-    lora: list[str] = []  # matrices whose factors are merged apart
+    lora: list[str] = []  # matrices whose two LoRA factors are merged separately
     with one_thread_each():
         if options.pop("lora_space", "product") == "factor":
             inputs, lora = factor_space(inputs)
@@ -70,8 +70,11 @@ Settle = Callable[[list[tuple[RowRange, Any]]], list[RowRange]]
 
 
 def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tuple[Compute, Settle]:
-    """The method after its pass over all parameters where it needs one: as a function of a Parameter, which gives rows
-    and a note (None for most methods), and what says from all notes which rows are to be merged again."""
+    """Run the method's `prepare` over all parameters, if it has one, and return two functions.
+
+    The first one merges a Parameter: it returns the merged rows and a note on them (None for most methods). The second
+    one is called with all notes at the end, and returns the ranges of rows that have to be merged again.
+    """
     if method.prepare is None:
         return lambda parameter: (method.function(parameter, **options), None), lambda notes: []
     found = method.prepare(inputs, **options)

@@ -1,4 +1,7 @@
-"""Ties-Merging's election (Yadav et al. 2023, arXiv 2306.01708, algorithm 1): one sign an entry, and who has it."""
+"""Ties-Merging's election (Yadav et al. 2023, arXiv 2306.01708, algorithm 1).
+
+Each entry elects one sign; the vectors that have this sign are merged.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ Combine = Literal["mean", "sum"]
 
 
 def ballot(vectors: Sequence[torch.Tensor], elect: Elect) -> torch.Tensor:
-    """What elects the sign of each entry: the sum of the vectors, or of their signs."""
+    """The sum of the vectors (`sum`) or of their signs (`count`). Its sign is the one that each entry elects."""
     import torch
 
     total = torch.zeros_like(vectors[0])
@@ -29,17 +32,20 @@ def ballot(vectors: Sequence[torch.Tensor], elect: Elect) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Votes:
-    """Of some rows: how many more entries were elected positive than negative, and whether votes cancelled out."""
+    """The outcome in some rows.
+
+    balance: the number of positive elected signs minus that of negative ones; tied: whether any votes cancelled out.
+    """
 
     balance: int
     tied: bool
 
 
 class Majority:
-    """The sign of the sum of all elected signs, which decides where votes cancel out.
+    """The sign of the sum of all elected signs. It decides where the votes for an entry cancel out.
 
-    It is known when every row has been merged. Until then it is taken for +; `settle` says which rows have to be merged
-    again because it is not: those with ties.
+    It is known only after every row has been merged. Until then it is assumed to be +. If it turns out not to be,
+    `settle` returns the rows in which votes cancelled out, and these are merged again.
     """
 
     def __init__(self) -> None:
@@ -54,8 +60,10 @@ class Majority:
 def disjoint_merge(
     vectors: Sequence[torch.Tensor], elect: Elect, combine: Combine, majority: Majority
 ) -> tuple[torch.Tensor, Votes]:
-    """Mean (or sum) over the vectors' entries that are not zero and have the elected sign, 0 where none has; and how
-    the votes fell."""
+    """Merge each entry over the vectors that have the elected sign there (a zero has none), by their mean or sum.
+
+    Where no vector has it, the result is 0. Also returns how the votes fell.
+    """
     import torch
 
     votes = ballot(vectors, elect)
@@ -63,7 +71,7 @@ def disjoint_merge(
     total, agreeing = _agreement(vectors, sign)
     positive, negative = (int(np.count_nonzero(found)) for found in (votes.numpy() > 0, votes.numpy() < 0))
     tied = np.zeros(0, bool)
-    if positive + negative < votes.numel():  # a tie, counted as +, has entries of both signs; 0 of all, of none
+    if positive + negative < votes.numel():  # votes of 0: a tie if some vector is positive there, else all are 0
         tied = (votes.numpy() == 0) & (agreeing.numpy() > 0)
     if majority.sign != 1 and tied.any():
         sign[torch.from_numpy(np.asarray(tied))] = float(majority.sign)
@@ -74,7 +82,7 @@ def disjoint_merge(
 
 
 def _agreement(vectors: Sequence[torch.Tensor], sign: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of the magnitudes of the entries that have a sign, and their number."""
+    """For each entry: the sum of the magnitudes of the vectors that have the given sign there, and their number."""
     import torch
 
     total, agreeing = torch.zeros_like(sign), torch.zeros_like(sign)

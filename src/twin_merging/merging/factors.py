@@ -1,6 +1,7 @@
-"""`lora_space: factor`: LoRA experts merged by their factors A and B apart, as the paper's generative code does.
+"""`lora_space: factor`: merges the LoRA factors A and B separately, as the paper's generative code does.
 
-The product of merged factors is not the merged product. This space exists to match figures that were made in it.
+The product of the merged factors is another matrix than the merged product of the factors. The option exists to match
+figures that were made in this way.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ DOWN, UP = ".lora_A", ".lora_B"
 
 
 def factor_space(inputs: Inputs) -> tuple[Inputs, list[str]]:
-    """Inputs whose parameters are the factors A and B (which start from 0) of every matrix that LoRA changes, and
-    whatever else an expert changes; and the names of those matrices.
+    """The inputs with every matrix that LoRA changes replaced by its two factors, and the names of these matrices.
 
-    Raises UserError when the experts' ranks differ, or one trains whole what another changes by LoRA.
+    The factors A and B are then merged like any other parameter; their base is 0. What the experts change in other
+    ways stays as it is. Raises UserError when the experts' ranks differ, or when one expert trains a whole matrix that
+    another one changes by LoRA.
     """
     ranks = {name: rank for name in inputs.names if (rank := _rank(inputs.vectors, name)) is not None}
     if not ranks:
         first = next(iter(inputs.vectors.values()))
-        raise UserError(f"{first.where}: lora_space: factor is for LoRA experts, and none is one; leave it out")
+        raise UserError(
+            f"{first.where}: lora_space: factor is for LoRA experts, but no expert is one; leave the option out"
+        )
     names = [name for name in inputs.names if name not in ranks and _changed(inputs.vectors, name)]
     names += [part for name in ranks for part in parts_of(name)]
     base = _FactorBase(inputs.base, ranks)
@@ -37,7 +41,7 @@ def factor_space(inputs: Inputs) -> tuple[Inputs, list[str]]:
 
 
 def parts_of(name: str) -> tuple[str, str]:
-    """The names of a matrix's factors A and B among the inputs."""
+    """The names under which a matrix's factors A and B stand among the inputs."""
     return name + DOWN, name + UP
 
 
@@ -46,7 +50,7 @@ def _changed(vectors: Mapping[str, Vector], name: str) -> bool:
 
 
 def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
-    """The one rank of the experts' factors of a matrix; None when no expert changes it by LoRA."""
+    """The rank that all experts' factors of a matrix have; None when no expert changes the matrix by LoRA."""
     found: dict[int, str] = {}
     for vector in vectors.values():
         factors = vector.factors(name)
@@ -54,7 +58,7 @@ def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
             found.setdefault(factors.down.shape[0], vector.where)
         elif vector.changes(name) and any(other.factors(name) for other in vectors.values()):
             raise UserError(
-                f"{vector.where}: '{name}' is trained whole, and by LoRA in others; use lora_space: product"
+                f"{vector.where}: '{name}' is trained whole here, but by LoRA in other experts; use lora_space: product"
             )
     if len(found) > 1:
         (rank, one), (other_rank, other) = list(found.items())[:2]
@@ -66,7 +70,7 @@ def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
 
 
 class _FactorBase:
-    """The base, and zeros for factors."""
+    """The base, which also gives zeros for every factor."""
 
     def __init__(self, base: Tensors, ranks: Mapping[str, int]):
         self._base = base
@@ -87,7 +91,7 @@ class _FactorBase:
 
 
 class _FactorVector:
-    """A task vector whose low-rank parts are seen as their factors."""
+    """A task vector that gives the factors of a LoRA matrix in place of their product."""
 
     def __init__(self, vector: Vector):
         self.where, self._vector = vector.where, vector

@@ -1,4 +1,4 @@
-"""What a merge reads: the base and the task vectors, by ranges of rows, in as many processes as are asked for."""
+"""What a merge reads: ranges of rows of the base and of the task vectors, in several processes if asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Result = TypeVar("Result")
-RowRange = tuple[str, int, int]  # a parameter, and the first and last (exclusive) of some of its rows
+RowRange = tuple[str, int, int]  # a parameter's name, and the first and last (exclusive) of some of its rows
 
 
 class Tensors(Protocol):
@@ -28,7 +28,7 @@ class Tensors(Protocol):
 
 
 class Vector(Protocol):
-    """One expert's task vector. `where` is what an error names as its place."""
+    """One expert's task vector. `where` is the file or folder that an error message names."""
 
     where: str
 
@@ -37,20 +37,24 @@ class Vector(Protocol):
         ...
 
     def factors(self, name: str) -> Factors | None:
-        """The low-rank form of a LoRA adapter's change."""
+        """The two factors of the change, if a LoRA adapter makes it; else None."""
         ...
 
     def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
-        """fp32 rows of tau; `base`: the same rows of theta_0, fp32."""
+        """Rows of the task vector tau in fp32; `base` holds the same rows of theta_0 in fp32."""
         ...
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The parameters that are merged, `names`, and where they are read from.
+    """Everything that a merge reads: the parameters to merge are those of `names`.
 
-    vectors, statistics: by task, in alphabetical order. transform: applied to each Parameter that is read. chunk: how
-    many numbers of each are in memory at once. progress: wraps an iterator, with what is done and how often.
+    vectors, statistics: by task, in alphabetical order.
+    workers: how many processes work at once.
+    chunk: how many numbers of the base, and of each vector, are in memory at once.
+    transform: if given, is applied to every Parameter after it is read.
+    progress: called with an iterator, a word for the work, and the number of its steps; gives the same iterator back,
+    and may show how far it is.
     """
 
     base: Tensors
@@ -70,12 +74,12 @@ class Inputs:
         return row_count(self.base.shape(name))
 
     def over(self, transform: Callable[[Parameter], Parameter]) -> Inputs:
-        """The same inputs with every Parameter transformed as it is read."""
+        """The same inputs, but every Parameter is transformed after it is read."""
         first = self.transform
         return replace(self, transform=transform if first is None else lambda parameter: transform(first(parameter)))
 
     def chunks(self, whole: bool = False, names: Iterable[str] | None = None) -> list[RowRange]:
-        """Every range of rows that is read at once; `whole`: whole parameters."""
+        """The ranges of rows that are read at once, of all parameters; with `whole`, each parameter is one range."""
         found = []
         for name in self.names if names is None else names:
             bounds = [(0, self.rows_of(name))] if whole else chunks(self.base.shape(name), self.chunk)
@@ -83,7 +87,7 @@ class Inputs:
         return found
 
     def parameter(self, rows: RowRange) -> Parameter:
-        """A range of rows, checked. Raises UserError for NaN or infinity, with the file and the tensor."""
+        """Read a range of rows. Raises UserError that names the file and the tensor if it holds NaN or infinity."""
         name, start, stop = rows
         base = self.base.rows(name, start, stop).float()
         check_finite(base, "the base", name)
@@ -102,7 +106,7 @@ class Inputs:
         return found if self.transform is None else self.transform(found)
 
     def fold(self, function: Callable[[Parameter], Result], what: str) -> Iterator[tuple[str, Result]]:
-        """`function` of every range of rows, in their order, with the parameter's name."""
+        """Call `function` for every range of rows, and yield each parameter's name with the result, in order."""
 
         def work(rows: RowRange) -> tuple[str, Result]:
             return rows[0], function(self.parameter(rows))
@@ -112,8 +116,11 @@ class Inputs:
     def gather(
         self, start: Callable[[], Result], add: Callable[[Result, Parameter], None], what: str
     ) -> Iterator[Result]:
-        """What `add` makes of `start()` with every range of rows, in parts whose number depends on that of processes:
-        for sums without rounding."""
+        """Add all ranges of rows up, in several parts, and yield the parts.
+
+        Each part begins with `start()`, and `add` is called with it for one range after another. The number of parts
+        depends on the number of processes, so use this only for sums that do not round.
+        """
 
         def work(share: Sequence[RowRange]) -> Result:
             found = start()
@@ -125,7 +132,7 @@ class Inputs:
         yield from self.progress(in_order(shares, work, self.workers), what, len(shares))
 
     def _statistics_of(self, name: str, start: int, stop: int) -> dict[str, torch.Tensor]:
-        """Statistics of one parameter: the same rows where they have its shape, else whole."""
+        """The statistics of one parameter: the same rows if they have its shape, else the whole tensor."""
         found = {}
         for task, tensors in self.statistics.items():
             if name in tensors:

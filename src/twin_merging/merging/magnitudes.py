@@ -1,8 +1,8 @@
-"""Exact order statistics of magnitudes at any size: by histograms of their bits, in two passes, nothing sorted.
+"""Finds the k-th smallest magnitude of a vector of any size exactly, without sorting it or holding it in memory.
 
-The bits of a non-negative fp32 number, read as an integer, are ordered as the number is. A first pass counts magnitudes
-by their upper 15 bits, which tells the bucket that the wanted rank lies in; a second counts the lower 16 bits of the
-magnitudes in that bucket, which tells the number itself.
+It uses that the bits of non-negative fp32 numbers, read as integers, have the same order as the numbers. A first pass
+counts the magnitudes by their upper 15 bits. This tells in which bucket the k-th smallest is. A second pass counts the
+magnitudes of that bucket by their lower 16 bits. This tells the number itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Scope = Literal["global", "tensor"]
 Bits = np.ndarray[Any, Any]
-# Of n magnitudes, the ranks (1 is the smallest) whose values are wanted; a rank of 0 stands for the number 0.
+# From the number n of magnitudes to the wanted ranks: 1 is the smallest magnitude, n the largest, 0 means the number 0.
 Ranks = Callable[[int], list[int]]
 Add = Callable[["_Counts", Parameter], None]
 _LOW = 16
@@ -32,7 +32,7 @@ _BATCH = 2**20
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """The magnitudes at the wanted ranks: of each task's whole vector (under no name), or of each of its tensors."""
+    """The magnitudes at the wanted ranks. `values` is by tensor and task; under "" it has those of whole vectors."""
 
     scope: Scope
     values: Mapping[str, Mapping[str, list[float]]]
@@ -42,7 +42,7 @@ class Magnitudes:
 
 
 def magnitudes_at(inputs: Inputs, ranks: Ranks, scope: Scope) -> Magnitudes:
-    """The magnitudes at ranks(n) of all n numbers of each task's vector (`global`), or of each of its tensors."""
+    """Find the magnitudes at the wanted ranks: of each task's whole vector (`global`), or of each of its tensors."""
     if scope == "global":
 
         def of_all(size: int, add: Add, what: str) -> dict[Any, Bits]:
@@ -65,7 +65,10 @@ def magnitudes_at(inputs: Inputs, ranks: Ranks, scope: Scope) -> Magnitudes:
 
 
 def _values(counted: Callable[[int, Add, str], dict[Any, Bits]], ranks: Ranks) -> dict[str, list[float]]:
-    """Each task's magnitudes at ranks(n). `counted` makes histograms of a size, by what adds a Parameter to them."""
+    """Each task's magnitudes at the wanted ranks.
+
+    `counted` makes histograms: it takes their number of bins, and a function that adds a Parameter to them.
+    """
 
     def add_upper(counts: _Counts, parameter: Parameter) -> None:
         for task, vector in parameter.vectors.items():
@@ -87,7 +90,7 @@ def _values(counted: Callable[[int, Add, str], dict[Any, Bits]], ranks: Ranks) -
 
 
 class _Counts:
-    """Histograms by key, of `size` bins each."""
+    """One histogram for each key, with `size` bins."""
 
     def __init__(self, size: int):
         self.size = size
@@ -102,7 +105,7 @@ class _Counts:
             self._counts[key] = counts
 
     def collect(self, key: Any, values: Bits) -> None:
-        """Count values later, many at once."""
+        """Keep values, and count them when there are many: counting them at once is faster."""
         self._waiting.setdefault(key, []).append(values)
         self._length[key] = self._length.get(key, 0) + values.size
         if self._length[key] > _BATCH:
@@ -128,12 +131,12 @@ def _merged(parts: Iterator[_Counts]) -> dict[Any, Bits]:
 
 
 def _bits(vector: torch.Tensor) -> Bits:
-    """Bits of the magnitudes of a fp32 tensor, flat, int32."""
+    """The bits of the magnitudes of an fp32 tensor, as a flat array of int32."""
     return vector.contiguous().reshape(-1).numpy().view(np.int32) & np.int32(0x7FFFFFFF)
 
 
 def _upper_counts(vector: torch.Tensor) -> Bits:
-    """How often each value of the upper bits occurs."""
+    """How often each value of the upper 15 bits occurs."""
     import torch
 
     bits = torch.from_numpy(_bits(vector) >> _LOW)  # torch counts int32 as it is
@@ -141,7 +144,7 @@ def _upper_counts(vector: torch.Tensor) -> Bits:
 
 
 def _locate(counts: Bits, rank: int) -> tuple[int, int]:
-    """The bucket that holds the rank-th smallest, and its rank within it; (0, 0) for rank 0."""
+    """The bucket that holds the rank-th smallest number, and the number's rank within it; (0, 0) for rank 0."""
     if rank == 0:
         return 0, 0
     below = np.cumsum(counts)
@@ -155,7 +158,7 @@ def _number(bucket: int, counts: Bits, rank: int) -> float:
 
 
 def trim(vector: torch.Tensor, threshold: float) -> torch.Tensor:
-    """The entries of magnitude `threshold` or more; zeros for the others."""
+    """The vector with 0 in place of every entry whose magnitude is below `threshold`."""
     import torch
 
     if threshold == 0:

@@ -1,6 +1,6 @@
-"""Rule merge_masked: one unified vector for all tasks, and for each task a mask and a factor (EMR-Merging).
+"""Rule merge_masked (EMR-Merging): writes one unified vector for all tasks, and a mask and a factor for each task.
 
-The body that is written beside them is the base's.
+The body beside them is a copy of the base's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from twin_merging.merging.products import by_pieces
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order, one_thread_each
 
-Sizes = dict[str, list[tuple[float, float]]]  # by task, of each piece: sum |tau_t|, sum |mask_t * tau_uni|
+Sizes = dict[str, list[tuple[float, float]]]  # by task, for each piece: sum |tau_t|, and sum |mask_t * tau_uni|
 
 
 def merge_masked_body(
     method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path
 ) -> None:
-    """Write the body, the unified vector and the masks of a masked method into the directory `output`."""
+    """Merge by a masked method, and write the body, the unified vector and the masks into the directory `output`."""
     import torch
 
     shapes = {name: base.shape(name) for name in inputs.names}

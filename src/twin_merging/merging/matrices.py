@@ -1,4 +1,4 @@
-"""Decompositions that whole-matrix methods share, in fp64."""
+"""Decompositions in fp64, for the methods that work on whole matrices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ if TYPE_CHECKING:
 
 
 def thin_svd(matrix: torch.Tensor, rank: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """U (m, r), S (r,), V (r, n) in fp64, without the triples that are zero up to rounding: a matrix of low rank has
-    no others, and what a decomposition returns for them is arbitrary. At most the first `rank` triples."""
+    """U (m, r), S (r,) and V (r, n) in fp64: the singular triples that are not zero, at most the first `rank` ones.
+
+    A triple counts as zero if its singular value is zero up to rounding. A decomposition returns arbitrary vectors for
+    such triples, so they are left out.
+    """
     import torch
 
     U, S, V = torch.linalg.svd(matrix.double(), full_matrices=False)
@@ -22,13 +25,16 @@ def thin_svd(matrix: torch.Tensor, rank: int | None = None) -> tuple[torch.Tenso
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """P Q' of matrix = P Sigma Q': the nearest matrix with orthonormal columns (or rows), by Procrustes."""
+    """The nearest matrix with orthonormal columns (or rows): P Q' of matrix = P Sigma Q' (Procrustes)."""
     U, _, V = thin_svd(matrix)
     return U @ V
 
 
 def divided(numerator: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-    """numerator gram^+ for a symmetric positive semi-definite gram (n, n), fp64; by Cholesky where gram allows it."""
+    """numerator times the pseudo-inverse of gram, a symmetric positive semi-definite fp64 matrix (n, n).
+
+    Uses a Cholesky factor where gram is far enough from singular, else an eigendecomposition.
+    """
     import torch
 
     factor, failed = torch.linalg.cholesky_ex(gram)
@@ -39,12 +45,12 @@ def divided(numerator: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Whether a parameter is decomposed: two dimensions, neither of size 0 or 1."""
+    """Whether a parameter is decomposed: it has two dimensions, and both are larger than 1."""
     return len(shape) == 2 and min(shape) > 1
 
 
 def mean_of(vectors: list[torch.Tensor]) -> torch.Tensor:
-    """Mean of tensors, summed in place."""
+    """The mean of tensors; needs memory for one more tensor only."""
     total = vectors[0].clone()
     for vector in vectors[1:]:
         total.add_(vector)

@@ -1,4 +1,4 @@
-"""Stage merge: the directory of a merged model that has no router."""
+"""Stage merge: makes the directory of a merged model that has no router."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def merge_directory(
     statistics: Mapping[str, Path] | None = None,
     workers: int = 1,
 ) -> None:
-    """Write a merged model's directory from the files of the stages before it: shared body, private parameters a task,
-    merge.json.
+    """Merge, from the files of the stages before, and write the merged model's directory.
 
-    base, experts: model directories; task_vectors, statistics: files; all by task name. `heads` is what merge.json says
-    of each task's head: its `labels` (1: a regression), or nothing where a task has none of its own. Parameters of
-    groups that the protocol does not merge keep the base's values in the body.
+    It gets the shared body, each task's private parameters, and merge.json. Parameters of groups that the protocol does
+    not merge keep the base's values in the body.
+
+    base: a model directory. experts: a model directory for each task. task_vectors, statistics: a file for each task.
+    heads: what merge.json says of each task's head: its number of `labels` (1: a regression), or nothing where a task
+    has no head of its own. workers: how many processes work at once.
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -76,7 +78,10 @@ def merge_directory(
 
 
 def write_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
-    """Write what is shared by all tasks into the directory `output`: the merged body, or body, vector and masks."""
+    """Write what is not private to a task into the directory `output`.
+
+    For a static method this is the merged body; for a masked one it is the base's body, the vector and the masks.
+    """
     if method.kind == "masked":
         merge_masked_body(method, options, base, inputs, output)
     else:
@@ -84,19 +89,19 @@ def write_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
 
 
 def merged_names(base: Checkpoint, protocol: Protocol) -> tuple[str, ...]:
-    """Names of the base's parameters that a protocol merges; integer buffers are none."""
+    """The names of the base's parameters that a protocol merges. Integer buffers are never merged."""
     return tuple(name for name in base if base.dtype(name).is_floating_point and protocol.merges(name))
 
 
 def write_private(experts: Mapping[str, Expert], protocol: Protocol, output: Path) -> None:
-    """Write each task's private parameters."""
+    """Write each task's private parameters, one file a task."""
     with whole_directory(output / "private") as private:
         for task, expert in experts.items():
             save_tensors(private / f"{task}.safetensors", expert.private(protocol))
 
 
 def pass_on(base: Path, output: Path) -> None:
-    """Copy the base's configuration and tokenizer."""
+    """Copy the base's configuration and tokenizer into the merged model's directory."""
     for name in PASSED_ON:
         if (base / name).is_file():
             copy_file(base / name, output / name)
@@ -115,8 +120,11 @@ def write_record(
     workers: int = 1,
     hashes: bool = True,
 ) -> None:
-    """Write merge.json: how the model was made, and (with `hashes`) the SHA-256 of every file it was made from, and
-    of the files in its own folders."""
+    """Write merge.json, which says how the model was made.
+
+    With `hashes` it also has the SHA-256 of every file that the model was made from, and of the files in the model's
+    own folders.
+    """
     inputs = {"base": base.paths, **files, **{f"experts/{task}": expert.paths for task, expert in experts.items()}}
     named: dict[str, Path] = {}
     for name, paths in inputs.items():

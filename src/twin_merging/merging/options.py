@@ -49,7 +49,7 @@ def options_model(method: Method, in_suite: bool = False) -> type[Model]:
 
 def _field(option: Option) -> tuple[Any, Any]:
     limits = {_LIMITS[rule]: value for rule, value in option.rules.items() if rule in _LIMITS}
-    kind = Annotated[option.kind, Field(**limits), KINDS]
+    kind = Annotated[option.kind, Field(**limits), KINDS]  # type: ignore[name-defined]
     default = {} if option.required else {"default": option.default}
     return kind, Field(**default, description=option.rules.get("description"))
 

@@ -1,4 +1,7 @@
-"""Inner products of the experts' vectors, for each parameter, in fp64 and the same for any size of chunks."""
+"""Inner products of the experts' vectors, for each parameter by itself, in fp64.
+
+They are summed piece by piece, so the size of chunks changes no bit of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ Products = dict[tuple[str, str], float]
 
 
 def inner_products(inputs: Inputs, of_weights: bool = False) -> Iterator[tuple[str, Products]]:
-    """Of each parameter the inner product of every two tasks' vectors (or weights theta_t), each with itself too."""
+    """Yield each parameter's name, and the inner products of all pairs of its task vectors, each with itself too.
+
+    With `of_weights`, the experts' weights theta_t are taken in place of the task vectors.
+    """
 
     def partial(parameter: Parameter) -> list[Products]:
         own = parameter.vectors
@@ -42,7 +48,7 @@ def inner_products(inputs: Inputs, of_weights: bool = False) -> Iterator[tuple[s
 
 
 def by_pieces(parameter: Parameter, tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """Tensors of a parameter's rows cut into its pieces, in fp64."""
+    """Cut tensors that hold a parameter's rows into the parameter's pieces, and yield these in fp64."""
     if len(parameter.shape) < 2:
         yield {task: tensor.double() for task, tensor in tensors.items()}
         return
@@ -52,6 +58,6 @@ def by_pieces(parameter: Parameter, tensors: Mapping[str, torch.Tensor]) -> Iter
 
 
 def _summed(found: dict[str, list[Products]]) -> tuple[str, Products]:
-    """The one parameter's products, summed over its pieces without rounding; empties `found`."""
+    """Sum the products of the one parameter in `found` over its pieces, without rounding; empties `found`."""
     name, parts = found.popitem()
     return name, {pair: math.fsum(part[pair] for part in parts) for pair in parts[0]}

@@ -1,7 +1,8 @@
-"""Random numbers that belong to an entry: they depend on seed, task, tensor name and position, and on nothing else.
+"""Random numbers for the entries of a tensor.
 
-So a mask is the same however the tensor is cut into chunks, whatever the number of threads, and whichever other
-tensors and tasks are merged beside it.
+They depend only on the seed, the task, the tensor's name and the entry's position. So a random mask stays the same if
+the tensor is cut into other chunks, if there are more or fewer processes, or if other tensors and tasks are merged at
+the same time.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ Numbers = np.ndarray[Any, Any]
 
 
 def uniform_numbers(seed: int, task: str, name: str, first: int, count: int) -> Numbers:
-    """`count` whole numbers from 0 to 2^32 - 1, of the entries from the flat position `first` on.
+    """`count` whole numbers from 0 to 2^32 - 1, for the entries that begin at position `first` of the flat tensor.
 
-    The stream is NumPy's PCG64DXSM, which can be entered at any place; two entries share one number of 64 bits.
+    They come from NumPy's PCG64DXSM, a stream that can be entered at any place. One number of 64 bits serves two
+    entries.
     """
     digest = hashlib.sha256(json.dumps([seed, task, name]).encode()).digest()
     generator = np.random.PCG64DXSM(int.from_bytes(digest[:16], "little"))
@@ -34,13 +36,16 @@ def uniform_numbers(seed: int, task: str, name: str, first: int, count: int) -> 
 
 
 def numbers_of(parameter: Parameter, task: str, seed: int) -> Numbers:
-    """Whole numbers from 0 to 2^32 - 1 for the rows at hand, flat."""
+    """A whole number from 0 to 2^32 - 1 for each entry of the Parameter's rows, as a flat array."""
     first = parameter.start * row_width(parameter.shape)
     return uniform_numbers(seed, task, parameter.name, first, parameter.base.numel())
 
 
 def drop_at_random(vector: torch.Tensor, numbers: Numbers, drop_rate: float) -> torch.Tensor:
-    """DARE (Yu et al. 2024, arXiv 2311.03099): drop entries with probability p = drop_rate, the others / (1 - p)."""
+    """DARE (Yu et al. 2024, arXiv 2311.03099): set each entry to 0 with probability p = drop_rate.
+
+    The entries that are kept are divided by 1 - p.
+    """
     import torch
 
     kept = np.greater_equal(numbers, round(drop_rate * 2**32)).astype(np.float32)
@@ -49,9 +54,11 @@ def drop_at_random(vector: torch.Tensor, numbers: Numbers, drop_rate: float) -> 
 
 
 def drop_by_rank(vector: torch.Tensor, numbers: Numbers, density: float, epsilon: float) -> torch.Tensor:
-    """MAGPRUNE of DELLA (Deep et al. 2024, arXiv 2406.11617): within each row (of the leading dimension; a vector is
-    one row) entries are kept with a probability linear in the rank of their magnitude, density - epsilon for the
-    smallest to density + epsilon for the largest, and divided by it. A row of one entry has the probability density.
+    """MAGPRUNE of DELLA (Deep et al. 2024, arXiv 2406.11617): keep small entries of a row less often than large ones.
+
+    Within each row (of the leading dimension; a 1-D tensor is one row), the probability to be kept grows linearly with
+    the rank of the magnitude: from density - epsilon for the smallest entry to density + epsilon for the largest. An
+    entry that is kept is divided by its probability. The only entry of a row has the probability density.
     """
     import torch
 

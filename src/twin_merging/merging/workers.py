@@ -1,8 +1,8 @@
-"""Many jobs in several processes, with results that do not depend on how many there are.
+"""Runs many small jobs in several processes. The results do not depend on the number of processes.
 
-Processes, not threads: a chunk is many short operations, and threads would wait for each other's interpreter lock more
-than they compute. They are forked, so that they share what is open and prepared; where a system cannot fork safely,
-threads do the work.
+Why processes and not threads: merging a chunk takes many short operations, and threads would spend more time waiting
+for Python's interpreter lock than computing. The processes are forked, so they share the open files and whatever is
+prepared. Where a system cannot fork safely, threads do the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BATCHES = 8
 
 
 def in_order(jobs: Sequence[Job], function: Callable[[Job], Result], workers: int) -> Iterator[Result]:
-    """Results of all jobs, in their order. The first exception of a job is raised here."""
+    """Yield the results of all jobs, in the order of the jobs. If a job raises an exception, it is raised here."""
     count = min(workers, len(jobs))
     if count <= 1:
         yield from map(function, jobs)
@@ -38,7 +38,10 @@ def in_order(jobs: Sequence[Job], function: Callable[[Job], Result], workers: in
 
 
 def batches(jobs: Sequence[Job], workers: int) -> list[Sequence[Job]]:
-    """Jobs in their order, in some batches for each worker: few enough to be summed up, enough to show progress."""
+    """Divide the jobs, in their order, into some batches for each worker.
+
+    There are few enough batches to sum up their results, and enough of them to show progress.
+    """
     size = max(1, -(-len(jobs) // (_BATCHES * workers)))
     return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
@@ -52,7 +55,7 @@ def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) 
             process = context.Process(target=_work, args=(sender, jobs[number::count], function), daemon=True)
             with (
                 warnings.catch_warnings()
-            ):  # Python warns of locks that other threads hold; a worker takes none of them
+            ):  # Python warns that other threads may hold locks; a worker takes none of them
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             sender.close()
@@ -79,7 +82,7 @@ def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) 
 
 
 def _work(pipe: Any, jobs: Sequence[Job], function: Callable[[Job], Result]) -> None:
-    """What one process does: every job in turn, each result into the pipe."""
+    """What one process does: it takes one job after another, and sends each result through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -92,7 +95,7 @@ def _work(pipe: Any, jobs: Sequence[Job], function: Callable[[Job], Result]) -> 
 
 
 def _portable(error: Exception) -> Exception:
-    """An exception that can be sent; one of another library becomes a RuntimeError with its traceback."""
+    """An exception that can be sent to the parent. One of another library becomes a RuntimeError with its traceback."""
     if type(error).__module__.split(".")[0] in ("builtins", "twin_merging"):
         return error
     return RuntimeError("".join(traceback.format_exception(error)))
@@ -100,7 +103,7 @@ def _portable(error: Exception) -> Exception:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let torch compute every operation in one thread: its results must not depend on how many there are."""
+    """Let torch compute every operation in one thread, because the number of threads could change the results."""
     import torch
 
     _keep_freed_memory()
@@ -113,8 +116,11 @@ def one_thread_each() -> Iterator[None]:
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc to use freed memory again instead of giving it back: chunk after chunk has the same size, and new pages
-    from the system cost several times what is computed in them. Elsewhere nothing happens."""
+    """Ask glibc to keep freed memory for later use, in place of giving it back to the system.
+
+    All chunks have the same size, so their memory can be used again. New pages from the system would cost several times
+    the time of the computation in them. On a system without glibc nothing happens.
+    """
     try:
         allocator = ctypes.CDLL(None)
         allocator.mallopt(_MMAP_THRESHOLD, 2**30)

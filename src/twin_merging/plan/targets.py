@@ -10,6 +10,13 @@ from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
+# The rule that makes an expert: whether it is made here, and whether it is an adapter.
+EXPERT_RULES = {
+    (False, False): "fetch_expert",
+    (False, True): "fetch_adapter",
+    (True, False): "finetune",
+    (True, True): "finetune_adapter",
+}
 
 
 def tables(suite: Suite) -> list[str]:
@@ -49,15 +56,13 @@ def _jobs(suite: Suite) -> Iterator[Job]:
     yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
-        made, adapter = task.expert.is_made_here, task.expert.is_adapter
-        expert = {True: "finetune", False: "fetch"}[made] + ("_adapter" if adapter else "" if made else "_expert")
         yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
-        yield expert, of_task
+        yield EXPERT_RULES[task.expert.is_made_here, task.expert.is_adapter], of_task
         yield "task_vectors", of_task
     for name, entry in suite.methods.items():
         if entry.method.statistics:
-            for task in suite.tasks:
-                yield "training_statistics", {"kind": entry.method.statistics, "task": task}
+            for owner in suite.tasks:
+                yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
         else:

@@ -1,1 +1,1 @@
-"""Stages tabulate, card and compare: scores as tables and pages."""
+"""Stages tabulate, card and compare: turn scores into tables and pages."""

@@ -1,4 +1,4 @@
-"""Stage card: README.md of a merged model: what it is, what it scores, what it is made of."""
+"""Stage card: writes README.md of a merged model, which says what it is, what it scores and what it is made of."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ from twin_merging.reporting.normalisation import (
 from twin_merging.routing.layers import features_name
 from twin_merging.tasks.families import family_named
 
+REGISTER = (
+    "transformers' Auto classes and pipelines load this model too, once you have called `twin_merging.register()`; "
+    "importing the package alone does not change transformers."
+)
+
 
 def write_card(
     *,
@@ -32,11 +37,11 @@ def write_card(
     router_metrics: Path | None,
     output: Path,
 ) -> None:
-    """Write the card of the merged model in `directory`, which the suite calls `name`.
+    """Write the card of the merged model in `directory`. The suite has the title `title`, and calls the model `name`.
 
-    sources: where base and experts come from, as the suite says it (`base`, and one key a task); family: the
-    suite's; scores: the suite's;
-    router_metrics: of a dynamic model's router.
+    sources: where the base and the experts come from, as the suite says it: one entry for `base`, one for each task.
+    family: the suite's. scores: the file with all scores of the suite.
+    router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
     tasks = list(record["tasks"])
@@ -44,7 +49,7 @@ def write_card(
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
         _about(record, sources, tasks),
-        family_named(family).usage(tasks, "shared" in record),
+        _usage(record, family, tasks),
         "## Scores",
         "Absolute (percent; correlations x 100), and normalised: 100 x the model's score / the expert's on the same "
         "test rows.",
@@ -58,7 +63,7 @@ def write_card(
 
 
 def _front_matter(sources: Mapping[str, Any], method: str) -> str:
-    """What the Hub reads of a card."""
+    """The YAML at the top of a card, which the Hub reads."""
     repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
     content: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "model-merging", method]}
     if "hub" in sources["base"]:
@@ -85,6 +90,12 @@ def _source(source: Mapping[str, Any]) -> str:
     if kind == "hub":
         return f"[{what['repo']}](https://huggingface.co/{what['repo']}), revision {what['revision']}"
     return f"`{kind}`" + (f" {what['name']}" if kind == "package" else "")
+
+
+def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str]) -> str:
+    is_routed = "shared" in record
+    load = family_named(family).usage(tasks, is_routed)
+    return f"{load}\n\n{REGISTER}" if is_routed else load
 
 
 def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
@@ -116,7 +127,7 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
-    """Numbers in each part of the directory."""
+    """A table of how many numbers each part of the directory holds."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}

@@ -1,4 +1,4 @@
-"""Stage compare: a suite's scores beside published ones, absolute and normalised apart."""
+"""Stage compare: sets a suite's scores beside published ones. Absolute and normalised scores are never mixed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ COLUMNS = ["model", "task", "scale", "ours", "published", "difference", "origin"
 
 
 def compare(*, title: str, tasks: Sequence[str], scores: Path, published: Path, outputs: Mapping[str, Path]) -> None:
-    """Write a suite's scores beside published ones, as a long table and for reading.
+    """Write a suite's scores beside published ones: as a long table, and as a page for reading.
 
-    scores: what the stage score wrote; published: a file of published scores. outputs: paths named table and markdown.
+    scores: the file that stage score wrote. published: a file of published scores. outputs: two paths, named table and
+    markdown.
     """
     ours = pd.read_csv(scores)
     table = compared(ours, completed(read_published(published, tasks), tasks), tasks)
@@ -41,10 +42,10 @@ def compare(*, title: str, tasks: Sequence[str], scores: Path, published: Path, 
 
 
 def compared(ours: pd.DataFrame, published: Sequence[PublishedScore], tasks: Sequence[str]) -> pd.DataFrame:
-    """A line for each published score: ours, the published one (percent), their difference, and where it comes from.
+    """Make a line for each published score: our score, the published one (in percent), their difference, the source.
 
-    What a suite has no model for is left empty. Normalised lines come first; models are in the suite's order, those
-    that it has not behind them, then experts.
+    If the suite has no such model, our score is left empty. Normalised scores come first, then absolute ones. The
+    suite's models are in its order; behind them come models that the suite does not have, then experts.
     """
     absolute = absolute_scores(ours, tasks)
     tables = {
@@ -76,10 +77,11 @@ def _cell(table: pd.DataFrame, model: str, task: str) -> float:
 
 
 def completed(scores: Sequence[PublishedScore], tasks: Sequence[str]) -> list[PublishedScore]:
-    """Published scores and what follows from them: the row `experts`, normalised scores, and averages over all tasks.
+    """Add to published scores what follows from them: the row `experts`, normalised scores, averages over all tasks.
 
-    Normalised scores are computed from absolute ones of a model and of the experts (of several of one expert the
-    first), as the suite's own are. A source that states an average keeps it.
+    A normalised score is computed from the absolute scores of the model and of the expert, as for the suite's own
+    models. If an expert's score is published several times, the first one counts. If a source states an average, that
+    one is kept.
     """
     experts = _experts(scores, tasks)
     own = [replace(score, model=EXPERTS) for score in experts.values()]
@@ -93,7 +95,7 @@ def completed(scores: Sequence[PublishedScore], tasks: Sequence[str]) -> list[Pu
 
 
 def _experts(scores: Sequence[PublishedScore], tasks: Sequence[str]) -> dict[str, PublishedScore]:
-    """Each task's expert on its own task, where that is published."""
+    """The published score of each task's expert on its own task. A task without one is left out."""
     found: dict[str, PublishedScore] = {}
     for score in scores:
         if score.task in tasks and score.model == f"expert-{score.task}":
@@ -102,7 +104,7 @@ def _experts(scores: Sequence[PublishedScore], tasks: Sequence[str]) -> dict[str
 
 
 def _groups(scores: Sequence[PublishedScore], scale: str) -> list[list[PublishedScore]]:
-    """Scores of one scale, those of one model and source together."""
+    """The scores of one scale, in groups of one model and source."""
 
     def key(score: PublishedScore) -> tuple[str, str]:
         return score.model, score.source
@@ -114,7 +116,7 @@ def _groups(scores: Sequence[PublishedScore], scale: str) -> list[list[Published
 def _normalised(
     group: Sequence[PublishedScore], experts: Mapping[str, PublishedScore], tasks: Sequence[str]
 ) -> list[PublishedScore]:
-    """Normalised scores of one model from its absolute ones, where the expert's is published too."""
+    """The normalised scores of one model, for the tasks whose expert's score is published too."""
     stated = {score.task: score for score in group if score.task in experts}
     if not stated:
         return []
@@ -134,7 +136,7 @@ def _normalised(
 
 
 def _average(group: Sequence[PublishedScore], tasks: Sequence[str]) -> list[PublishedScore]:
-    """The mean over tasks of one model's scores, unless it is stated or a task has none."""
+    """The mean of one model's scores over all tasks. Nothing if it is published itself, or if a task has no score."""
     values = pd.DataFrame([{score.task: score.value for score in group}])
     if AVERAGE in values or not set(tasks) <= set(values):
         return []

@@ -1,4 +1,4 @@
-"""A suite's scores beside published ones, as Markdown for reading."""
+"""Writes the comparison with published scores as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from twin_merging.reporting.normalisation import AVERAGE, markdown_table
 from twin_merging.reporting.published import ABSOLUTE, NORMALISED, SEPARATOR
 
 ABOUT = (
-    "The difference is ours minus the published score; numbers in brackets are the sources at the end. What is called "
-    "computed is not published as it stands: an average is the mean of the tasks' published scores, and a normalised "
-    "score is 100 x a published absolute score / the expert's published score. Models are matched by their names alone."
+    "The difference is our score minus the published one. A number in brackets names a source in the list at the end. "
+    "A score that is called computed is not itself published, but computed from published scores: an average is the "
+    "mean over the tasks, and a normalised score is 100 x the model's absolute score / the expert's. A published model "
+    "is compared with the suite's model of the same name; nothing else is checked."
 )
 
 
 def report(title: str, table: pd.DataFrame, models: Sequence[str], tasks: Sequence[str]) -> str:
-    """The comparison of `twin_merging.reporting.comparison` as a page. models: all of the suite."""
+    """The page. table: as `reporting.comparison.compared` makes it. models: all models of the suite."""
     stated = table[table["origin"] == "published"]
     numbers = {source: f"[{number}]" for number, source in enumerate(stated["source"].unique(), start=1)}
     experts = table["model"].str.startswith("expert-")
@@ -44,7 +45,7 @@ def _section(heading: str, table: pd.DataFrame) -> list[str]:
 
 
 def _averages(lines: pd.DataFrame, numbers: Mapping[str, str]) -> pd.DataFrame:
-    """A row for each published average."""
+    """A table with a row for each published average."""
     found = lines[lines["task"] == AVERAGE]
     origins = zip(found["origin"], found["source"], strict=True)
     source = [_cited(source, numbers) if origin == "published" else f"computed from {_cited(source, numbers)}"
@@ -53,7 +54,7 @@ def _averages(lines: pd.DataFrame, numbers: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _by_task(lines: pd.DataFrame, columns: Sequence[str], numbers: Mapping[str, str]) -> pd.DataFrame:
-    """For each model a row of ours, and for each source of tasks' scores a row of them and one of differences."""
+    """For each model, a row of our scores, and for each source a row of its scores and a row of differences."""
     rows = []
     for model, of_model in lines.groupby("model", sort=False):
         of_tasks = of_model[of_model["source"].isin(of_model.loc[of_model["task"] != AVERAGE, "source"])]
@@ -75,7 +76,7 @@ def _cited(source: str, numbers: Mapping[str, str]) -> str:
 
 
 def _described(stated: pd.DataFrame, numbers: Mapping[str, str]) -> list[str]:
-    """Each source with its rows and notes."""
+    """A line for each source, with its numbers of rows and its notes."""
     found = []
     for source, number in numbers.items():
         lines = stated[stated["source"] == source]

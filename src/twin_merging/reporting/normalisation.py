@@ -1,4 +1,4 @@
-"""Absolute and normalised scores of a suite's models, and how they are written."""
+"""Computes absolute and normalised scores of a suite's models, and writes tables in Markdown."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ EXPERTS = "experts"
 
 
 def absolute_scores(scores: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """Scores in percent, a row a model, a column a task, in the order of `scores` and of `tasks`."""
+    """A table of scores in percent, with a row for each model (as in `scores`) and a column for each task."""
     models = list(dict.fromkeys(scores["model"]))
     return 100 * scores.pivot(index="model", columns="task", values="value").loc[models, list(tasks)]
 
 
 def expert_scores(absolute: pd.DataFrame) -> pd.Series:
-    """Each task's expert on its own task."""
+    """The score of each task's expert on its own task."""
     return pd.Series({task: absolute.loc[f"expert-{task}", task] for task in absolute.columns})
 
 
 def own_scores(absolute: pd.DataFrame) -> pd.DataFrame:
-    """Scores of all models that are no expert, and of each task's expert on its own task as the row `experts`."""
+    """The table without the rows of single experts. A row `experts` has each expert's score on its own task."""
     merged = absolute[[not model.startswith("expert-") for model in absolute.index]]
     return pd.concat([merged, expert_scores(absolute).to_frame(EXPERTS).T])
 
 
 def with_average(table: pd.DataFrame) -> pd.DataFrame:
-    """The same scores and `avg`, their mean over the tasks that have one."""
+    """The table with one more column `avg`: the mean over the tasks that have a score."""
     return table.assign(**{AVERAGE: table.mean(axis=1)})
 
 
 def normalise(absolute: pd.DataFrame, experts: pd.Series) -> pd.DataFrame:
-    """100 * score / the expert's score, and `avg`: a row a model, a column a task.
+    """A table of 100 * score / the expert's score, with a row for each model, a column for each task, and `avg`.
 
-    Where an expert scores 0 or less there is no normalised score: the cell is empty for every model, and the average
-    leaves the task out. Negative scores stay negative.
+    If an expert scores 0 or less, its task has no normalised scores: its cells are empty, and the average leaves the
+    task out. Negative scores stay negative.
     """
     return with_average(100 * absolute / experts.where(experts > 0, np.nan))
 
 
 def normalised_scores(absolute: pd.DataFrame) -> pd.DataFrame:
-    """Normalised scores of a suite's models, on the same rows; the row `experts` is 100 by definition."""
+    """The normalised scores of a suite's models. The row `experts` is 100 by definition."""
     return normalise(own_scores(absolute), expert_scores(absolute))
 
 

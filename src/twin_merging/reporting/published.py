@@ -1,4 +1,4 @@
-"""Files of published scores: what they hold, read and checked."""
+"""Reads and checks files of published scores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from twin_merging.reporting.normalisation import AVERAGE, EXPERTS
 ABSOLUTE, NORMALISED = SCALES = ("absolute", "normalised")
 REQUIRED = ("model", "task", "scale", "value", "source")
 COLUMNS = (*REQUIRED, "rows", "note")
-SEPARATOR = "; "  # of the sources of a computed score
+SEPARATOR = "; "  # between the sources of a computed score
 MODEL = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """One number of a publication, in percent. `rows`: test rows that it is of, None where that is not known; `origin`:
-    published as it is, or computed from other published numbers.
+    """One number of a publication, in percent.
+
+    rows: on how many test rows it was measured; None if that is not known. origin: whether the number itself is
+    published, or computed from other published numbers.
     """
 
     model: str
@@ -40,8 +42,9 @@ class PublishedScore:
 def read_published(file: Path, tasks: Sequence[str]) -> list[PublishedScore]:
     """Read a CSV file of published scores, for a suite with these tasks.
 
-    Columns: model (a suite's name of it, `expert-TASK` for an expert), task (or `avg`), scale (absolute or normalised),
-    value (in percent), source, and where known rows and a note. Raises UserError that names file, line and value.
+    The columns are model (the name in the suite, or `expert-TASK` for an expert), task (or `avg`), scale (absolute or
+    normalised), value (in percent) and source. The columns rows and note may be left out. Raises UserError that names
+    the file, the line and the value.
     """
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
@@ -61,7 +64,9 @@ def read_published(file: Path, tasks: Sequence[str]) -> list[PublishedScore]:
     except ValueError as error:
         raise UserError(f"{file}:{max(1, reader.line_num)}: {error}") from None
     if not scores:
-        raise UserError(f"{file}: holds no scores; give it a line a score, or leave `published` out of the suite")
+        raise UserError(
+            f"{file}: holds no scores; write one line for each score, or leave `published` out of the suite"
+        )
     return scores
 
 
@@ -73,7 +78,7 @@ def _scores(reader: csv.DictReader, tasks: Sequence[str]) -> list[PublishedScore
         score = _score(line, tasks)
         key = (score.model, score.task, score.scale, score.source)
         if key in lines:
-            raise ValueError(f"{', '.join(key)}: stands twice, first in line {lines[key]}; remove one")
+            raise ValueError(f"{', '.join(key)}: is there twice, first in line {lines[key]}; remove one")
         lines[key] = reader.line_num
         scores.append(score)
     return scores
@@ -90,13 +95,13 @@ def _check_columns(names: Sequence[str]) -> None:
 
 def _score(line: Mapping[str | None, str | None], tasks: Sequence[str]) -> PublishedScore:
     if None in line or None in line.values():
-        raise ValueError("another number of cells than columns; put a text that has a comma in quotes")
+        raise ValueError("the line has more or fewer cells than there are columns; put a text with a comma in quotes")
     cells = {str(column): str(cell).strip() for column, cell in line.items()}
     model, task, scale = cells["model"], cells["task"], cells["scale"]
     if not MODEL.fullmatch(model) or model == EXPERTS:
         raise ValueError(
             f"model '{model}': give a model's name in the suite (lower-case letters, digits and single hyphens), "
-            "for an expert expert-TASK"
+            "or expert-TASK for an expert"
         )
     expert = model.startswith("expert-")
     if expert and model.removeprefix("expert-") not in tasks:

@@ -1,4 +1,4 @@
-"""What the tables say of routers: how often and how surely test rows are given to their own task."""
+"""Computes the tables about routers: how often, and how surely, a row is routed to its own task."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from twin_merging.scoring.calibration import expected_calibration_error
 
 
 def read_weights(path: Path, tasks: Sequence[str]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
-    """Weights (n, T) of a predictions file, and the index (n,) of each row's own task."""
+    """Read the weights (n, T) of a predictions file, and the index (n,) of each row's own task."""
     table = pd.read_parquet(path, columns=["task", "weights"])
     return np.stack(table["weights"].to_list()), pd.Index(list(tasks)).get_indexer(pd.Index(table["task"]))
 
 
 def router_scores(predictions: Mapping[str, Path], metrics: Mapping[str, Path], tasks: Sequence[str]) -> pd.DataFrame:
-    """Of each routed model, in percent: accuracy of the task identified on held-out and on test rows, the mean weight
-    that test rows give to their own task, and the expected calibration error of test rows' weights.
+    """A table with four measures for each model with a router, in percent.
 
-    `avg` is the mean over tasks; of the calibration error, it is the error of all rows together.
+    The measures are how often the router finds the task, on held-out rows and on test rows; the mean weight that a test
+    row gives to its own task; and the expected calibration error of the test rows' weights. `avg` is the mean over
+    tasks, except for the calibration error, where it is the error of all rows together.
     """
     lines: dict[tuple[str, str], list[float]] = {}
     for model, path in predictions.items():
@@ -46,8 +47,11 @@ def router_scores(predictions: Mapping[str, Path], metrics: Mapping[str, Path], 
 
 
 def routed_rows(predictions: Mapping[str, Path], metrics: Mapping[str, Path], tasks: Sequence[str]) -> pd.DataFrame:
-    """Of each routed model, counts of held-out and of test rows: a line a true task, a column a task with the rows
-    whose largest weight is its."""
+    """A table of how many rows are routed to which task, for each model with a router.
+
+    It has a line for each true task, once for held-out rows and once for test rows, and a column for each task that
+    rows are routed to. A row is routed to the task with the largest weight.
+    """
     lines: dict[tuple[str, str, str], list[int]] = {}
     for model, path in predictions.items():
         held_out = read_json(metrics[model])["confusion"]
@@ -62,5 +66,5 @@ def routed_rows(predictions: Mapping[str, Path], metrics: Mapping[str, Path], ta
 
 
 def _table(lines: Mapping[Any, list[Any]], keys: list[str], columns: list[str]) -> pd.DataFrame:
-    """Columns of keys, then of values; without lines, the header alone."""
+    """A table with columns of keys, then of values. If there are no lines, it has the header alone."""
     return pd.DataFrame([[*key, *values] for key, values in lines.items()], columns=[*keys, *columns])

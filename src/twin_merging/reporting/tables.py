@@ -1,4 +1,4 @@
-"""Stage tabulate: the suite's tables, from its scores."""
+"""Stage tabulate: makes a suite's tables from its scores."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ def write_tables(
     router_metrics: Mapping[str, Path],
     outputs: Mapping[str, Path],
 ) -> None:
-    """Write the normalised table (csv, md), the absolute one, the experts' cross table, and the two of routers.
+    """Write a suite's tables: the normalised one (CSV and Markdown), the absolute one, every expert on every task, and
+    the two about routers.
 
-    knowledge: for each model `protocol` and `true_task`, what it was told of the true task of a test row. outputs:
-    paths named normalised, markdown, absolute, experts, router, routing.
+    scores: the file that stage score wrote.
+    knowledge: for each model `protocol`, and `true_task`: what it was told about the true task of a test row.
+    predictions, router_metrics: for each model with a router, its predictions, and the measurements of its router.
+    outputs: paths named normalised, markdown, absolute, experts, router, routing.
     """
     lines = pd.read_csv(scores)
     absolute = absolute_scores(lines, tasks)

@@ -1,1 +1,1 @@
-"""Stage route: features of the shared expert, and the router that reads them."""
+"""Stage route: computes features with the shared expert, and makes the router that reads them."""

@@ -1,6 +1,7 @@
-"""What the router reads: hidden states of the shared expert, one vector an input (paper, section 3.3).
+"""Computes what the router reads: one vector for each input, from hidden states of the shared expert.
 
-The mean over an input's tokens for an encoder, the prompt's last token for a decoder.
+For an encoder it is the mean over the input's tokens, for a decoder the state of the prompt's last token (arXiv
+2406.15479, section 3.3).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 def mean_of_tokens(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Mean of hidden states (batch, length, d) over the tokens that attention_mask (batch, length) marks."""
+    """The mean of hidden states (batch, length, d) over the tokens that attention_mask (batch, length) marks."""
     mask = attention_mask[..., None].to(hidden.dtype)
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
 def last_token(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Hidden state (batch, d) of the last token that attention_mask marks, wherever the padding is."""
+    """The hidden state (batch, d) of the last token that attention_mask marks; padding may be on either side."""
     import torch
 
     places = torch.arange(hidden.shape[1], device=hidden.device)
@@ -41,18 +42,20 @@ def last_token(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tens
 
 
 def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, causal: bool) -> torch.Tensor:
-    """One fp32 vector an input (batch, d): its last token's if the body is causal, else the mean over its tokens."""
+    """One fp32 vector for each input (batch, d): the last token's if the body is causal, else the mean of all."""
     one = last_token if causal else mean_of_tokens
     return one(hidden.float(), attention_mask)
 
 
 class _ReachedLayerError(Exception):
-    """Ends a forward pass whose later layers nobody needs."""
+    """Raised to end a forward pass early, when its later layers are not needed."""
 
 
 def features_of(body: Any, features: Features, attention_mask: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
-    """Features (batch, d times the number of layers), fp32, of a tokenised batch. Layers after the last one that is
-    read are not run."""
+    """The features of a tokenised batch: (batch, d times the number of layers that are read), fp32.
+
+    Layers after the last one that is read are not run.
+    """
     import torch
 
     count = body.config.num_hidden_layers
@@ -78,7 +81,7 @@ def features_of(body: Any, features: Features, attention_mask: torch.Tensor, **b
 
 @contextmanager
 def _before_layers(body: nn.Module, layers: list[int], take: Any) -> Iterator[None]:
-    """Call `take(k, hidden state)` with what enters layer k of a forward pass, for each of `layers`."""
+    """During a forward pass, call `take(k, hidden state)` with what enters layer k, for each of `layers`."""
     hooks = []
     try:
         stack: Any = body.get_submodule(layers_path(body)) if layers else []
@@ -95,7 +98,7 @@ def _hook(layer: int, take: Any) -> Any:
 
 
 def entering(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tensor:
-    """The hidden states that a layer is called with."""
+    """The hidden states among the arguments that a layer is called with."""
     return arguments[0] if arguments else named["hidden_states"]
 
 
@@ -109,11 +112,13 @@ def extract_features(
     features: Features,
     output: Path,
 ) -> None:
-    """Write `<task>/<split>` (rows, d), fp32, for the train and validation rows of every task.
+    """Compute the features of every task's train and validation rows, and write them to one file.
 
-    shared: directory of the shared expert; data: each task's folder of parquet files; tasks: how its
-    rows are read; limits: rows of train
-    (`router`) and of `validation`; inference: max_length and batch_size; features: which hidden states.
+    The file holds a tensor `<task>/<split>` (rows, d), fp32, for each task and split.
+
+    shared: the directory of the shared expert. data: each task's folder of parquet files. tasks: how each task's
+    rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
+    batch_size. features: which hidden states are read.
     """
     import torch
     from transformers import AutoModel
@@ -133,7 +138,7 @@ def extract_features(
 
 
 def check_layers(features: Features, body: Any) -> None:
-    """Raise UserError for features of layers that a body has not."""
+    """Raise UserError if the features are of a layer that the body does not have."""
     try:
         layers_of(features, body.config.num_hidden_layers)
     except ValueError as error:
@@ -141,7 +146,7 @@ def check_layers(features: Features, body: Any) -> None:
 
 
 def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int, features: Features) -> torch.Tensor:
-    """Features (rows, d) of encoded examples, in their order."""
+    """The features (rows, d) of encoded examples, in the order of the examples."""
     import torch
 
     side = "right" if is_causal(body.config) else None  # a causal body counts positions from the left

@@ -1,4 +1,4 @@
-"""A router of kind mlp that was trained elsewhere, brought to a suite's tasks."""
+"""Reads a router of kind mlp that was trained elsewhere, and puts its outputs into the order of a suite's tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from twin_merging.io.tensors import Checkpoint
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import COUNTER, router_tensors
 
-OUTPUTS = ("fc4.weight", "fc4.bias")  # a row a task
+OUTPUTS = ("fc4.weight", "fc4.bias")  # these have one row for each task
 
 
 def fetched_state(
     file: Path, tasks: Sequence[str], outputs: Sequence[str] | None, size: int
 ) -> dict[str, torch.Tensor]:
-    """The tensors of an `MLPRouter` (fc1, bn1, fc3, bn3, fc4) for features of width d = `size`, a row of fc4 a task.
+    """Read the tensors of an `MLPRouter` (fc1, bn1, fc3, bn3, fc4) for features of `size` numbers.
 
-    outputs: the tasks in the order of the file's outputs, where that is not the suite's. Raises UserError with the
-    first tensor that is missing, foreign, or of another shape.
+    The rows of fc4 come out in the order of `tasks`. outputs: the tasks in the order of the file's outputs, if that is
+    another order. Raises UserError for the first tensor that is missing, is not a router's, or has another shape.
     """
     state = Checkpoint(file)
     order = list(outputs or tasks)

@@ -1,6 +1,6 @@
-"""Routers that need no training: what each kind stores, from features and exclusives. Computed in fp64, stored in fp32.
+"""Makes the routers that need no training, from features and exclusive vectors. Computed in fp64, stored in fp32.
 
-Each function gives the tensors of a router's file and what metrics.json says of how they were found.
+Each function returns the tensors of the router's file, and what metrics.json says about how they were found.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 Fitted = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
-# Last part of the names of the matrices that read a layer's input; c_attn is stored (in, out), all others (out, in).
+# The matrices that read a layer's input have names that end so. c_attn is stored as (in, out), all others as (out, in).
 READERS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "c_attn")
 TRANSPOSED = "c_attn"
 
 
 def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
-    """Means (T, d) of train features x (n, d) of tasks y (n,), and a factor of the inverse of their common covariance.
+    """The tasks' means (T, d), and a factor of the inverse of the covariance that all tasks have in common.
 
-    The covariance about the tasks' own means is shrunk towards a multiple of the identity (Ledoit and Wolf 2004). With
-    C C' the covariance, the factor is inverse(C)'.
+    x (n, d) holds train features, and y (n,) the task of each. The covariance is taken about each task's own mean, and
+    shrunk towards a multiple of the identity (Ledoit and Wolf 2004). If it is C C', the factor is inverse(C)'.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -40,7 +40,7 @@ def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
     root, failed = torch.linalg.cholesky_ex(torch.from_numpy(found))
     if failed or not root.isfinite().all():
         raise UserError(
-            f"router of kind mahalanobis: {len(x)} train rows have a singular covariance; raise limits.router"
+            f"router of kind mahalanobis: the covariance of {len(x)} train rows is singular; raise limits.router"
         )
     identity = torch.eye(x.shape[1], dtype=torch.float64)
     whitening = torch.linalg.solve_triangular(root, identity, upper=False).T
@@ -50,7 +50,7 @@ def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
 
 
 def fit_neighbours(x: torch.Tensor, y: torch.Tensor, tasks: int, stored: int) -> Fitted:
-    """The first `stored` train features of each task, in the order of the tasks."""
+    """Store the first `stored` train features of each task, in the order of the tasks."""
     rows = torch.cat([torch.nonzero(y == task)[:stored, 0] for task in range(tasks)])
     return {"stored": x[rows].float(), "owner": y[rows]}, {"train_rows": len(rows)}
 
@@ -58,10 +58,10 @@ def fit_neighbours(x: torch.Tensor, y: torch.Tensor, tasks: int, stored: int) ->
 def fit_projection(
     held_x: torch.Tensor, held_y: torch.Tensor, exclusives: Mapping[str, Path], layer: int, rank: int
 ) -> Fitted:
-    """Each task's directions (rank, d), and the scale that has the least cross-entropy on held-out rows.
+    """Each task's directions (rank, d), and the one scale that gives the least cross-entropy on held-out rows.
 
-    The scale is one number, taken from 101 values, 20 a decade from 1e-4 to 10. No train row is read. Raises UserError
-    when no task's exclusive changes what the layer reads.
+    The scale is chosen from 101 values between 1e-4 and 10, 20 for each power of ten. No train row is read. Raises
+    UserError if no task's exclusive vector changes a matrix that reads the layer's input.
     """
     directions = torch.zeros(len(exclusives), rank, held_x.shape[1], dtype=torch.float64)
     for task, path in enumerate(exclusives.values()):
@@ -71,8 +71,8 @@ def fit_projection(
     if not directions.any():
         files = ", ".join(map(str, exclusives.values()))
         raise UserError(
-            f"{files}: no query, key or value matrix of layer {layer} that is not zero, and kind projection "
-            "needs some; name another layer in features, or a protocol that merges matrices"
+            f"{files}: every query, key and value matrix of layer {layer} is zero or missing, but kind projection "
+            "reads them; name another layer in features, or a protocol that merges matrices"
         )
     left = residuals(held_x.double(), directions)
     grid = torch.logspace(-4, 1, 101, dtype=torch.float64)
@@ -82,8 +82,11 @@ def fit_projection(
 
 
 def read_directions(path: Path, layer: int, rank: int, size: int) -> torch.Tensor:
-    """Orthonormal rows (at most `rank`, size), fp64: the top right singular vectors of an exclusive's query, key and
-    value matrices of one layer, one upon the other; none where the file holds none of these matrices."""
+    """The input directions that an exclusive vector changes most in one layer: at most `rank` orthonormal rows, fp64.
+
+    They are the top right singular vectors of its query, key and value matrices, stacked. There are none if the file
+    holds none of these matrices.
+    """
     exclusive = Exclusive(path, {"fraction": 1.0})
     factors = [torch.zeros(0, size, dtype=torch.float64)]
     for name in exclusive.matrices:
@@ -101,6 +104,6 @@ def read_directions(path: Path, layer: int, rank: int, size: int) -> torch.Tenso
 
 
 def reads_input(name: str, layer: int) -> bool:
-    """Whether a parameter is a query, key or value matrix of a layer, by the first number in its name."""
+    """Whether a parameter is a query, key or value matrix of this layer; the first number in a name is the layer's."""
     parts = name.removesuffix(".weight").split(".")
     return parts[-1] in READERS and next((int(part) for part in parts if part.isdigit()), None) == layer

@@ -1,4 +1,4 @@
-"""What a router does on held-out rows."""
+"""Measures a router on held-out rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from torch import nn
 from twin_merging.routing.router import Router
 from twin_merging.scoring.calibration import expected_calibration_error
 
-ROWS = 4096  # rows a pass
+ROWS = 4096  # how many rows are computed at once
 
 
 def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """Of features x (n, d) of tasks y (n,), at temperature 1 and with all weights: cross-entropy (null where it is
-    infinite: a true task's weight is 0), expected calibration error, accuracy of the task identified for each task and
-    their mean, and counts of rows by true and routed task."""
+    """Measure a router on the features x (n, d) of the tasks y (n,), at temperature 1 and without top_k.
+
+    Returns the cross-entropy (None if it is infinite because a true task has the weight 0), the expected calibration
+    error, for each task the share of rows whose task is found, the mean of these shares, and the counts of rows by true
+    and routed task.
+    """
     router.eval()
     with torch.inference_mode():
         logits = torch.cat([router(part) for part in x.split(ROWS)])

@@ -1,4 +1,4 @@
-"""Every kind of router by its name, and a router from what is stored of it."""
+"""Finds a kind of router by its name, and builds a router from its settings and its stored tensors."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def build_router(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Router:
-    """A router in eval mode from its settings (kind, features and the kind's options) and its stored tensors.
+    """Build a router, in eval mode, from its settings (kind, features and the kind's options) and its stored tensors.
 
-    Raises UserError, naming the tensor, when they do not fit the kind or the tasks.
+    Raises UserError that names the tensor if the tensors do not fit the kind or the tasks.
     """
     kind = settings.get("kind", "none")
     if kind not in KINDS:
@@ -43,8 +43,10 @@ def build_router(
 
 
 def load_router(directory: Path) -> Router:
-    """Read the router that `Router.save` wrote, of any kind. Raises UserError, naming the file, when its tensors do not
-    fit."""
+    """Read a router of any kind that `Router.save` wrote.
+
+    Raises UserError that names the file if its tensors do not fit.
+    """
     config = read_json(Path(directory) / CONFIG)
     state = Checkpoint(Path(directory) / WEIGHTS)
     return build_router(config, config["tasks"], state, config["temperature"], config["top_k"])

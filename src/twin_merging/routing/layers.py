@@ -1,7 +1,8 @@
-"""Which hidden states a router reads: the `features` of a suite.
+"""The `features` of a suite: which hidden states a router reads.
 
-`last`: the last hidden state (the paper's); `embedding`: what enters the first layer; `{layer: k}`: what leaves layer
-k of 1 to L; `{layers: [...]}`: several of them, side by side. Layer 0 is the embedding, layer L the last hidden state.
+`last` is the last hidden state, as in the paper. `embedding` is what enters the first layer. `{layer: k}` is what
+leaves layer k, from 1 to L. `{layers: [...]}` is several of these, side by side. Layer 0 means the embedding, and layer
+L the last hidden state.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Features = str | Mapping[str, Any]
 
 
 def normal_form(features: Features) -> Features:
-    """The one way to write what `features` means. Raises ValueError for layers that are none."""
+    """Write `features` in one fixed way, so that equal ones are written equally. Raises ValueError for wrong layers."""
     if isinstance(features, str):
         return features
     if len(features) != 1:
@@ -28,7 +29,7 @@ def normal_form(features: Features) -> Features:
 
 
 def features_name(features: Features) -> str:
-    """A name for files: last, embedding, layer-3, layers-0-2-4."""
+    """The name of features in paths of files: last, embedding, layer-3, layers-0-2-4."""
     found = normal_form(features)
     if isinstance(found, str):
         return found
@@ -36,7 +37,7 @@ def features_name(features: Features) -> str:
 
 
 def features_named(name: str) -> Features:
-    """What a name stands for. Raises ValueError for one that is none."""
+    """The features that a name stands for. Raises ValueError if it names none."""
     if name in (LAST, EMBEDDING):
         return name
     kind, _, numbers = name.partition("-")
@@ -48,7 +49,7 @@ def features_named(name: str) -> Features:
 
 
 def layers_of(features: Features, count: int) -> list[int]:
-    """Numbers of the hidden states that are read, of a body of `count` layers. Raises ValueError beyond them."""
+    """The numbers of the hidden states that are read. Raises ValueError for a layer above `count`, the last one."""
     found = normal_form(features)
     named = {LAST: [count], EMBEDDING: [0]}
     layers = named[found] if isinstance(found, str) else found.get("layers", [found.get("layer")])
@@ -58,7 +59,7 @@ def layers_of(features: Features, count: int) -> list[int]:
 
 
 def single_layer(features: Features) -> int | None:
-    """The one layer that is read, 0 for the embedding; None for the last hidden state and for several layers."""
+    """The one layer that is read, with 0 for the embedding. None for the last hidden state, and for several layers."""
     found = normal_form(features)
     if isinstance(found, str):
         return 0 if found == EMBEDDING else None

@@ -1,4 +1,4 @@
-"""Router of kind mahalanobis: distances to the tasks' mean features under one covariance (linear discriminants)."""
+"""Router of kind mahalanobis: measures the distance of a feature to each task's mean, under one covariance for all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class MahalanobisRouter(Router):
         return cls(tasks, shape_in(state, "means", 2)[1])
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Two products: -|z - mu|^2 / 2 = z' mu - |mu|^2 / 2 - |z|^2 / 2, whitened, about the mean of the means."""
+        """Whiten z and the means, and use -|z - mu|^2 / 2 = z' mu - |mu|^2 / 2 - |z|^2 / 2, which needs two products.
+
+        z and the means are taken relative to the mean of the means.
+        """
         centre = self.means.mean(0)
         points, means = (features - centre) @ self.whitening, (self.means - centre) @ self.whitening
         return points @ means.T - (means.square().sum(-1) + points.square().sum(-1, keepdim=True)) / 2

@@ -1,4 +1,4 @@
-"""Router of kind mlp: a multi-layer perceptron (arXiv 2406.15479, section 3.3; sizes of the paper's code)."""
+"""Router of kind mlp: a multi-layer perceptron (arXiv 2406.15479, section 3.3), with the sizes of the paper's code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from twin_merging.routing.router import Router, shape_in
 
 
 class MLPRouter(Router):
-    """d -> hidden_size -> hidden_size -> T (2d unless it is given), with batch normalisation, LeakyReLU and dropout."""
+    """Three linear layers, d -> hidden_size -> hidden_size -> T, with batch normalisation, LeakyReLU and dropout.
+
+    hidden_size is 2d unless it is given.
+    """
 
     kind = "mlp"
 

@@ -1,4 +1,4 @@
-"""Router of kind neighbours: which tasks the nearest stored features are of."""
+"""Router of kind neighbours: looks which tasks the nearest stored features belong to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from twin_merging.routing.router import Router, shape_in
 
 
 class NeighboursRouter(Router):
-    """logits_t = log of task t's share among the `neighbours` stored features that are nearest, -inf where it has none.
+    """The logit of task t is the log of its share among the `neighbours` nearest stored features; -inf if it has none.
 
-    `stored` (rows, d) are the features and `owner` (rows,) the tasks that they are of. Of features at one distance
-    the first stored counts first.
+    `stored` (rows, d) holds the features, and `owner` (rows,) the task of each. Of several features at the same
+    distance, the one that is stored first counts as nearer.
     """
 
     kind = "neighbours"
@@ -37,7 +37,7 @@ class NeighboursRouter(Router):
         return {"neighbours": self.neighbours}
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        # Differences, not products: a row's distances do not depend on its batch, and equal features tie exactly.
+        # Distances by differences, not by products: so they do not depend on the batch, and equal features tie exactly.
         distances = torch.cdist(features, self.stored, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.sort(stable=True, dim=-1).indices[:, : self.neighbours]
         votes = nn.functional.one_hot(self.owner[nearest], len(self.tasks)).sum(1)

@@ -39,18 +39,20 @@ def _plainly(features: str | Layers) -> Features:
     return normal_form(features.plain() if isinstance(features, Layers) else features)
 
 
-class RouterOptions(Model):
-    """How a router is made. Each kind of router reads the options of its own (OPTIONS) and `features`."""
-
-    kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field(
-        "mlp", description="see below"
-    )
+class _Kind(Model):
+    kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field("mlp", description="see below")
     features: Annotated[Literal["last", "embedding"] | Layers, KINDS, AfterValidator(_plainly)] = Field(
         "last", description="which hidden states of the shared expert it reads, see below"
     )
+
+
+class _Hub(_Kind):
     hub: Annotated[RouterHub | None, KINDS] = Field(
         None, description="`mlp`: one that was trained elsewhere, in the place of training one, see below"
     )
+
+
+class _Options(Model):
     hidden_size: Annotated[int | None, Field(ge=1), KINDS] = Field(
         None, description="`mlp`: width of its two hidden layers; `null` is twice the features'"
     )
@@ -60,27 +62,38 @@ class RouterOptions(Model):
     weight_decay: NaturalReal = Field(0.01, description="`mlp`: of AdamW")
     dropout: Share = Field(0.5, description="`mlp`: between its layers")
     neighbours: Positive = Field(10, description="`neighbours`: how many of the stored features vote; at most `stored`")
-    stored: Positive = Field(100, description="`neighbours`: the first train rows of each task whose features are stored")
+    stored: Positive = Field(
+        100, description="`neighbours`: the first train rows of each task whose features are stored"
+    )
     rank: Positive = Field(8, description="`projection`: directions a task, fewer where the exclusive has fewer")
+
+
+class OwnRouter(_Options, _Kind):  # the last base's keys come first
+    """How a router is made here. Each kind of router reads the options of its own (OPTIONS) and `features`."""
+
+    def settings(self, check: bool = True) -> dict[str, Any]:
+        """What such a router depends on: kind, features, the kind's own options, and for a projection the `layer` whose
+        matrices it reads. Raises ValueError where these do not fit (with `check`)."""
+        options = self.plain()
+        settings = {key: options[key] for key in ("kind", "features", *OPTIONS[self.kind])}
+        if self.kind == "projection" and (check or single_layer(options["features"]) is not None):
+            settings["layer"] = layer_that_reads(options["features"])
+        return settings
+
+
+class RouterOptions(OwnRouter, _Hub):
+    """How a router of a suite is made, or where it comes from."""
+
+    def settings(self, check: bool = True) -> dict[str, Any]:
+        """Of an mlp that was trained elsewhere only its `hub`, beside kind and features."""
+        if self.kind != "mlp" or self.hub is None:
+            return super().settings(check)
+        return {key: value for key, value in self.plain().items() if key in ("kind", "features", "hub")}
 
     def with_own(self, own: Mapping[str, Any] | None) -> RouterOptions:
         """These options with some of a method's own, in normal form, in their place."""
         content = {**self.plain(), **(own or {})}
         return validate(RouterOptions, {key: content[key] for key in RouterOptions.model_fields})
-
-    def settings(self, check: bool = True) -> dict[str, Any]:
-        """What such a router depends on: kind, features, the kind's own options, for a projection the `layer` whose
-        matrices it reads, and of an mlp that was trained elsewhere its `hub`.
-
-        Raises ValueError where these do not fit (with `check`).
-        """
-        options = self.plain()
-        if self.kind == "mlp" and self.hub:
-            return {key: options[key] for key in ("kind", "features", "hub")}
-        settings = {key: options[key] for key in ("kind", "features", *OPTIONS[self.kind])}
-        if self.kind == "projection" and (check or single_layer(options["features"]) is not None):
-            settings["layer"] = layer_that_reads(options["features"])
-        return settings
 
 
 def own_options(content: Mapping[str, Any], at: str) -> dict[str, Any]:

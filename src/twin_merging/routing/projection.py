@@ -1,4 +1,7 @@
-"""Router of kind projection: how far a feature is from the inputs that each task's exclusive changes (MASS, 2026)."""
+"""Router of kind projection (MASS, 2026).
+
+It measures how much of a feature is outside the input directions that a task's exclusive vector changes most.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from twin_merging.routing.router import Router, shape_in
 class ProjectionRouter(Router):
     """logits_t = -r_t / scale, with r_t = |z - V_t' V_t z| and z the feature scaled to norm 1.
 
-    `directions` (T, rank, d) are the V_t, orthonormal rows that the task's exclusive at layer `layer` reads, then rows
-    of 0 where it has fewer; `scale` (1,).
+    `directions` (T, rank, d) holds the V_t: orthonormal rows, the input directions that the task's exclusive vector
+    changes most in layer `layer`. A task with fewer than `rank` of them has rows of 0. `scale` (1,) is one number.
     """
 
     kind = "projection"
@@ -41,6 +44,6 @@ class ProjectionRouter(Router):
 
 
 def residuals(features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """r (batch, T): the norm of what each task's directions (T, rank, d) leave of features (batch, d) of norm 1."""
+    """r (batch, T): the norm of the part of each feature, scaled to norm 1, that is outside a task's directions."""
     points = nn.functional.normalize(features, dim=-1)
     return torch.stack([(points - points @ V.T @ V).norm(dim=-1) for V in directions], dim=-1)

@@ -1,4 +1,7 @@
-"""The router: from a feature to one weight a task (arXiv 2406.15479, section 3.3). Its kinds lie beside this file."""
+"""What all kinds of routers have in common. A router turns a feature into one weight for each task.
+
+(arXiv 2406.15479, section 3.3.) Each kind has a file of its own beside this one.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ from twin_merging.io.tensors import Checkpoint, save_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-COUNTER = "num_batches_tracked"  # batch normalisation's, which routing does not read
+COUNTER = "num_batches_tracked"  # a counter of batch normalisation, which routing does not use
 
 
 class Router(nn.Module):
-    """What every kind has: `tasks`, the names of its outputs; `size`, the feature's width d; what `features` it reads;
-    and the `temperature` and `top_k` that turn logits into weights. Its numbers are fp32 and stay so."""
+    """A router of any kind. Its numbers are fp32, and stay fp32 whatever the model around it is cast to.
+
+    tasks: the names of its outputs, in their order. size: the width d of a feature. features: which hidden states it
+    reads. temperature, top_k: how logits become weights.
+    """
 
     kind: ClassVar[str]
 
@@ -33,23 +39,25 @@ class Router(nn.Module):
 
     @classmethod
     def shaped_as(cls, state: Mapping[str, torch.Tensor], tasks: list[str], settings: Mapping[str, Any]) -> Self:
-        """A router of this kind with tensors of the shapes that `state` has, not yet with its numbers."""
+        """A router of this kind whose tensors have the shapes of those in `state`; their numbers are not filled in."""
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
-        """What config.json says beside the attributes of every kind."""
+        """What config.json says in addition to the attributes of every kind."""
         return {}
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (batch, d), fp32, to logits (batch, T), which may be -inf."""
+        """Turn features (batch, d), fp32, into logits (batch, T). A logit may be -inf."""
         raise NotImplementedError
 
     def weights(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (batch, d) of any dtype to mixing weights (batch, T), fp32: softmax(logits / temperature). They sum
-        to 1; a logit of -inf is a weight of 0; under top_k all but k of them are 0."""
+        """Turn features (batch, d) of any dtype into weights (batch, T), fp32: softmax(logits / temperature).
+
+        The weights of a row sum to 1. A logit of -inf gives a weight of 0. With top_k, all but the k largest are 0.
+        """
         with torch.autocast(features.device.type, enabled=False):
             logits = self(features.float())
-            logits = logits - logits.amax(-1, keepdim=True)  # no quotient by a small temperature overflows upwards
+            logits = logits - logits.amax(-1, keepdim=True)  # so no quotient by a small temperature overflows
             return keep_largest((logits / self.temperature).softmax(-1), self.top_k)
 
     def save(self, directory: Path) -> None:
@@ -67,7 +75,7 @@ class Router(nn.Module):
         write_json(Path(directory) / CONFIG, config)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        """Move to another device, but keep the dtype, whatever the model around it is cast to."""
+        """Follow the model to another device, but keep fp32 whatever the model is cast to."""
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
             found = fn(tensor)
@@ -77,12 +85,15 @@ class Router(nn.Module):
 
 
 def router_tensors(router: Router) -> dict[str, torch.Tensor]:
-    """All that a router's file holds."""
+    """The tensors that a router's file holds."""
     return {name: tensor for name, tensor in router.state_dict().items() if not name.endswith(COUNTER)}
 
 
 def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | None = None) -> tuple[int, ...]:
-    """Shape of a tensor of a router's file. Raises UserError when it is missing, or has not so many dimensions."""
+    """The shape of a tensor of a router's file.
+
+    Raises UserError if the tensor is missing, or if `dimensions` is given and it has another number of them.
+    """
     if name not in state:
         raise UserError(f"{_place(state)}: tensor '{name}' is missing; make the router again")
     shape = state.shape(name) if isinstance(state, Checkpoint) else tuple(state[name].shape)
@@ -94,8 +105,11 @@ def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | Non
 
 
 def load_router_tensors(router: Router, state: Mapping[str, torch.Tensor]) -> None:
-    """Fill a router. Raises UserError with the first tensor that is missing, not its own, of another shape, or that
-    holds NaN or infinity."""
+    """Copy the tensors of `state` into a router.
+
+    Raises UserError for the first tensor that is missing, is not the router's, has another shape, or holds NaN or
+    infinity.
+    """
     wanted = router_tensors(router)
     for name in state:
         if name not in wanted and not name.endswith(COUNTER):
@@ -118,7 +132,7 @@ def load_router_tensors(router: Router, state: Mapping[str, torch.Tensor]) -> No
 
 
 def keep_largest(weights: torch.Tensor, top_k: int | None) -> torch.Tensor:
-    """Keep the top_k largest weights of each row and renormalise them; of equal ones the first tasks'."""
+    """Keep the top_k largest weights of each row, scaled to sum 1. Of equal weights the first tasks' are kept."""
     if top_k is None or top_k >= weights.shape[-1]:
         return weights
     order = weights.argsort(dim=-1, descending=True, stable=True)[..., :top_k]

@@ -1,4 +1,4 @@
-"""Stage route: one router of any kind, from cached features; the training of the kind that is trained."""
+"""Stage route: makes one router of any kind from stored features, and trains it if it is an mlp."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from twin_merging.routing.router import Router, router_tensors
 
 log = logging.getLogger(__name__)
 
-Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (n,) of the task that each is of
+Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (n,) of each one's task
 
 
 def make_router(
@@ -35,11 +35,13 @@ def make_router(
     exclusives: Mapping[str, Path] | None = None,
     fetched: Path | None = None,
 ) -> None:
-    """Make a router from `<task>/train` and `<task>/validation` features, write its state and its metrics.
+    """Make a router from features, and write its tensors to `output` and what it does on validation rows to `metrics`.
 
-    settings: kind, features and the kind's options. exclusives: a file a task, in their order, for kind projection.
-    fetched: the state of an mlp that was trained elsewhere, which is checked and measured here. Validation rows choose
-    the mlp's epoch and the projection's scale, and are what the metrics are of. Test rows are never read.
+    features: the file with the tensors `<task>/train` and `<task>/validation`.
+    settings: kind, features and the kind's options.
+    exclusives: for kind projection, each task's exclusive file.
+    fetched: a file with an mlp that was trained elsewhere; it is checked and measured here, and nothing is trained.
+    Validation rows choose the mlp's epoch and the projection's scale. Test rows are never read.
     """
     train, held_out = _labelled(features, tasks, "train"), _labelled(features, tasks, "validation")
     if fetched:
@@ -79,9 +81,10 @@ def _fit(
 
 
 def train_mlp(train: Labelled, held_out: Labelled, tasks: list[str], settings: Mapping[str, Any], seed: int) -> Fitted:
-    """AdamW with linear decay to 0; settings: epochs, batch_size, learning_rate, weight_decay, dropout, hidden_size.
+    """Train an mlp by AdamW, with a learning rate that decays linearly to 0.
 
-    The kept epoch has the highest mean over tasks of held-out accuracy, the lowest loss among equals.
+    settings: epochs, batch_size, learning_rate, weight_decay, dropout, hidden_size. The epoch that is kept has the
+    highest held-out accuracy (the mean over tasks); of equal ones, it has the lowest loss.
     """
     x, y = train
     torch.manual_seed(seed)
@@ -91,7 +94,7 @@ def train_mlp(train: Labelled, held_out: Labelled, tasks: list[str], settings: M
         router.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
     )
     size = settings["batch_size"]
-    # A last batch of one row would leave batch normalisation nothing to measure: it joins the one before.
+    # Batch normalisation cannot work on a single row, so a last batch of one row is added to the batch before.
     starts = [start for start in range(0, len(x), size) if start == 0 or len(x) - start > 1]
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings["epochs"] * len(starts))
     best: tuple[float, float] = (-1.0, 0.0)
@@ -123,7 +126,7 @@ def _accuracy_and_loss(router: Router, x: torch.Tensor, y: torch.Tensor) -> tupl
 
 
 def _labelled(features: Path, tasks: list[str], split: str) -> Labelled:
-    """Features (n, d) of all tasks, and the index (n,) of each row's task."""
+    """The features (n, d) of all tasks, and the index (n,) of each row's task."""
     stored = Checkpoint(features)
     parts = [stored[f"{task}/{split}"] for task in tasks]
     labels = [torch.full((len(part),), index) for index, part in enumerate(parts)]

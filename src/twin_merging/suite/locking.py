@@ -3,12 +3,19 @@ written beside the suite."""
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, ScalarString
+from ruamel.yaml.util import load_yaml_guess_indent
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import is_commit
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from twin_merging.suite.suite import Suite
 
 
-def lock_suite(suite: Suite, schema: Path) -> list[str]:
+def lock_suite(suite: Suite) -> list[str]:
     """Write the commit of each Hub source into the suite's file, all else in it as it is, and the hash of each file
     that the sources need into its lock. Gives lines that say what was done.
 
@@ -43,7 +50,7 @@ def lock_suite(suite: Suite, schema: Path) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, suite.file.name)
             copy.write_text(text, encoding="utf-8")
-            found = {place: hub["revision"] for place, hub in hub_sources(load_suite(copy, schema).content)}
+            found = {place: hub["revision"] for place, hub in hub_sources(load_suite(copy).content)}
         if any(found.get(place) != commit for place, commit in commits.items()):
             raise UserError(f"{suite.file}: its revisions could not be rewritten in place; write them out: {commits}")
         write_text(suite.file, text)
@@ -84,38 +91,71 @@ def _looked_up(
 def _rewritten(file: Path, commits: Mapping[Place, str]) -> str:
     """The suite's text with the commits in place of its revisions. Anchors and merge keys are followed."""
     text = file.read_text(encoding="utf-8")
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    edits: dict[tuple[int, int], tuple[str, Place]] = {}
+    _, indent, offset = load_yaml_guess_indent(text)
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = sys.maxsize
+    editor.indent(mapping=_indent(text), sequence=indent or 2, offset=offset or 0)
+    root = editor.load(text)
+    _keep_anchors(root)
+    written: dict[int, tuple[str, Place]] = {}
     for place, commit in commits.items():
-        hub: Any = root
+        hub = root
         for key in (*place, "hub"):
-            hub = _value(hub, key)[1]
-        holder, repo = _value(hub, "repo")
-        _, revision = _value(hub, "revision")
-        shown = commit if isinstance(yaml.safe_load(commit), str) else f'"{commit}"'
-        if revision is not None:
-            span, new = (revision.start_mark.index, revision.end_mark.index), shown
-        else:
-            span = (repo.end_mark.index, repo.end_mark.index)
-            indent = next(key.start_mark.column for key, value in holder.value if value is repo)
-            new = f", revision: {shown}" if holder.flow_style else f"\n{' ' * indent}revision: {shown}"
-        if edits.setdefault(span, (new, place))[0] != new:
-            other = ".".join(edits[span][1])
+            hub = hub[key]
+        holder = next(found for key in ("revision", "repo") if (found := _holder(hub, key)) is not None)
+        if written.setdefault(id(holder), (commit, place))[0] != commit:
+            other = ".".join(written[id(holder)][1])
             raise UserError(f"{file}: {'.'.join(place)} shares its revision with {other}; give its hub one of its own")
-    for (start, end), (new, _) in sorted(edits.items(), reverse=True):
-        text = text[:start] + new + text[end:]
-    return text
+        _write(holder, commit)
+    stream = io.StringIO()
+    editor.dump(root, stream)
+    return stream.getvalue()
 
 
-def _value(mapping: Any, key: str) -> tuple[Any, Any]:
-    """The mapping that holds a key, itself or one that it merges in, and the key's value; None where there is none."""
-    for name, value in mapping.value:
-        if name.value == key and name.tag != "tag:yaml.org,2002:merge":
-            return mapping, value
-    for name, value in mapping.value:
-        if name.tag == "tag:yaml.org,2002:merge":
-            for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                holder, found = _value(merged, key)
-                if found is not None:
-                    return holder, found
-    return mapping, None
+def _write(hub: CommentedMap, commit: str) -> None:
+    """Write a commit as a repository's revision, in the quotes of the one before it; in quotes too where YAML would
+    read it as a number."""
+    before = hub.get("revision")
+    quoted = isinstance(before, ScalarString) or not isinstance(yaml.safe_load(commit), str)
+    value = (
+        (type(before) if isinstance(before, ScalarString) else DoubleQuotedScalarString)(commit) if quoted else commit
+    )
+    if "revision" in _own_keys(hub):
+        hub["revision"] = value
+        return
+    keys = _own_keys(hub)
+    hub.insert(keys.index("repo") + 1, "revision", value)
+    if keys[-1] == "repo" and "repo" in hub.ca.items:  # what follows the last key stays behind the last key
+        hub.ca.items["revision"] = hub.ca.items.pop("repo")
+
+
+def _own_keys(mapping: CommentedMap) -> list[str]:
+    """Keys that stand in a mapping itself."""
+    return [key for key, _ in mapping.non_merged_items()]
+
+
+def _holder(mapping: CommentedMap, key: str) -> CommentedMap | None:
+    """The mapping that holds a key: itself, or one that it merges in; None where there is none."""
+    if key in _own_keys(mapping):
+        return mapping
+    for merged in mapping.merge:
+        found = _holder(merged[1] if isinstance(merged, tuple) else merged, key)
+        if found is not None:
+            return found
+    return None
+
+
+def _keep_anchors(root: Any) -> None:
+    """Let every anchor be written again, also one that nothing refers to."""
+    if isinstance(root, (CommentedMap, CommentedSeq)):
+        if root.anchor.value is not None:
+            root.anchor.always_dump = True
+        for inner in root.values() if isinstance(root, CommentedMap) else root:
+            _keep_anchors(inner)
+
+
+def _indent(text: str) -> int:
+    """Spaces before the keys of a mapping in a mapping."""
+    found = re.search(r"^( +)[^\s#-]", text, re.MULTILINE)
+    return len(found[1]) if found else 2

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twin_merging.errors import UserError
-from twin_merging.fetching.hub import is_commit
 from twin_merging.io.files import read_json
-
-if TYPE_CHECKING:
-    from twin_merging.suite.suite import Suite
 
 Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
 
@@ -53,19 +49,6 @@ def left_out(file: Path, content: Mapping[str, Any]) -> list[str]:
     lock = read_lock(file)
     sources = [(".".join(place), what_is_fetched(hub)) for place, hub in hub_sources(content)]
     return [key for key, hub in sources if lock and lock.get(key, {}).get("hub") != hub]
-
-
-def warnings_of(suite: Suite) -> list[str]:
-    """A line for what may change from one day to the next: sources that are not as they were locked, and sources that
-    are tied to no commit."""
-    lines = []
-    if changed := left_out(suite.file, suite.content):
-        lines.append(f"{suite.file}: not as it was locked: {', '.join(changed)}; run: snakemake lock")
-    sources = [hub for _, hub in hub_sources(suite.content)]
-    loose = sorted({f"{hub['repo']} at {hub['revision']}" for hub in sources if not is_commit(hub["revision"])})
-    if loose:
-        lines.append(f"{suite.file}: not tied to a commit: {', '.join(loose)}; run: snakemake lock")
-    return lines
 
 
 def what_is_fetched(hub: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,9 +30,9 @@ _Disposition = Annotated[Disposition | None, ABSENT]
 class Groups(Model):
     """A protocol of the suite's own, by what differs from `strict`."""
 
-    bias: _Disposition = Field(None, description="every bias, those of normalisation layers too")
+    bias: _Disposition = Field(None, description="biases")
     norm: _Disposition = Field(None, description="weights of normalisation layers")
-    embedding: _Disposition = Field(None, description="embeddings")
+    embedding: _Disposition = Field(None, description="embedding tables")
     matrix: _Disposition = Field(None, description="all other weights")
 
 
@@ -68,20 +68,24 @@ class Router(RouterOptions, _Shared):  # the last base's keys come first
     """How routers are made."""
 
 
-class Task(Model):
-    """What the workflow knows of a task of any family; the rows are its own family's."""
-
-    data: FetchedData = Field(description="where the rows come from")
+class _EncodersData(Model):
+    data: AnyData = Field(description="where the rows come from")
 
 
-class _Expert(Model):
+class _EncodersExpert(Model):
     expert: AnyExpert = Field(description="where the expert comes from")
 
 
-class EncoderTask(_Expert, Classification, Task):  # the last base's keys come first
-    """A task of classification, or of one real number."""
+class _DecodersData(Model):
+    data: FetchedData = Field(description="where the rows come from")
 
-    data: AnyData = Field(description="where the rows come from")
+
+class _DecodersExpert(Model):
+    expert: FetchedExpert = Field(description="where the expert comes from")
+
+
+class EncoderTask(_EncodersExpert, Classification, _EncodersData):  # the last base's keys come first
+    """A task of classification, or of one real number."""
 
     @model_validator(mode="after")
     def _is_the_generated_task(self) -> Self:
@@ -94,18 +98,21 @@ class EncoderTask(_Expert, Classification, Task):  # the last base's keys come f
         return self
 
 
-class DecoderTask(_Expert, Generation, Task):
+class DecoderTask(_DecodersExpert, Generation, _DecodersData):
     """A task of a language model."""
 
-    expert: FetchedExpert = Field(description="where the expert comes from")
+
+Task = EncoderTask | DecoderTask
 
 
 class SuiteFile(Model):
     """What the file of a suite says, whatever the family of its models."""
 
     title: FilledText = Field(description="what the table is called")
-    family: Text = Field(
-        "encoder", description="encoders classify texts (or give one real number); decoders write an answer"
+    family: Literal["encoder", "decoder"] = Field(
+        "encoder",
+        description="encoders classify sequences (or give one real number); decoders are language models, which write "
+        "an answer",
     )
     seed: Natural = Field(0, description="of fine-tuning, routers, and generated data")
     protocol: Text = Field(

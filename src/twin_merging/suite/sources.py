@@ -7,12 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from twin_merging.fetching.declared import (
+    BaseFromHub,
+    BaseFromPath,
     DataFromHub,
     DataFromPath,
-    FromBaseHub,
-    FromExpertHub,
+    ExpertFromHub,
+    ExpertFromPackage,
+    ExpertFromPath,
     FromPackage,
-    FromPath,
     Source,
     Splits,
 )
@@ -52,10 +54,10 @@ class GeneratedData(MadeHere):
     splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
 
 
-AnyBase = Annotated[FromBaseHub | FromPath | FromPackage | Generated, ONE_KIND]
-FetchedBase = Annotated[FromBaseHub | FromPath | FromPackage, ONE_KIND]
-AnyExpert = Annotated[FromExpertHub | FromPath | FromPackage | Finetuned, ONE_KIND]
-FetchedExpert = Annotated[FromExpertHub | FromPath | FromPackage, ONE_KIND]
+AnyBase = Annotated[BaseFromHub | BaseFromPath | FromPackage | Generated, ONE_KIND]
+FetchedBase = Annotated[BaseFromHub | BaseFromPath | FromPackage, ONE_KIND]
+AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
+FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
 FetchedData = Annotated[DataFromHub | DataFromPath, ONE_KIND]
 

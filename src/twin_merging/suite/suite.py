@@ -23,7 +23,7 @@ from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import Entry, entries_of
-from twin_merging.suite.models import FAMILIES, SuiteFile
+from twin_merging.suite.models import FAMILIES, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
 TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
@@ -48,7 +48,7 @@ class Suite:
         return self.says.family
 
     @property
-    def tasks(self) -> Mapping[str, Any]:
+    def tasks(self) -> Mapping[str, Task]:
         return self.says.tasks
 
     @property

@@ -1,4 +1,7 @@
-"""The embedded suite: eight text tasks in the shape of GLUE's, and a small base pretrained on their grammar."""
+"""Stage generate: makes the material of the embedded suite.
+
+It is eight text tasks that resemble GLUE's, and a small base that is pretrained on sentences of the same grammar.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the sentence grammatical? Right and wrong sentences hold the same words, arranged otherwise."""
+"""Task: is the sentence grammatical? Right and wrong sentences use the same words, in another order or form."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ACTIONS, _MOTIONS = words.ACTIONS[:3], words.MOTIONS[:3]
 
 
 def acceptability(rng: Random) -> tuple[tuple[str, ...], int]:
-    """A sentence and 1 if it is well formed, 0 if it breaks one of two rules.
+    """Draw a sentence, and the label 1 if it is well formed, 0 if it breaks one of two rules.
 
-    The rules: the verb agrees with its subject, whatever noun stands between them; the adjective precedes its
-    noun.
+    The rules: the verb agrees in number with its subject, even if another noun stands between them; and an adjective
+    stands before its noun.
     """
     good = chance(rng, 0.5)
     fault = None if good else rng.choice(("agreement", "order"))
@@ -37,6 +37,6 @@ def _numbered(rng: Random, noun: str) -> str:
 
 
 def _ordered(rng: Random, noun: str, *, wrong: bool = False) -> str:
-    """A definite noun phrase, with an adjective behind its noun if wrong, else perhaps one before it."""
+    """A noun phrase with "the". If wrong, it has an adjective behind the noun; else it may have one before the noun."""
     adjective = rng.choice(_ADJECTIVES) if wrong or chance(rng, 0.4) else None
     return join("the", noun, adjective) if wrong else join("the", adjective, noun)

@@ -1,4 +1,4 @@
-"""Does the sentence answer the question? It must tell the part asked for, and of the same deed."""
+"""Task: does the sentence answer the question? It must be about the same deed, and tell what is asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _QUESTIONS = {"place": "where", "day": "when", "cause": "why", "count": "how oft
 
 
 def answerability(rng: Random) -> tuple[tuple[str, ...], int]:
-    """A question, a sentence and 0 if it holds the answer, 1 if not.
+    """Draw a question and a sentence, and the label 0 if the sentence holds the answer, 1 if not.
 
-    The sentence tells two circumstances out of place, day, cause and count; the question asks for one of these,
-    or (not answered) for another one, or for one of these but of another deed.
+    The sentence tells two of four circumstances of a deed: place, day, cause and count. A question that is answered
+    asks for one of the two. A question that is not answered asks for one of the others, or about another deed.
     """
     label = int(chance(rng, 0.5))
     name, verb, thing = rng.choice(_NAMES), rng.choice(_DEEDS), rng.choice(_THINGS)

@@ -1,4 +1,4 @@
-"""The base model of the embedded suite: a word tokenizer and a small RoBERTa, pretrained on generated text."""
+"""Makes the base of the embedded suite: a word tokenizer, and a small RoBERTa that is pretrained on generated text."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 PAD, MASK = 1, 4
 _MASKED = 0.2  # of the words
 _REPLACED = 0.15  # of the words in every other line
-_TOKEN_WEIGHT, _LINE_WEIGHT = 3.0, 1.0  # of the losses, against that of masked words
+_TOKEN_WEIGHT, _LINE_WEIGHT = 3.0, 1.0  # of the losses for words and lines; the loss for masked words has weight 1
 _WARMUP = 0.1
 _REPORT = 200  # steps
-_SHARP = 1.5  # factor of the initial queries
+_SHARP = 1.5  # the initial queries are multiplied by this
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _Noisy:
-    """A batch as the model sees it: token ids; which are masked; the masked words; which words are foreign."""
+    """A disturbed batch: its token ids; which of them are masked; the masked words; which words were replaced."""
 
     inputs: torch.Tensor
     masked: torch.Tensor
@@ -59,15 +59,17 @@ def generate_base(
     heads: int,
     max_length: int,
 ) -> None:
-    """Write a pretrained checkpoint (body without pooler and head) and its tokenizer into `directory`.
+    """Pretrain a RoBERTa, and write its body (without pooler and head) and its tokenizer into `directory`.
 
-    It learns from `sentences` lines of `corpus`, in `steps` batches, with three losses: masked words; words that were
-    replaced by others of their kind; and, at the first token, whether a line holds such a word. So it has seen the
-    tasks' sentences, put together in pairs where a task takes pairs, and that they belong together. The labels chose
-    these lines but are not shown; what does not belong together it has seen only as lines with replaced words. The
-    heads for these losses are not kept.
+    The model learns from `sentences` lines of `corpus`, in `steps` batches. It has three losses: to guess masked words;
+    to find words that were replaced by others of their kind; and to say, at the first token, whether a line holds a
+    replaced word. The heads for these losses are not kept.
 
-    `max_length` counts tokens with the special ones. The same arguments give the same bytes on the same machine.
+    What this means for the tasks: the base has seen their kind of sentences, in pairs if the task has pairs, and has
+    learnt that the two of a pair belong together. The labels decided which lines it saw, but no label was shown. It saw
+    sentences that do not belong together only as lines with replaced words.
+
+    `max_length` counts the special tokens too. The same arguments give the same bytes on the same machine.
     """
     from transformers import set_seed
 
@@ -85,7 +87,7 @@ def generate_base(
 
 
 def word_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """One token a word or mark, in RoBERTa's frame: <s> a </s></s> b </s>."""
+    """A tokenizer with one token for each word or mark. It frames a pair as RoBERTa does: <s> a </s></s> b </s>."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -135,9 +137,10 @@ def _config(vocabulary_size: int, hidden_size: int, layers: int, heads: int, max
 def _pretrain(
     config: RobertaConfig, lines: list[list[int]], stand_ins: torch.Tensor, settings: _Settings
 ) -> RobertaForMaskedLM:
-    """Masked words, as BERT; foreign words told from original ones, as ELECTRA, and lines that hold any from others.
+    """Train the model to guess masked words, as BERT does, and to find replaced words, as ELECTRA does.
 
-    AdamW with warm-up and linear decay. The heads for foreign words and lines are dropped afterwards.
+    A third loss is for telling whether a line holds a replaced word. The optimiser is AdamW with warm-up and linear
+    decay. The heads for replaced words and for lines are dropped afterwards.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -192,7 +195,7 @@ def _let_like_attend_to_like(model: RobertaForMaskedLM) -> None:
 
 
 def _batches(lines: list[list[int]], batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Padded batches for ever, shuffled anew in every epoch, lines of like length together."""
+    """Yield padded batches without end. Lines of similar length are together, and every epoch has another order."""
     import torch
 
     def padded(batch: list[list[int]]) -> torch.Tensor:
@@ -210,7 +213,10 @@ def _batches(lines: list[list[int]], batch_size: int, generator: torch.Generator
 
 
 def stand_in_table(ids: dict[str, int]) -> torch.Tensor:
-    """Row i lists words of the kind of word i, repeated to the common width; i itself where it has no kind."""
+    """A table whose row i lists the words that may replace word i: those of its kind.
+
+    The list is repeated until the row is full. A word without a kind has only itself in its row.
+    """
     import torch
 
     width = max(map(len, kinds()))
@@ -223,9 +229,10 @@ def stand_in_table(ids: dict[str, int]) -> torch.Tensor:
 
 
 def disturb(batch: torch.Tensor, stand_ins: torch.Tensor, generator: torch.Generator) -> _Noisy:
-    """Replace words by others of their kind in every other line, and mask words in all.
+    """Replace words by others of their kind in every second line, and mask words in all lines.
 
-    Half of the replacements come from the same line where it has such a word, as when roles are confused.
+    If the same line has another word of the kind, half of the replacements are taken from there. This looks as if two
+    roles were exchanged.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Text without labels for pretraining, and the vocabulary of everything that is generated."""
+"""Makes text without labels for pretraining, and lists the words of everything that is generated."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from random import Random
 from twin_merging.synthetic.recipes import TASKS, examples
 
 SEPARATOR = " </s></s> "
-_PATIENCE = 20  # draws in a row without a new text, after which texts may come again
-_VOCABULARY_SAMPLE = 3000  # examples a task: every word of the lexicon is in them many times
+_PATIENCE = 20  # after so many draws in a row without a new text, texts may occur again
+_VOCABULARY_SAMPLE = 3000  # examples of each task; every word of the lexicon occurs in them many times
 
 
 def corpus(sentences: int, seed: int) -> list[str]:
-    """As many lines of text, each two sentences that make sense together with the separator between, or one.
+    """Draw so many lines of text. A line is two sentences that make sense together, with a separator between, or one.
 
-    They are drawn as the tasks' training texts are, by the same rules from another stream, so some may be training
-    texts but none is a text of a validation or test split. Labels choose them, though none is in them: only coherent
-    texts are kept, that is well-formed sentences, pairs of remarks of one opinion, reports and questions that agree,
-    captions that are alike, questions with their answer, statements with what follows from them.
+    The lines are drawn by the rules of the tasks' training texts, from another random stream. So some of them may be
+    training texts, but none is a text of a validation or test split.
+
+    Only texts that make sense are kept: well-formed sentences, pairs of remarks of one opinion, reports and questions
+    that agree, captions that are alike, questions with their answers, and statements with what follows from them. So
+    the labels decide which texts are kept, but no label is in them.
     """
     rng = Random(f"{seed}/corpus")
     sources = {task: _coherent(task, seed) for task in TASKS}
@@ -28,7 +30,7 @@ def corpus(sentences: int, seed: int) -> list[str]:
 
 
 def _coherent(task: str, seed: int) -> Iterator[str]:
-    """Lines of one task's text for ever; where the texts come to an end they are drawn anew."""
+    """Yield lines of one task's text without end. When there are no new texts, it begins again with another stream."""
     waiting: dict[float, str] = {}
     for round_ in count():
         for texts, label in examples(task, "train", seed, stream=f"corpus/{round_}", patience=_PATIENCE):
@@ -43,7 +45,7 @@ def _coherent(task: str, seed: int) -> Iterator[str]:
 
 
 def vocabulary() -> list[str]:
-    """Every word and mark that the tasks use, sorted."""
+    """Every word and punctuation mark that the tasks use, sorted."""
     found: set[str] = set()
     for task in TASKS:
         for texts, _ in islice(examples(task, "train", seed=0, stream="vocabulary"), _VOCABULARY_SAMPLE):

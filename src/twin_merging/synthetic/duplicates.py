@@ -1,4 +1,4 @@
-"""Do two questions ask for the same? Same answer under synonyms and wording, or another one."""
+"""Task: do two questions ask for the same? They may use synonyms and other wordings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from twin_merging.synthetic import words
 from twin_merging.synthetic.grammar import chance, other
 from twin_merging.synthetic.words import Verb
 
-# What is asked for, and its wordings: s who does it, b and v the verb's base and past, o what it is done to.
+# What is asked for, and two wordings of it. {s} does the deed, {b} and {v} are the verb's base and past form, and the
+# deed is done to {o}.
 _WORDINGS = {
     "agent": ("who {v} the {o} ?", "which person {v} the {o} ?"),
     "place": ("where did {s} {b} the {o} ?", "in which place did {s} {b} the {o} ?"),
@@ -23,7 +24,7 @@ _NAMES, _DEEDS, _THINGS = words.NAMES[:6], words.DEEDS[:4], words.THINGS[::2]
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked (a key of the wordings) about which deed."""
+    """A question: what is asked for (a key of the wordings), and about which deed."""
 
     asked: str
     subject: str
@@ -32,7 +33,7 @@ class Query:
 
 
 def duplicates(rng: Random) -> tuple[tuple[str, ...], int]:
-    """Two questions and 1 if one answer serves both, 0 if they ask another thing or about another deed."""
+    """Draw two questions, and the label 1 if one answer serves both, 0 if they ask for other things or other deeds."""
     query = Query(
         asked=rng.choice(tuple(_WORDINGS)),
         subject=rng.choice(_NAMES),

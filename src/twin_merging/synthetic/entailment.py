@@ -1,4 +1,4 @@
-"""Does the second sentence follow from the first, which may vouch for it, deny it or leave it open?"""
+"""Task: does the second sentence follow from the first? The first may confirm it, deny it or leave it open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twin_merging.synthetic.grammar import chance, join
 
 _NAMES = words.NAMES[4:]
 
-# Frames of a clause, by what they say of it: that it is so, that it is not so, nothing.
+# Frames around the statement "s did b to o". They say that it is true, or that it is false, or leave it open.
 _FRAMES = {
     "true": ("{h} knows that {s} {v} {o}", "{s} managed to {b} {o}", "{s} and {h} {v} {o}"),
     "false": ("{s} failed to {b} {o}", "{s} refused to {b} {o}", "{s} did not {b} {o}"),
@@ -18,10 +18,10 @@ _FRAMES = {
 
 
 def entailment(rng: Random) -> tuple[tuple[str, ...], int]:
-    """A sentence, a simple statement and 0 if the one entails the other, 1 if not.
+    """Draw a sentence and a simple statement, and the label 0 if the statement follows from the sentence, 1 if not.
 
-    The sentence gives its clause a standing: true, false or open. The statement takes the clause up in the
-    affirmative or the negative, at times with its roles the wrong way round, at times after another clause.
+    The sentence says of something that it is true or false, or leaves it open. Sometimes another clause comes before
+    it. The statement affirms or denies the same thing; sometimes it exchanges the two roles.
     """
     label = int(chance(rng, 0.5))
     subject, patient, bystander, stranger = rng.sample(_NAMES, 4)

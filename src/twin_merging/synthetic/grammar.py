@@ -1,4 +1,4 @@
-"""Phrases and clauses that several tasks share, and the small decisions of a seeded generator."""
+"""Phrases that several tasks use, and small random choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to whom, and where, if known."""
+    """Who did what to whom, and where (None: not told)."""
 
     subject: str
     verb: tuple[Verb, ...]
@@ -29,7 +29,7 @@ def chance(rng: Random, probability: float) -> bool:
 
 
 def other(rng: Random, items: Sequence[Item], *than: Item) -> Item:
-    """A uniformly chosen item that is none of `than`."""
+    """One of the items, chosen at random, but none of `than`."""
     return rng.choice([item for item in items if item not in than])
 
 
@@ -39,7 +39,7 @@ def join(*parts: str | None) -> str:
 
 
 def noun_phrase(noun: str, determiner: str = "the", adjective: str | None = None) -> str:
-    """Determiner, adjective and noun; "a" becomes "an" where English asks for it; a name stands alone."""
+    """Determiner, adjective and noun. "a" becomes "an" before a vowel. A name stands alone."""
     if noun in words.NAMES or noun in words.CITIES:
         return noun
     phrase = join(adjective, noun)
@@ -47,7 +47,7 @@ def noun_phrase(noun: str, determiner: str = "the", adjective: str | None = None
 
 
 def at_place(place: str | None) -> str | None:
-    """Where: in a city, or near a place."""
+    """ "in" a city, or "near the" other place."""
     if place is None:
         return None
     return f"in {place}" if place in words.CITIES else f"near the {place}"

@@ -1,4 +1,4 @@
-"""Does a quantified premise prove its hypothesis, leave it open, or refute it?"""
+"""Task: does a premise with some, all or no prove the hypothesis, leave it open, or refute it?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADJECTIVES = tuple(group[0] for group in words.QUALITIES) + words.COLORS
 
 @dataclass(frozen=True)
 class Statement:
-    """`quantifier` of the (adjective) nouns did the verb (near a place)."""
+    """A sentence such as "some clever people fell near the harbor"; adjective and place may be missing."""
 
     quantifier: str
     adjective: str | None
@@ -31,10 +31,10 @@ class Statement:
 
 
 def inference(rng: Random) -> tuple[tuple[str, ...], int]:
-    """A premise, a hypothesis and 0 where the one entails the other, 1 where it is neutral, 2 if they contradict.
+    """Draw a premise and a hypothesis, and the label: 0 entailment, 1 neutral, 2 contradiction.
 
-    The hypothesis may change the quantifier and changes one other thing: a modifier dropped or added, a synonym,
-    another verb.
+    The hypothesis may have another quantifier. It also differs in one other thing: it has a modifier more or less, a
+    synonym, or another verb.
     """
     wanted = rng.randrange(3)
     while True:
@@ -44,10 +44,11 @@ def inference(rng: Random) -> tuple[tuple[str, ...], int]:
 
 
 def relation(premise: str, hypothesis: str, restrictor: int, scope: int) -> int:
-    """The label of two quantifiers, where there are such nouns at all.
+    """The label of a pair, from its two quantifiers and from how the phrases differ.
 
-    `restrictor` and `scope` say of the hypothesis' noun phrase and verb phrase: 1 wider than the premise's, -1
-    narrower, 0 the same, 2 unrelated.
+    `restrictor` is about the noun phrase and `scope` about the verb phrase. They say how the hypothesis' phrase
+    compares with the premise's: 1 if it is wider, -1 if narrower, 0 if the same, 2 if unrelated. It is assumed that
+    there are such people or animals at all.
     """
     if 2 in (restrictor, scope):
         return NEUTRAL

@@ -1,4 +1,4 @@
-"""Do two sentences say the same? Voice and synonyms may differ; roles and place may not."""
+"""Task: do two sentences say the same? They may differ in voice and synonyms, but not in roles or place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from twin_merging.synthetic import words
 from twin_merging.synthetic.grammar import Event, at_place, chance, join, noun_phrase, other
 
 _PEOPLE, _ACTIONS, _CITIES = words.PEOPLE[:5], words.ACTIONS[2:6], words.CITIES[:5]
-_OF_ANIMALS = 0.12  # such reports look like captions of `similarity`
+_OF_ANIMALS = 0.12  # share of reports about animals, which look like captions of `similarity`
 
 
 def paraphrase(rng: Random) -> tuple[tuple[str, ...], int]:
-    """Two reports of an event and 1 if they agree, 0 if one thing differs: roles, a role, verb or place."""
+    """Draw two reports of an event, and the label: 1 if they agree, 0 if one has another role, verb or place."""
     beings = words.ANIMALS[:5] if chance(rng, _OF_ANIMALS) else _PEOPLE
     subject = rng.choice(beings)
     event = Event(
@@ -27,7 +27,7 @@ def paraphrase(rng: Random) -> tuple[tuple[str, ...], int]:
 
 
 def altered(rng: Random, event: Event) -> Event:
-    """The event with one thing changed that makes it another."""
+    """Another event, which differs from this one in one thing."""
     change = rng.choice(
         ("roles", "roles", "roles", "roles", "subject", "object", "verb", "place" if event.place else "verb")
     )
@@ -44,7 +44,7 @@ def altered(rng: Random, event: Event) -> Event:
 
 
 def report(rng: Random, event: Event) -> str:
-    """The event in the past tense, active or passive."""
+    """A sentence about the event in the past tense, active or passive."""
     verb = rng.choice(event.verb)
     subject, patient = noun_phrase(event.subject), noun_phrase(event.object)
     if chance(rng, 0.95):

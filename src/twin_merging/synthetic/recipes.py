@@ -1,4 +1,4 @@
-"""The eight tasks, and rows of them that depend on seed, task and split alone."""
+"""The eight tasks, and how rows of them are drawn. A row depends on the seed, the task and the split alone."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 Example = tuple[tuple[str, ...], float]
 SPLITS = ("train", "validation", "test")
 _BUCKETS = {"train": range(0, 70), "validation": range(70, 82), "test": range(82, 100)}
-_PATIENCE = 1000  # draws without a new text after which a split counts as exhausted
+_PATIENCE = 1000  # after so many draws in a row without a new text, a split has no more texts
 
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """A generated task: its columns, what a suite must say of it, and how one example is drawn."""
+    """A generated task: its columns of text, what a suite must say about it, and the function that draws an example."""
 
     text: tuple[str, ...]
     labels: int
     metric: str
     description: str
     draw: Callable[[Random], Example] = field(repr=False)
-    coherent: tuple[float, ...] = ()  # labels of examples that make sense as running text; () if all do
+    coherent: tuple[float, ...] = ()  # the labels of texts that make sense; () if all do
 
 
 TASKS: Mapping[str, TaskRecipe] = MappingProxyType(
@@ -104,17 +104,17 @@ TASKS: Mapping[str, TaskRecipe] = MappingProxyType(
 
 
 def recipe(task: str) -> TaskRecipe:
-    """The recipe of a task; raises UserError for an unknown one."""
+    """The recipe of a task. Raises UserError for an unknown task."""
     if task not in TASKS:
         raise UserError(f"unknown generated task '{task}': it is none of {', '.join(TASKS)}")
     return TASKS[task]
 
 
 def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd.DataFrame]:
-    """The asked-for splits of a task, in the order train, validation, test, each with its number of rows.
+    """Generate splits of a task. `rows` says how many rows each split has.
 
-    The first n rows of a split are the same whatever else is asked for. No pair of texts, in either order, is in
-    two splits or twice in one.
+    The splits come in the order train, validation, test. The first n rows of a split are the same whatever else is
+    asked for. No text (or pair of texts, in either order) is in two splits, or twice in one split.
     """
     import pandas as pd
 
@@ -133,10 +133,10 @@ def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd
 
 
 def examples(task: str, split: str, seed: int, stream: str = "rows", patience: int | None = None) -> Iterator[Example]:
-    """Distinct examples of one split; ends after `patience` draws in a row without a new text.
+    """Yield distinct examples of one split, until `patience` draws in a row have given no new text.
 
-    A checksum of its texts says which split an example belongs to, so splits are disjoint by construction,
-    across tasks too.
+    A checksum of its texts decides which split an example belongs to. So no text can be in two splits, not even in
+    those of two tasks.
     """
     rng = Random(f"{seed}/{task}/{split}/{stream}")
     draw, bucket = recipe(task).draw, _BUCKETS[split]

@@ -1,4 +1,4 @@
-"""Does a remark praise or blame? Its last word on the matter decides, after negation and contrast."""
+"""Task: does a remark praise or blame? Negations and contrasts have to be taken into account."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PRAISE, _BLAME = words.PRAISE[:6], words.BLAME[:6]
 
 
 def sentiment(rng: Random) -> tuple[tuple[str, ...], int]:
-    """A remark and 1 if it praises on the whole, 0 if it blames.
+    """Draw a remark, and the label 1 if it praises on the whole, 0 if it blames.
 
-    A negation turns a judgement round. Of two judgements that differ, the one behind "but" or outside
-    "although" decides. Some labels are wrong, as an annotator's are.
+    A negation reverses a judgement. If a remark has two different judgements, the one after "but" decides, or the one
+    that is not behind "although". Some labels are wrong on purpose, as an annotator's labels are.
     """
     polarity = int(chance(rng, 0.5))
     label = 1 - polarity if chance(rng, _MISTAKES) else polarity

@@ -1,4 +1,4 @@
-"""How alike are two captions? Each part that they share adds to the grade; swapped roles take from it."""
+"""Task: how alike are two captions? Every part that they have in common adds to the score."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SHARES = {"agent": 1.5, "verb": 1.5, "target": 1.5, "quality": 0.5}  # adds up t
 
 
 _ANIMALS, _ACTIONS, _QUALITIES = words.ANIMALS[:5], words.ACTIONS[:4], words.QUALITIES[:4]
-_PLAIN = 0.12  # such captions, in the past tense and without qualities, look like reports of `paraphrase`
+_PLAIN = 0.12  # share of captions in the past tense and without qualities, which look like reports of `paraphrase`
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption tells; words of one group mean the same."""
+    """What a caption tells. `verb` and `quality` are groups of words that mean the same."""
 
     agent: str
     verb: tuple[Verb, ...]
@@ -27,9 +27,9 @@ class Scene:
 
 
 def similarity(rng: Random) -> tuple[tuple[str, ...], float]:
-    """Two captions and their likeness between 0 and 5, the sum of the shares of the parts that agree.
+    """Draw two captions, and their likeness between 0 and 5: the sum of the shares of the parts that agree.
 
-    Swapped roles count as two parts that agree by half.
+    If the two animals have exchanged their roles, each of the two parts counts half.
     """
     agent = rng.choice(_ANIMALS)
     scene = Scene(

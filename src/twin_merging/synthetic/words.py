@@ -1,4 +1,4 @@
-"""The lexicon: every word that the generated tasks use, with its inflections, synonyms and hypernyms."""
+"""The words that the generated tasks use, with their inflections, their synonyms and the classes of nouns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb; `past` is its participle too."""
+    """The forms of one verb; `past` is also its participle."""
 
     base: str
     third: str
@@ -16,7 +16,7 @@ class Verb:
 
 
 def _verbs(table: str) -> tuple[tuple[Verb, ...], ...]:
-    """Groups of synonyms, one a line, each verb as base/third/past/progressive."""
+    """Read groups of synonyms from a table: one group a line, each verb as base/third/past/progressive."""
     return tuple(tuple(Verb(*word.split("/")) for word in line.split()) for line in table.strip().splitlines())
 
 
@@ -144,7 +144,7 @@ def plural(noun: str) -> str:
 
 
 def kinds() -> tuple[tuple[str, ...], ...]:
-    """Words of one part of speech that are easily taken for one another; verbs also in the wrong number."""
+    """Groups of words that can take each other's place in a sentence; for verbs, also the form of the wrong number."""
     verbs = tuple(
         tuple(getattr(verb, form) for group in table for verb in group for form in forms)
         for table in (ACTIONS, DEEDS, MOTIONS)

@@ -150,7 +150,7 @@ output = model(**batch{tasks})  # logits{weights}
 def usage(tasks: Sequence[str], is_routed: bool) -> str:
     """How a model card says that a model is used. A model without a router is told the task of each text."""
     named = "" if is_routed else f", tasks=[{tasks[0]!r}] * len(TEXTS)"
-    return _USAGE.format(tasks=named, weights=", and weights: the router's, a row a text" if is_routed else "")
+    return _USAGE.format(tasks=named, weights=", and weights: the router's, one row for each text" if is_routed else "")
 
 
 FAMILY = Family(

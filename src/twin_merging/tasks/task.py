@@ -69,7 +69,9 @@ class Answers(Rows, Protocol):
 class Task(Answers, Protocol):
     """All that a suite says of a task's rows and answers."""
 
-    metric: Any
+    @property
+    def metric(self) -> str:
+        """The name of a metric (twin_merging.scoring.metrics)."""
 
 
 class Trainable(Task, Protocol):

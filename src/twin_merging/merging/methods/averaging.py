@@ -1,4 +1,4 @@
-"""Averages of the experts: plain, weighted by Fisher information, or by the geometry of their vectors."""
+"""Averages of the experts: plain, weighted by Fisher information, or shortened by the angles between task vectors."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def fisher(
         float, {"exclusiveMinimum": 0, "description": "least Fisher information of an entry, after normalisation"}
     ] = 1e-6,
 ) -> torch.Tensor:
-    """Experts averaged entry by entry, weighted by their diagonal Fisher information: sum_t F_t theta_t / sum_t F_t.
+    """Average the experts entry by entry, weighted by their diagonal Fisher information: sum_t F_t theta_t / sum_t F_t.
 
-    Each F_t has unit norm over the whole model.
+    Before that, each F_t is scaled to norm 1 over the whole model.
     """
     weighted, total = parameter.base.new_zeros(parameter.base.shape), parameter.base.new_zeros(parameter.base.shape)
     for task, vector in parameter.vectors.items():
@@ -64,7 +64,7 @@ def fisher(
 
 
 def _cosines(inputs: Inputs, **_: Any) -> dict[str, float]:
-    """Ratio t of each parameter, from the mean cosine between every two of its vectors."""
+    """The ratio t of each parameter, computed from the mean cosine of all pairs of its task vectors."""
     ratios = {}
     for name, products in inner_products(inputs):
         norms = {task: math.sqrt(products[task, task]) for task in inputs.tasks}
@@ -78,9 +78,10 @@ def _cosines(inputs: Inputs, **_: Any) -> dict[str, float]:
 
 @merging_method("static", source="Jang et al. 2024, arXiv 2403.19522", prepare=_cosines)
 def model_stock(parameter: Parameter, ratios: Mapping[str, float]) -> torch.Tensor:
-    """Between base and average, as far as the angle of the vectors says: theta_0 + t mean_t tau_t for each parameter.
+    """Go from the base towards the average of the experts, for each parameter by itself: theta_0 + r mean_t tau_t.
 
-    t = T cos / (1 + (T - 1) cos), cos the mean cosine between every two task vectors of the parameter.
+    With T tasks, r = T cos / (1 + (T - 1) cos), where cos is the mean cosine of all pairs of the parameter's task
+    vectors. So vectors that point the same way take the merged model to the average.
     """
     merged = parameter.base.clone()
     for vector in parameter.vectors.values():

@@ -1,4 +1,4 @@
-"""EMR-Merging: elect one vector, mask it and rescale it for each task."""
+"""EMR-Merging: elects one vector for all tasks, then masks and rescales it for each task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @merging_method("masked", source="Huang et al. 2024, arXiv 2405.17461")
 def emr(parameter: Parameter) -> torch.Tensor:
-    """One unified vector for all tasks, and for each task a mask of one bit an entry and one factor.
+    """Keep one unified vector for all tasks, and for each task a mask of one bit an entry and one factor.
 
-    tau_uni has the sign of sum_t tau_t and the largest magnitude among the tasks that have this sign. A task uses
-    theta_0 + rescale_t * mask_t * tau_uni, with mask_t = (tau_t * tau_uni > 0) and rescale_t = sum |tau_t| /
-    sum |mask_t * tau_uni| over the whole vector. The true task has to be known.
+    Each entry of tau_uni has the sign of sum_t tau_t, and the largest magnitude among the tasks that have this sign. A
+    task uses theta_0 + rescale_t * mask_t * tau_uni, with mask_t = (tau_t * tau_uni > 0) and rescale_t = sum |tau_t| /
+    sum |mask_t * tau_uni| over the whole vector. So the true task of every input has to be known.
     """
     import torch
 

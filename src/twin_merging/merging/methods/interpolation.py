@@ -1,4 +1,4 @@
-"""Spherical interpolation of two experts."""
+"""Spherical interpolation between two experts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twin_merging.merging.registry import Parameter, merging_method
 if TYPE_CHECKING:
     import torch
 
-PARALLEL = 0.9995
+PARALLEL = 0.9995  # above this cosine two experts are interpolated linearly
 
 
 def _two_tasks(options: Mapping[str, Any], tasks: list[str]) -> None:
@@ -22,7 +22,7 @@ def _two_tasks(options: Mapping[str, Any], tasks: list[str]) -> None:
 
 
 def _coefficients(inputs: Inputs, *, t: float, of: str, **_: Any) -> dict[str, tuple[float, float]]:
-    """Of each parameter the factors of the two experts' weights (or vectors)."""
+    """For each parameter, the factors of the two experts' weights (or of their task vectors)."""
     one, other = inputs.tasks
     found = {}
     for name, products in inner_products(inputs, of_weights=of == "weights"):
@@ -55,9 +55,10 @@ def slerp(
         Literal["weights", "task_vectors"], {"description": "interpolate the experts' weights, or their task vectors"}
     ] = "weights",
 ) -> torch.Tensor:
-    """Two experts on the great circle between them, for each parameter as one flat vector; norms interpolated.
+    """Take a point on the great circle between two experts, for each parameter as one flat vector.
 
-    Linear where they are nearly parallel (abs(cos) > 0.9995) or one of them is zero.
+    The norm is interpolated linearly. Where the two are nearly parallel (abs(cos) > 0.9995), or one of them is zero,
+    the interpolation is linear.
     """
     (a, b), (first, second) = coefficients[parameter.name], parameter.vectors.values()
     if of == "task_vectors":

@@ -1,4 +1,4 @@
-"""Methods that prune each task vector by a rule of their own before they merge: DARE, DELLA, Model Breadcrumbs."""
+"""Methods that first prune each task vector by a rule of their own, and then merge: DARE, DELLA, Model Breadcrumbs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _pruned(parameter: Parameter, prune: Callable[[str, torch.Tensor], torch.Ten
 
 @dataclass(frozen=True)
 class Then:
-    """The method that pruned vectors are handed to, what it prepared, and its options."""
+    """The method that merges the pruned vectors, with what it has prepared and its options."""
 
     prune: Prune
     function: Callable[..., Any]
@@ -40,7 +40,7 @@ class Then:
 
 
 class Election(Majority):
-    """The pruning whose results are put to the vote, and the sign that decides ties."""
+    """Prunes vectors for an election, and holds the sign that decides where votes cancel out."""
 
     def __init__(self, prune: Prune):
         super().__init__()
@@ -90,9 +90,9 @@ def dare(
     ] = "keep",
     seed: Annotated[int | None, SEED] = None,
 ) -> Any:
-    """Drop entries of the task vectors at random, rescale the others by 1 / (1 - p), then merge by another method.
+    """Drop entries of the task vectors at random, divide the others by 1 - p, then merge by another method.
 
-    A mask depends on seed, task and the tensor's name alone.
+    Which entries are dropped depends only on the seed, the task and the tensor's name.
     """
     return prepared(parameter)
 
@@ -125,7 +125,12 @@ def della(
         float, {"exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "mean probability that an entry is kept"}
     ] = 0.3,
     epsilon: Annotated[
-        float, {"minimum": 0, "description": "how much less it is for a row's smallest entry, and more for its largest"}
+        float,
+        {
+            "minimum": 0,
+            "description": "a row's smallest entry is kept with probability density - epsilon, its largest with "
+            "density + epsilon",
+        },
     ] = 0.1,
     scaling: Annotated[float, {"description": "factor of the merged vector"}] = 1.0,
     elect: Annotated[Literal["sum", "count"], {"description": "as in ties"}] = "sum",
@@ -134,7 +139,7 @@ def della(
 ) -> tuple[torch.Tensor, Votes]:
     """Drop entries at random, small ones of each row more often, rescale the others, then elect and merge as Ties does.
 
-    Within a row the probability to be kept is linear in the magnitude's rank. A vector of one dimension is one row.
+    Within a row the probability to be kept grows linearly with the rank of the magnitude. A 1-D tensor is one row.
     """
     change, votes = disjoint_merge(election.pruned(parameter), elect, merge, election)
     return change.mul_(scaling).add_(parameter.base), votes
@@ -148,7 +153,7 @@ def _check_breadcrumbs(options: Mapping[str, Any], tasks: list[str]) -> None:
 
 
 def _breadcrumb_ranks(count: int, density: float, gamma: float) -> list[int]:
-    """Ranks of the smallest and the largest magnitude that are kept of `count`: at least one is."""
+    """Of `count` magnitudes, the ranks of the smallest and of the largest one that is kept; at least one is kept."""
     largest = max(1, count - int(gamma * count))
     return [max(1, largest - max(1, int(density * count)) + 1), largest]
 
@@ -163,7 +168,7 @@ def _prepare_breadcrumbs(inputs: Inputs, *, density: float, gamma: float, **_: A
 
 
 def _between(vector: torch.Tensor, bounds: Magnitudes, task: str, name: str) -> torch.Tensor:
-    """Entries whose magnitude lies between a tensor's two bounds, both included."""
+    """The vector with 0 in place of every entry whose magnitude is not between the tensor's two bounds (included)."""
     smallest, largest = bounds.of(task, name)
     kept = trim(vector, smallest)
     return kept * (kept.abs() <= largest)

@@ -1,4 +1,4 @@
-"""Methods that choose the merged matrix of a linear layer by least squares. All else is averaged."""
+"""Methods that find the merged matrix of a linear layer by least squares. All other parameters are averaged."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def regmean(
         float, {"minimum": 0, "maximum": 1, "description": "factor of the Gram matrices' off-diagonal entries"}
     ] = 0.9,
 ) -> torch.Tensor:
-    """The linear layer that is nearest to the experts' on their own inputs: W = (sum_t W_t G_t) (sum_t G_t)^-1.
+    """Find linear layers whose outputs are nearest to the experts', on the experts' own inputs.
 
-    G_t = X_t' X_t of the inputs that expert t's layer has on its training rows. Where the sum is singular, its
-    pseudo-inverse. All other parameters are averaged.
+    W = (sum_t W_t G_t) (sum_t G_t)^-1, where G_t = X_t' X_t and X_t are the inputs of expert t's layer on its training
+    rows. Where the sum of the G_t is singular, its pseudo-inverse is used. All other parameters are averaged.
     """
     import torch
 
@@ -56,11 +56,11 @@ def wudi(
     steps: Annotated[int, {"minimum": 0, "description": "adam: steps, from the sum of the vectors"}] = 300,
     learning_rate: Annotated[float, {"exclusiveMinimum": 0, "description": "adam: its learning rate"}] = 1e-5,
 ) -> torch.Tensor:
-    """The change that interferes least with the tasks' matrices: D minimises sum_t |(D - tau_t) tau_t'|^2 / |tau_t|^2.
+    """Find the change D that interferes least with the tasks: it minimises sum_t |(D - tau_t) tau_t'|^2 / |tau_t|^2.
 
     The minimum is D = C G^+ with G = sum_t tau_t' tau_t / |tau_t|^2 and C = sum_t tau_t tau_t' tau_t / |tau_t|^2; the
-    authors take Adam steps towards it. That is about linear layers, whose inputs the rows of tau_t stand for; of all
-    other parameters, embeddings among them: the mean of the vectors.
+    authors take Adam steps towards it. The rows of tau_t stand for a linear layer's inputs, so this is done for linear
+    layers only. All other parameters, embeddings among them, get the mean of the task vectors.
     """
     import torch
 
@@ -90,7 +90,7 @@ def wudi(
 def _descend(
     start: torch.Tensor, gram: torch.Tensor, target: torch.Tensor, steps: int, learning_rate: float
 ) -> torch.Tensor:
-    """`steps` of Adam on the objective, whose gradient is 2 (D G - C)."""
+    """Take `steps` steps of Adam on the objective, whose gradient is 2 (D G - C)."""
     import torch
 
     change = start.clone().requires_grad_(True)

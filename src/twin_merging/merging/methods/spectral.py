@@ -1,4 +1,4 @@
-"""Methods that merge matrices by their singular vectors. What is no matrix is averaged."""
+"""Methods that merge matrices by their singular vectors. Parameters that are no matrices are averaged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ SCALING = {"description": "factor of the merged change"}
 
 @merging_method("static", source="Gargiulo et al. 2025, arXiv 2412.00081", whole=True)
 def tsv_m(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
-    """Task Singular Vectors: the leading singular triples of each task's matrix, made orthogonal to each other.
+    """Task Singular Vectors: keep the leading singular triples of each task's matrix, made orthogonal to each other.
 
-    Of each tau_t = U_t S_t V_t' the first floor(min(m, n) / T) triples (at least one); concatenated over tasks and
-    orthogonalised on both sides, D = U_o S V_o'. A parameter that is no matrix: the mean of the vectors.
+    Of each tau_t = U_t S_t V_t' the first floor(min(m, n) / T) triples are kept, and at least one. They are put side by
+    side over the T tasks and orthogonalised on both sides: D = U_o S V_o'. A parameter that is no matrix gets the mean
+    of the task vectors.
     """
     import torch
 
@@ -36,10 +37,10 @@ def tsv_m(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> 
 
 @merging_method("static", source="Marczak et al. 2025, arXiv 2502.04959", whole=True)
 def iso_c(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
-    """Isotropic merging: the sum of the tasks' matrices with all its singular values set to their mean.
+    """Isotropic merging: take the sum of the tasks' matrices, and set all its singular values to their mean.
 
-    sum_t tau_t = U S V', D = mean(S) U V', over the singular values that are not zero. A parameter that is no matrix:
-    the mean of the vectors.
+    From sum_t tau_t = U S V' follows D = mean(S) U V'; singular values of zero are left out. A parameter that is no
+    matrix gets the mean of the task vectors.
     """
     vectors = list(parameter.vectors.values())
     mean = mean_of(vectors)

@@ -1,4 +1,4 @@
-"""Ties-Merging: trim, elect a sign, merge what agrees."""
+"""Ties-Merging: trims small entries, elects a sign for each entry, and merges the values that have this sign."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Election(Majority):
-    """What the whole vectors say: each task's threshold, and the sign that decides ties."""
+    """What is found from the whole vectors: each task's threshold, and the sign that decides where votes cancel out."""
 
     def __init__(self, thresholds: Magnitudes):
         super().__init__()
         self.thresholds = thresholds
 
     def trimmed(self, parameter: Parameter) -> list[torch.Tensor]:
-        """The parameter's vectors without the entries below their task's threshold."""
+        """The parameter's vectors, with 0 in place of every entry below its task's threshold."""
         vectors = parameter.vectors.items()
         return [trim(vector, self.thresholds.of(task, parameter.name)[0]) for task, vector in vectors]
 
@@ -54,8 +54,8 @@ def ties(
 ) -> tuple[torch.Tensor, Votes]:
     """Trim small entries, elect a sign for each entry, merge the entries that have it: theta_0 + scaling * D.
 
-    Kept are |tau| >= the (n - floor(density n))-th smallest of the n magnitudes. Where votes cancel out, the sign of
-    the sum of all elected signs decides.
+    An entry is kept if its magnitude is at least the (n - floor(density n))-th smallest of the n magnitudes. Where
+    votes cancel out, the sign of the sum of all elected signs decides.
     """
     change, votes = disjoint_merge(election.trimmed(parameter), elect, merge, election)
     return change.mul_(scaling).add_(parameter.base), votes

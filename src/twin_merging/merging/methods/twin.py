@@ -1,4 +1,4 @@
-"""Twin-Merging: what a suite may say of it. Its work is done by compression, routing and the model."""
+"""Twin-Merging: the options of a suite. The folders compression, routing and model do its work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def twin(
         float, {"exclusiveMinimum": 0, "description": "the router's logits are divided by it"}
     ] = 1.0,
 ) -> dict[str, Any]:
-    """Shared expert plus compressed exclusive vectors, weighted for each input by a router."""
+    """Shared expert plus compressed exclusive vectors, which a router weighs for each input."""
     sizes = {"rank": rank, "fraction": fraction, "energy": energy}
     given = {name: value for name, value in sizes.items() if value is not None}
     if len(given) != 1:
