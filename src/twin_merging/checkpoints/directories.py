@@ -81,7 +81,7 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
 
 def write_config(config: Any, output: Path) -> None:
     """Write config.json without what names a machine's folder."""
-    config._name_or_path = ""
+    config.name_or_path = ""
     with tempfile.TemporaryDirectory() as folder:
         config.to_json_file(Path(folder, "config.json"))
         copy_file(Path(folder, "config.json"), output / "config.json")

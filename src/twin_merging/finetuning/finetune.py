@@ -128,6 +128,15 @@ def _train(
         write_expert(Path(output), shapes, config, tensors, base, record)
 
 
+class _OneDevice(TrainingArguments):
+    """Arguments of a process that trains on one device at most. With more, the Trainer would give every visible GPU a
+    batch of its own (DataParallel)."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)
+
+
 class _Together(Trainer):
     """A Trainer of several processes, which draw the same order of rows whatever else each of them draws."""
 
@@ -153,7 +162,7 @@ def _arguments(
 ) -> TrainingArguments:
     batch_size = settings["batch_size"]
     steps = settings["epochs"] * -(-rows // batch_size)
-    arguments = TrainingArguments(
+    arguments = _OneDevice(
         output_dir=str(checkpoints),
         num_train_epochs=settings["epochs"],
         learning_rate=settings["learning_rate"],
@@ -178,8 +187,6 @@ def _arguments(
         average_tokens_across_devices=False,  # it would multiply the loss of most classifiers by the processes
         use_cpu=processes > 1 and not torch.cuda.is_available(),
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # or the Trainer would give every visible GPU a batch of its own (DataParallel)
     if (found := arguments.train_batch_size * arguments.world_size) != batch_size:
         raise RuntimeError(f"a step has {found} rows ({arguments.world_size} processes) instead of {batch_size}")
     return arguments
