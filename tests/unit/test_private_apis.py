@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 from transformers.models.auto import auto_factory
 
 import twin_merging
-from twin_merging.finetuning.finetune import _arguments
 
 SOURCE = Path(twin_merging.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "private-apis.md"
@@ -78,10 +77,3 @@ def test_the_listed_names_are_still_there() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
 def test_glibc_has_mallopt() -> None:
     assert ctypes.CDLL(None).mallopt(-3, 2**30) == 1
-
-
-def test_a_process_trains_on_one_device_whatever_it_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
-    settings = {"epochs": 1, "learning_rate": 0.1, "batch_size": 8, "weight_decay": 0.0, "warmup": 0.0}
-    arguments = _arguments(settings, 16, 0, tmp_path, 1)
-    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)
