@@ -1,7 +1,7 @@
 # Each target makes the virtual environment .venv when it is missing or stale. Nothing outside this folder is changed.
 #
 #   PYTHON=python3       the interpreter that .venv is made with (3.11 or newer)
-#   CORES=all            cores for `make quickstart`
+#   CORES=all            cores for `make quickstart` and `make tiny`
 #   TORCH_INDEX=         a further package index for torch: the CPU URL of PyTorch's "Get started" page, where there is no GPU
 #   SUITE=quickstart     the suite for `make explain`
 #   PYTEST_ARGS=         more arguments for pytest, such as "-n 4" or "-k ties"
@@ -22,17 +22,22 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart explain test install lint types unit workflow-test minilm-package lock clean
+.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@sed -n 's/^#  /  /p' Makefile
 
-quickstart: $(STAMP) ## run the embedded suite and print its table
-	@$(BIN)/snakemake --cores $(CORES)
+quickstart: $(STAMP) ## run the embedded suite and print how well each model does
+	@$(BIN)/snakemake --cores $(CORES) --config default_suite=quickstart
 	@echo
-	@cat results/tables/quickstart.md
+	@$(BIN)/python -m twin_merging.reporting.headline results/tables/quickstart.csv
+
+tiny: $(STAMP) ## run the tiny suite of .test, which takes a minute
+	@$(BIN)/snakemake --cores $(CORES) --directory .test
+	@echo
+	@cd .test && ../$(BIN)/python -m twin_merging.reporting.headline results/tables/tiny.csv
 
 explain: $(STAMP) ## print which jobs of a suite would run, and why
 	@PYTHONPATH=workflow/loggers $(BIN)/snakemake --dry-run --logger explain -- results/tables/$(SUITE).csv \

@@ -47,8 +47,8 @@ def killed(finished: Path, folder: Path, suite: str, rule: str, kind: str, chanc
     """What worked when the kill came, and what was wrong after one more call (nothing: an empty text)."""
     longest = seconds_of(finished, suite, rule)
     while True:
-        undone(copied(finished, folder), suite, rule)
-        run = start(folder, suite)
+        undone(copied(finished, folder), targets(suite), rule)
+        run = start(folder, targets(suite))
         if not run.wait_for(rule):
             return "", f"{rule} never began: {run.text[-300:]}"
         time.sleep(chance.uniform(0, 0.7 * longest))
@@ -57,7 +57,7 @@ def killed(finished: Path, folder: Path, suite: str, rule: str, kind: str, chanc
             break
         run.end()
     run.end(60 if kind == "job" else 10)
-    again = go_on(folder, suite, unlock=kind != "job")
+    again = go_on(folder, targets(suite), unlock=kind != "job")
     if again.returncode != 0:
         return hit, f"one more call failed: {again.stderr[-500:]}"
     return hit, compared(finished, folder)
@@ -76,7 +76,7 @@ def chain(finished: Path, begun: Path, folder: Path, suite: str, chance: random.
     shutil.copytree(finished / SUITES, folder / SUITES, dirs_exist_ok=True)
     hits = []
     while True:
-        run = start(folder, suite)
+        run = start(folder, targets(suite))
         time.sleep(chance.uniform(2, 15))
         kind = chance.choice(KINDS)
         worked = run.hit(kind)
@@ -98,7 +98,7 @@ def prepared(place: Path) -> tuple[Path, dict[str, Path]]:
         file.write_text(file.read_text().replace("protocol: strict", "protocol: strict\nseed: 1"))
         snakemake(begun["made"], "--", *targets("made")).check_returncode()
     if not begun["mine"].is_dir():
-        undone(copied(finished, begun["mine"]), "mine", "fetch_base", "fetch_data")
+        undone(copied(finished, begun["mine"]), targets("mine"), "fetch_base", "fetch_data")
     return finished, begun
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,20 +12,21 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcards
+from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
 from twin_merging.auditing.audit import audit, mending, notes, write_report
+from twin_merging.auditing.crate import write_crate
 from twin_merging.auditing.provenance import chain, sources
 from twin_merging.auditing.report import plain, size
 from twin_merging.auditing.results import Results
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json, sha256, write_json
+from twin_merging.io.files import sha256, write_json
 from twin_merging.jobs import records
 from twin_merging.jobs.machine import commit
 
 COMMIT = "a" * 40
-LOG = "results/mine/logs/merge/ties.log"
+RECORD = "results/mine/records/merge/ties.json"
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +34,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def a_job(inputs: dict[str, Any], outputs: dict[str, Any], log: str = LOG, **wildcards: str) -> Any:
+def a_job(inputs: dict[str, Any], outputs: dict[str, Any], record: str | None = RECORD) -> Any:
     """What Snakemake gives a script."""
+    declared = {**outputs, **({"record": record} if record else {})}
     return SimpleNamespace(
-        rule="merge", threads=1, scriptdir=".", log=Log(toclone=[log]),
-        wildcards=Wildcards(fromdict={"suite": "mine", **wildcards}),
-        input=InputFiles(fromdict=inputs), output=OutputFiles(fromdict=outputs),
+        rule="theirs_merge", threads=2, scriptdir=".", wildcards=Wildcards(fromdict={"suite": "mine"}),
+        input=InputFiles(fromdict=inputs), output=OutputFiles(fromdict=declared),
         params=Params(fromdict={"settings": {"entry": {"seed": 3}}, "code": "0123456789abcdef"}),
     )  # fmt: skip
 
@@ -48,48 +50,46 @@ def written(path: str, content: str) -> str:
     return path
 
 
-def test_a_record_lies_beside_the_log_and_holds_every_file_with_its_hash() -> None:
+def test_a_record_is_an_output_and_holds_every_other_file_with_its_hash() -> None:
     source = written("results/mine/base/config.json", "{}")
     written("results/mine/models/ties/private/one.txt", "1")
     written("results/mine/models/ties/private/.snakemake_timestamp", "")
     records.write_record(a_job({"base": source}, {"private": "results/mine/models/ties/private"}), records.now())
-    record = read_json(Path("results/mine/records/merge/ties.json"))
-    assert record["inputs"][source]["sha256"] == sha256(Path(source))
+    record = records.read_record(Path(RECORD))
+    assert record["inputs"] == {source: {"sha256": sha256(Path(source)), "size": 2}}
     assert list(record["outputs"]) == ["results/mine/models/ties/private/one.txt"]
     assert record["output"] == {"private": ["results/mine/models/ties/private"]}
+    assert record["rule"] == "merge", "however another workflow names it"
     assert record["git"] == {"commit": None, "clean": None, "changed": None}
     assert record["software"]["python"]
 
 
-def test_a_job_that_starts_again_has_no_record_until_it_has_ended() -> None:
-    job = a_job({}, {"text": written("results/mine/out.txt", "1")})
-    records.write_record(job, records.now())
-    records.discard_record(job)
-    assert not list(Path("results/mine/records").rglob("*.json"))
+def test_a_job_whose_rule_declares_no_record_leaves_none() -> None:
+    records.write_record(a_job({}, {"text": written("results/out.txt", "1")}, record=None), records.now())
+    assert [str(path) for path in Path("results").rglob("*") if path.is_file()] == ["results/out.txt"]
 
 
-def test_a_job_of_no_suite_leaves_no_record() -> None:
-    job = a_job({}, {"text": written("results/out.txt", "1")}, log="results/logs/lock.log")
-    records.write_record(job, records.now())
-    records.discard_record(job)
-    assert not list(Path().rglob("records"))
+def test_a_record_says_what_lay_there_and_not_what_another_job_says(tmp_path: Path) -> None:
+    source = Path(written("results/mine/base/config.json", "{}"))
+    time = source.stat()
+    maker, reader = ("results/mine/records/fetch_base.json", RECORD)
+    records.write_record(a_job({}, {"config": str(source)}, maker), records.now())
+    source.write_text("[]")
+    os.utime(source, ns=(time.st_atime_ns, time.st_mtime_ns))
+    records.write_record(a_job({"base": str(source)}, {}, reader), records.now())
+    wrote, read = records.read_record(Path(maker))["outputs"], records.read_record(Path(reader))["inputs"]
+    assert wrote[str(source)]["sha256"] != read[str(source)]["sha256"] == sha256(source)
 
 
-def test_what_another_job_has_hashed_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = written("results/mine/base/config.json", "{}")
-    records.write_record(a_job({"base": source}, {}), records.now())
-    hashed: list[str] = []
+@pytest.mark.parametrize("content", ["", "[]", '{"inputs": {}}', '{"inputs": {}, "outputs": []}'])
+def test_what_is_no_record_is_one_sentence(content: str) -> None:
+    with pytest.raises(UserError, match=f"{RECORD}: not a record of a job; make it again: snakemake .*--forcerun"):
+        records.read_record(Path(written(RECORD, content)))
 
-    def counted(path: Path) -> str:
-        hashed.append(str(path))
-        return "0" * 64
 
-    monkeypatch.setattr(records, "sha256", counted)
-    records.write_record(a_job({"base": source}, {}, log="results/mine/logs/merge/other.log"), records.now())
-    assert hashed == []
-    written(source, "{ }")
-    records.write_record(a_job({"base": source}, {}, log="results/mine/logs/merge/third.log"), records.now())
-    assert hashed == [source]
+def test_a_job_is_named_by_the_place_of_its_record() -> None:
+    assert records.record_name("results/mine/records/compress/plain/one.json") == "compress/plain/one"
+    assert records.record_name("results/mine/records/score.json") == "score"
 
 
 def test_a_changed_tensor_is_known_by_its_checksum(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_a_commit_says_whether_the_tree_is_clean(tmp_path: Path) -> None:
     assert {key: commit(tmp_path)[key] for key in ("clean", "changed")} == {"clean": False, "changed": ["more.py"]}
 
 
-def a_record(inputs: list[str], outputs: list[str], finished: str = "1") -> dict[str, Any]:
-    return {"inputs": dict.fromkeys(inputs), "outputs": dict.fromkeys(outputs), "finished": finished}
+def a_record(inputs: list[str], outputs: list[str]) -> dict[str, Any]:
+    return {"inputs": dict.fromkeys(inputs), "outputs": dict.fromkeys(outputs)}
 
 
 def test_a_chain_holds_what_the_tables_rest_on_sources_first_and_nothing_else() -> None:
@@ -133,11 +133,6 @@ def test_a_chain_holds_what_the_tables_rest_on_sources_first_and_nothing_else() 
     for line in (("fetch", "merge/a", "predict/a", "score", "tabulate"), ("fetch", "predict/b", "score")):
         assert sorted(line, key=names.index) == list(line)
     assert names == chain(dict(reversed(found.items())), ["table"])
-
-
-def test_of_two_records_of_one_file_the_last_to_finish_counts() -> None:
-    found = {"fetch_base": a_record([], ["base"], "2"), "generate_base": a_record([], ["base"], "1")}
-    assert chain(found, ["base"]) == ["fetch_base"]
 
 
 def content(expert: dict[str, Any]) -> dict[str, Any]:
@@ -241,3 +236,14 @@ def test_an_audit_without_provenance_is_one_sentence() -> None:
 def test_values_are_shown_plainly() -> None:
     assert [size(count) for count in (12, 1500, 2.5e6)] == ["12 B", "1.5 kB", "2.5 MB"]
     assert plain({"a": 1, "b": {"c": [None, 2]}}) == "a: 1, b: (c: [none, 2])"
+
+
+def test_no_crate_is_made_of_an_audit_that_failed(tmp_path: Path) -> None:
+    results = results_with({"finetune": {}}, {})
+    results.jobs = {"score": {"finished": "1"}}
+    write_json(
+        Path("results/audit/mine.json"), {"suite": "mine", "verdict": "failed", "failed": ["files"], "checks": [1, 2]}
+    )
+    with pytest.raises(UserError, match=r"audit of mine: 1 of 2 checks failed \(files\); see results/audit/mine.html"):
+        write_crate(results, tmp_path, tmp_path / "mine.yaml", tmp_path / "mine.zip")
+    assert not (tmp_path / "mine.zip").exists()

@@ -1,4 +1,5 @@
-"""A folder in which tiny suites have run, for tests that look at what a later call does."""
+"""Folders in which tiny suites have run. All test processes share them, so no test changes one: `copied` (faulty.py)
+gives a copy."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.sharing import made_once
 from tests.tiny import MADE, make_suite
+from tests.workflow.audited import make_audited
+from tests.workflow.placeholders import with_placeholders
 from tests.workflow.running import copy_library, make_working_folder, snakemake
 
 CARDS = {"mine": ("task-arithmetic", "twin-onepass"), "made": ("twin",)}
@@ -35,10 +39,26 @@ def make_suites(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which both suites have run. Not to be changed: copy it (`cp -a`)."""
-    folder = make_suites(tmp_path_factory.mktemp("finished") / "run")
+def run_suites(folder: Path) -> None:
     run = snakemake(folder, "--", *targets("mine", "made"))
     assert run.returncode == 0, run.stderr
-    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which both suites have run."""
+    return made_once(tmp_path_factory, "finished", lambda folder: run_suites(make_suites(folder)))
+
+
+@pytest.fixture(scope="session")
+def placeholders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but the jobs have written placeholders: for tests of which jobs run, and of nothing else."""
+    return made_once(
+        tmp_path_factory, "placeholders", lambda folder: run_suites(with_placeholders(make_suites(folder)))
+    )
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which a suite has run and been audited (audited.py)."""
+    return made_once(tmp_path_factory, "audited", make_audited) / "repository"

@@ -9,11 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.workflow.conftest import targets
 from tests.workflow.running import command, snakemake, variables
 
 KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Snakemake alone, or one job
@@ -21,7 +21,7 @@ KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Sn
 
 @dataclass
 class Run:
-    """A run of a suite that is under way."""
+    """A run that is under way."""
 
     folder: Path
     process: subprocess.Popen[str]
@@ -79,12 +79,12 @@ class Run:
         return self.process.wait(seconds)
 
 
-def start(folder: Path, suite: str, *arguments: str, **more: Any) -> Run:
-    """Start a run of a suite; its output goes to a file beside the folder."""
+def start(folder: Path, wanted: Iterable[str], *arguments: str, **more: Any) -> Run:
+    """Start a run that makes files; its output goes to a file beside the folder."""
     output = folder.with_name(f"{folder.name}.out")
     with open(output, "w") as stream:
         process = subprocess.Popen(
-            command(*arguments, "--", *targets(suite)),
+            command(*arguments, "--", *wanted),
             cwd=folder,
             env=variables(folder),
             stdout=stream,
@@ -109,19 +109,19 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def undone(folder: Path, suite: str, *rules: str) -> None:
-    """Take away what the jobs of rules and all below them made, as if the run had not come so far."""
-    run = snakemake(folder, "-n", "--forcerun", *rules, "--", *targets(suite))
+def undone(folder: Path, wanted: Iterable[str], *rules: str) -> None:
+    """Take away what the jobs of rules made, and all that was made from it on the way to the wanted files."""
+    run = snakemake(folder, "-n", "--forcerun", *rules, "--", *wanted)
     outputs = re.findall(r"^    output: (.*)$", run.stdout + run.stderr, flags=re.M)
     for path in (folder / name for line in outputs for name in line.split(", ")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def go_on(folder: Path, suite: str, unlock: bool = True) -> subprocess.CompletedProcess[str]:
+def go_on(folder: Path, wanted: Iterable[str], unlock: bool = True) -> subprocess.CompletedProcess[str]:
     """One more call, as the documentation says."""
     if unlock:
         snakemake(folder, "--unlock")
-    return snakemake(folder, "--", *targets(suite))
+    return snakemake(folder, "--", *wanted)
 
 
 def left_over(folder: Path) -> list[str]:

@@ -19,12 +19,14 @@ MEASURED = ("logs", "benchmarks", "records")
 
 
 def make_working_folder(folder: Path) -> Path:
-    """A folder with the workflow's files in it."""
+    """A folder with the workflow's files in it. The profile sets no logger: tests read what Snakemake itself prints."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(REPOSITORY / name, folder / name)
+    profile = folder / "profiles" / "default" / "profile.yaml"
+    profile.write_text(re.sub(r"^logger: .*\n", "", profile.read_text(), flags=re.M))
     return folder
 
 
@@ -76,14 +78,16 @@ def rules_of(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in lines if line.strip())}
 
 
-def jobs_of(run: subprocess.CompletedProcess[str]) -> set[tuple[str, str]]:
-    """Every job that would run (or was started): its rule and its wildcards but for the suite, `one` or `shared/one`.
-    The digest that ends a router's folder is left out."""
+def jobs_of(run: subprocess.CompletedProcess[str], suite: str | None = None) -> set[tuple[str, str]]:
+    """Every job (of one suite) that would run or was started: its rule and its wildcards but for the suite, `one` or
+    `shared/one`. The digest that ends a router's folder is left out."""
     blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", run.stdout + run.stderr, flags=re.M)
     jobs = set()
     for rule, block in blocks:
         line = re.search(r"^    wildcards: (.*)$", block, flags=re.M)
         values = dict(part.split("=", 1) for part in line[1].split(", ")) if line else {}
+        if suite not in (None, values.get("suite")):
+            continue
         name = "/".join(value for key, value in values.items() if key != "suite")
         jobs.add((rule, re.sub(r"-[0-9a-f]{6}$", "", name)))
     return jobs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.changes import comment, delete, edit, several
+from tests.workflow.changes import delete, edit, several, statement
 from tests.workflow.conftest import targets
 from tests.workflow.faulty import copied
 from tests.workflow.running import snakemake
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return copied(finished, tmp_path / "run")
+def folder(placeholders: Path, tmp_path: Path) -> Path:
+    return copied(placeholders, tmp_path / "run")
 
 
 def explain(folder: Path, *wanted: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_each_job_has_a_line_with_its_reason_in_the_order_of_the_stages(folder: 
     several(
         edit("config/suites/mine.yaml", "epochs: 3, batch_size: 16", "batch_size: 8, epochs: 4"),
         edit("config/suites/mine.yaml", "  emr:", "  ties: {method: ties, density: 0.2}\n  emr:"),
-        comment("src/twin_merging/merging/methods/regression.py"),
+        statement("src/twin_merging/merging/methods/regression.py"),
         delete("results/mine/models/dare-ties/private"),
     )(folder)
     ties = "results/mine/models/ties"

@@ -1,4 +1,8 @@
-"""Whatever befalls a run, it says so, and one more call completes it with the bytes of an undisturbed run."""
+"""Whatever befalls a run, it says so, and one more call completes it with the bytes of an undisturbed run.
+
+Each test asks for the files of one stage. What lies above it is there, and what is made from it is no matter: which
+jobs follow a change is what test_staleness.py says.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,23 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.faulty import copied, go_on, left_over, start, undone
+from tests.workflow.holding import gone, held, hold, let_go
 from tests.workflow.running import hashes_of, snakemake
 
 pytestmark = pytest.mark.workflow
 
-SUITE, STAGE = "made", "compress"
+WANTED = {
+    "compress": [f"results/made/exclusive/merged/{task}.safetensors" for task in ("sentiment", "similarity")],
+    "merge": ["results/made/models/merged/model.safetensors"],
+}
+COMPRESSED = WANTED["compress"]
 
 
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path) -> Path:
-    """A working folder in which the run has come to the stage."""
+    """A working folder in which the run has come to the stage compress."""
     folder = copied(finished, tmp_path / "run")
-    undone(folder, SUITE, STAGE)
+    undone(folder, COMPRESSED, "compress")
     return folder
 
 
@@ -38,50 +47,52 @@ def whole(finished: Path) -> Callable[[Path], None]:
     return check
 
 
-@pytest.mark.parametrize("kind", ["group", "main", "job"])
-def test_a_kill_loses_nothing(folder: Path, whole: Callable[[Path], None], kind: str) -> None:
-    run = start(folder, SUITE)
-    assert run.wait_for(STAGE)
-    hit = None
-    while hit is None and run.process.poll() is None:
-        hit = run.hit(kind, script=STAGE)
-    assert hit is not None, run.text
+@pytest.mark.parametrize(
+    ("kind", "stage"), [("group", "compress"), ("main", "compress"), ("job", "compress"), ("main", "merge")]
+)
+def test_a_kill_between_writing_a_file_and_naming_it_loses_nothing(
+    finished: Path, tmp_path: Path, whole: Callable[[Path], None], kind: str, stage: str
+) -> None:
+    folder = copied(finished, tmp_path / "run")
+    undone(folder, WANTED[stage], stage)
+    hold(folder, rf"{Path(WANTED[stage][0]).parent}/\w+\.safetensors$")
+    run = start(folder, WANTED[stage])
+    processes = held(folder)
+    assert processes, run.text
+    assert left_over(folder)
+    assert run.hit(kind, script=stage) is not None
+    if kind == "job":
+        let_go(folder)  # the other one, which Snakemake waits for
     assert run.end() != 0
-    again = go_on(folder, SUITE, unlock=kind != "job")
+    assert gone(processes), "a job outlived what started it"
+    let_go(folder)
+    again = go_on(folder, WANTED[stage], unlock=kind != "job")
     assert again.returncode == 0, again.stderr
     whole(folder)
 
 
-def test_a_kill_of_snakemake_ends_its_jobs(folder: Path) -> None:
-    run = start(folder, SUITE)
-    assert run.wait_for("predict")
-    jobs: dict[int, str] = {}
-    while not jobs and run.process.poll() is None:
-        jobs = run.jobs()
-    run.hit("main")
-    run.end()
-    deadline = subprocess.run(
-        ["timeout", "20", "tail", *(f"--pid={job}" for job in jobs), "-f", "/dev/null"], check=False
-    )
-    assert deadline.returncode == 0, "a job outlived its Snakemake"
-
-
 def test_control_c_loses_nothing(folder: Path, whole: Callable[[Path], None]) -> None:
-    run = start(folder, SUITE)
-    assert run.wait_for(STAGE)
+    hold(folder, r"/exclusive/merged/\w+\.safetensors$")
+    run = start(folder, COMPRESSED)
+    processes = held(folder)
+    assert processes, run.text
     run.hit("group", signal.SIGINT)
     assert run.end() != 0
-    again = go_on(folder, SUITE, unlock=False)
+    assert gone(processes)
+    let_go(folder)
+    again = go_on(folder, COMPRESSED, unlock=False)
     assert again.returncode == 0, again.stderr
     whole(folder)
 
 
 def test_a_second_run_is_refused_while_the_first_works(folder: Path, whole: Callable[[Path], None]) -> None:
-    run = start(folder, SUITE)
-    assert run.wait_for(STAGE)
-    second = snakemake(folder, "--", f"results/tables/{SUITE}.csv")
+    hold(folder, r"/exclusive/merged/\w+\.safetensors$")
+    run = start(folder, COMPRESSED)
+    assert held(folder), run.text
+    second = snakemake(folder, "--", *COMPRESSED)
     assert second.returncode != 0
     assert "cannot be locked" in second.stderr
+    let_go(folder)
     assert run.end() == 0, run.text
     whole(folder)
 
@@ -89,12 +100,10 @@ def test_a_second_run_is_refused_while_the_first_works(folder: Path, whole: Call
 def test_a_job_out_of_memory_loses_nothing(folder: Path, whole: Callable[[Path], None]) -> None:
     """Address space for Snakemake, but not for torch."""
     limit = 700 * 2**20
-    run = start(
-        folder, SUITE, "--forcerun", STAGE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    )
+    run = start(folder, COMPRESSED, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     assert run.end() != 0
     assert "error: " in run.text or "Killed" in run.text, run.text
-    again = go_on(folder, SUITE, unlock=False)
+    again = go_on(folder, COMPRESSED, unlock=False)
     assert again.returncode == 0, again.stderr
     whole(folder)
 
@@ -131,13 +140,13 @@ def test_a_full_disk_is_named_and_loses_nothing(
     small: Path, whole: Callable[[Path], None], room: int, told: str
 ) -> None:
     """`room`: kilobytes that are free when the merge begins."""
-    undone(small, SUITE, "merge")
+    undone(small, WANTED["merge"], "merge")
     remount(small, f"size={shutil.disk_usage(small).used + room * 1024}")
-    run = snakemake(small, "--", f"results/tables/{SUITE}.csv")
+    run = snakemake(small, "--", *WANTED["merge"])
     assert run.returncode != 0
     assert told in run.stderr
     remount(small, "size=256m")
-    again = go_on(small, SUITE)
+    again = go_on(small, WANTED["merge"])
     assert again.returncode == 0, again.stderr
     whole(small)
 
@@ -145,16 +154,16 @@ def test_a_full_disk_is_named_and_loses_nothing(
 @pytest.mark.parametrize("part", [".", "results"])
 def test_a_read_only_folder_is_named_and_loses_nothing(small: Path, whole: Callable[[Path], None], part: str) -> None:
     """Snakemake's own files, or those of the jobs, which Snakemake makes way for."""
-    undone(small, SUITE, STAGE)
+    undone(small, COMPRESSED, "compress")
     place = str(small / part)
     subprocess.run(["mount", "--bind", place, place], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
-        run = snakemake(small, "--", f"results/tables/{SUITE}.csv")
+        run = snakemake(small, "--", *COMPRESSED)
     finally:
         subprocess.run(["umount", place], check=True)
     assert run.returncode != 0
     assert "Read-only file system: " in run.stderr
-    again = go_on(small, SUITE)
+    again = go_on(small, COMPRESSED)
     assert again.returncode == 0, again.stderr
     whole(small)

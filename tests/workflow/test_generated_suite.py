@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.tiny import MADE
-from tests.workflow.running import make_working_folder, snakemake
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import open_directory
@@ -18,14 +16,9 @@ from twin_merging.io.tensors import open_directory
 pytestmark = pytest.mark.workflow
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_working_folder(tmp_path_factory.mktemp("run"))
-    (folder / "suites").mkdir()
-    (folder / "suites" / "made.yaml").write_text(MADE)
-    run = snakemake(folder, "--config", "suites=suites", "--", "results/tables/made.csv")
-    assert run.returncode == 0, run.stderr
-    return folder / "results"
+@pytest.fixture
+def results(finished: Path) -> Path:
+    return finished / "results"
 
 
 def test_the_table_holds_every_model(results: Path) -> None:

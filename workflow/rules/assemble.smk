@@ -15,8 +15,9 @@ rule assemble:
         exclusive=directory("results/{suite}/models/{method}/exclusive"),
         router=directory("results/{suite}/models/{method}/router"),
         module="results/{suite}/models/{method}/modeling_twin_merging.py",
-        record="results/{suite}/models/{method}/merge.json",
+        manifest="results/{suite}/models/{method}/merge.json",
         compression="results/{suite}/models/{method}/compression.csv",
+        record="results/{suite}/records/assemble/{method}.json",
     log:
         "results/{suite}/logs/assemble/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",

@@ -3,9 +3,12 @@
 
 rule provenance:
     input:
-        lambda w: targets.tables(suite_of(w)),
+        records=asked(records.records),
+        sources=asked(records.sources),
+        data=asked(records.data),
     output:
         "results/{suite}/provenance.json",
+        record="results/{suite}/records/provenance.json",
     log:
         "results/{suite}/logs/provenance.log",
         benchmark="results/{suite}/benchmarks/provenance.tsv",
@@ -22,14 +25,16 @@ rule provenance:
         "../scripts/provenance.py"
 
 
+# It has no output, so Snakemake runs it whenever one of its files is asked for: an audit looks at the files as they are
+# now. Report and page are log files because Snakemake keeps these where a job fails, as this one does when a check does.
 rule audit:
     input:
-        "results/{suite}/provenance.json",
-    output:
-        report=f"{AUDIT}.json",
-        page=f"{AUDIT}.html",
+        provenance="results/{suite}/provenance.json",
+        audited=outputs_of(),
     log:
         "results/{suite}/logs/audit.log",
+        report=f"{AUDIT}.json",
+        page=f"{AUDIT}.html",
         benchmark="results/{suite}/benchmarks/audit.tsv",
     conda:
         "../../environment.yml"
@@ -41,7 +46,6 @@ rule audit:
     params:
         settings=settings_of("audit"),
         code=code_with("audit", plan_settings.model_modules),
-        asked=STARTED,
     script:
         "../scripts/audit.py"
 
@@ -51,8 +55,13 @@ rule crate:
         provenance="results/{suite}/provenance.json",
         audit=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
+        results=outputs_of("predict", "score", "tabulate"),
+        suite=lambda w: str(suite_of(w).file),
+        lock=asked(inputs.lock),
+        configuration=[file for file in [CONFIGURATION] if Path(file).is_file()],
     output:
         f"{AUDIT}.crate.zip",
+        record="results/{suite}/records/crate.json",
     log:
         "results/{suite}/logs/crate.log",
         benchmark="results/{suite}/benchmarks/crate.tsv",
@@ -67,8 +76,3 @@ rule crate:
         code=code("crate"),
     script:
         "../scripts/crate.py"
-
-
-onsuccess:
-    if workflow.is_main_process and (failed := failed_audits()):
-        stop("; ".join(failed))

@@ -3,12 +3,14 @@
 
 rule card:
     input:
-        record="results/{suite}/models/{method}/merge.json",
+        manifest="results/{suite}/models/{method}/merge.json",
         parts=asked(inputs.model_files),
         scores="results/{suite}/scores.csv",
         metrics=asked(inputs.own_router_metrics),
+        begun=begun,
     output:
         "results/{suite}/models/{method}/README.md",
+        record="results/{suite}/records/card/{method}.json",
     log:
         "results/{suite}/logs/card/{method}.log",
         benchmark="results/{suite}/benchmarks/card/{method}.tsv",

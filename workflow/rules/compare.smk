@@ -5,9 +5,11 @@ rule compare:
     input:
         scores="results/{suite}/scores.csv",
         published=asked(inputs.published_scores),
+        begun=begun,
     output:
         table="results/tables/{suite}-published.csv",
         markdown="results/tables/{suite}-published.md",
+        record="results/{suite}/records/compare.json",
     log:
         "results/{suite}/logs/compare.log",
         benchmark="results/{suite}/benchmarks/compare.tsv",

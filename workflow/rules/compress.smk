@@ -8,6 +8,7 @@ rule compress:
         shared="results/{suite}/models/{shared}/model.safetensors",
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
+        record="results/{suite}/records/compress/{shared}/{task}.json",
     log:
         "results/{suite}/logs/compress/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",

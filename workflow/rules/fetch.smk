@@ -1,15 +1,40 @@
 # Stage fetch: bases, experts and data from the Hub, a folder or an installed package.
 
 
+rule pin:
+    input:
+        lock=asked(inputs.lock),
+    output:
+        "results/{suite}/locked.json",
+        record="results/{suite}/records/pin.json",
+    log:
+        "results/{suite}/logs/pin.log",
+        benchmark="results/{suite}/benchmarks/pin.tsv",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings_of("pin"),
+        code=code("pin"),
+    script:
+        "../scripts/pin.py"
+
+
 rule fetch_base:
     input:
         source=asked(inputs.base_source),
+        locked=asked(inputs.base_locked),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
         tokenizer="results/{suite}/base/tokenizer.json",
         tokenizer_config="results/{suite}/base/tokenizer_config.json",
         source="results/{suite}/base/source.json",
+        record="results/{suite}/records/fetch_base.json",
     log:
         "results/{suite}/logs/fetch_base.log",
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
@@ -31,11 +56,13 @@ rule fetch_base:
 rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
+        locked=asked(inputs.expert_locked),
         base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/fetch_expert/{task}.json",
     log:
         "results/{suite}/logs/fetch_expert/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
@@ -57,11 +84,13 @@ rule fetch_expert:
 rule fetch_adapter:
     input:
         source=asked(inputs.expert_source),
+        locked=asked(inputs.expert_locked),
         base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/fetch_adapter/{task}.json",
     log:
         "results/{suite}/logs/fetch_adapter/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
@@ -83,11 +112,13 @@ rule fetch_adapter:
 rule fetch_data:
     input:
         source=asked(inputs.data_source),
+        locked=asked(inputs.data_locked),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
         source="results/{suite}/data/{task}/source.json",
+        record="results/{suite}/records/fetch_data/{task}.json",
     log:
         "results/{suite}/logs/fetch_data/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
@@ -107,9 +138,12 @@ rule fetch_data:
 
 
 rule fetch_router:
+    input:
+        locked=asked(inputs.router_locked),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",
+        record="results/{suite}/records/fetch_router/{router}.json",
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",

@@ -9,6 +9,7 @@ rule finetune:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/finetune/{task}.json",
     log:
         "results/{suite}/logs/finetune/{task}.log",
         benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
@@ -23,6 +24,9 @@ rule finetune:
         gpu=0,
     params:
         settings=settings_of("finetune"),
+        # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the
+        # job goes on. On nodes without a common disk a job begins anew.
+        checkpoints="results/{suite}/checkpoints/{task}",
         code=code_with("finetune", plan_settings.family_modules),
     script:
         "../scripts/finetune.py"
@@ -33,6 +37,7 @@ use rule finetune as finetune_adapter with:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
         source="results/{suite}/experts/{task}/source.json",
+        record="results/{suite}/records/finetune_adapter/{task}.json",
     log:
         "results/{suite}/logs/finetune_adapter/{task}.log",
         benchmark="results/{suite}/benchmarks/finetune_adapter/{task}.tsv",

@@ -8,6 +8,7 @@ rule generate_base:
         tokenizer="results/{suite}/base/tokenizer.json",
         tokenizer_config="results/{suite}/base/tokenizer_config.json",
         source="results/{suite}/base/source.json",
+        record="results/{suite}/records/generate_base.json",
     log:
         "results/{suite}/logs/generate_base.log",
         benchmark="results/{suite}/benchmarks/generate_base.tsv",
@@ -31,6 +32,8 @@ rule generate_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        source="results/{suite}/data/{task}/source.json",
+        record="results/{suite}/records/generate_data/{task}.json",
     log:
         "results/{suite}/logs/generate_data/{task}.log",
         benchmark="results/{suite}/benchmarks/generate_data/{task}.tsv",

@@ -13,7 +13,8 @@ rule merge:
         tokenizer="results/{suite}/models/{method}/tokenizer.json",
         tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
         private=directory("results/{suite}/models/{method}/private"),
-        record="results/{suite}/models/{method}/merge.json",
+        manifest="results/{suite}/models/{method}/merge.json",
+        record="results/{suite}/records/merge/{method}.json",
     log:
         "results/{suite}/logs/merge/{method}.log",
         benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
@@ -39,9 +40,10 @@ use rule merge as merge_masked with:
         tokenizer="results/{suite}/models/{method}/tokenizer.json",
         tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
         private=directory("results/{suite}/models/{method}/private"),
-        record="results/{suite}/models/{method}/merge.json",
+        manifest="results/{suite}/models/{method}/merge.json",
         unified="results/{suite}/models/{method}/unified.safetensors",
         masks=directory("results/{suite}/models/{method}/masks"),
+        record="results/{suite}/records/merge_masked/{method}.json",
     log:
         "results/{suite}/logs/merge_masked/{method}.log",
         benchmark="results/{suite}/benchmarks/merge_masked/{method}.tsv",

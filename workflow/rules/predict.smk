@@ -7,6 +7,7 @@ rule predict:
         data=asked(inputs.test_data),
     output:
         "results/{suite}/predictions/{model}.parquet",
+        record="results/{suite}/records/predict/{model}.json",
     log:
         "results/{suite}/logs/predict/{model}.log",
         benchmark="results/{suite}/benchmarks/predict/{model}.tsv",

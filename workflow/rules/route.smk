@@ -7,6 +7,7 @@ rule route_features:
         data=asked(inputs.training_data),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
+        record="results/{suite}/records/route_features/{shared}/{features}.json",
     log:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
         benchmark="results/{suite}/benchmarks/route_features/{shared}/{features}.tsv",
@@ -32,6 +33,7 @@ rule route:
     output:
         router="results/{suite}/router/{router}/router.safetensors",
         metrics="results/{suite}/router/{router}/metrics.json",
+        record="results/{suite}/records/route/{router}.json",
     log:
         "results/{suite}/logs/route/{router}.log",
         benchmark="results/{suite}/benchmarks/route/{router}.tsv",

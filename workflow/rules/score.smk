@@ -6,6 +6,7 @@ rule score:
         predictions=asked(inputs.predictions),
     output:
         "results/{suite}/scores.csv",
+        record="results/{suite}/records/score.json",
     log:
         "results/{suite}/logs/score.log",
         benchmark="results/{suite}/benchmarks/score.tsv",

@@ -6,6 +6,7 @@ rule tabulate:
         scores="results/{suite}/scores.csv",
         predictions=asked(inputs.routed_predictions),
         router_metrics=asked(inputs.router_metrics),
+        begun=begun,
     output:
         normalised="results/tables/{suite}.csv",
         markdown="results/tables/{suite}.md",
@@ -13,6 +14,7 @@ rule tabulate:
         experts="results/tables/{suite}-experts.csv",
         router="results/tables/{suite}-router.csv",
         routing="results/tables/{suite}-routing.csv",
+        record="results/{suite}/records/tabulate.json",
     log:
         "results/{suite}/logs/tabulate.log",
         benchmark="results/{suite}/benchmarks/tabulate.tsv",

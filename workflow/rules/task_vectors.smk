@@ -7,6 +7,7 @@ rule task_vectors:
         expert=asked(inputs.expert_files),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",
+        record="results/{suite}/records/task_vectors/{task}.json",
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
         benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",

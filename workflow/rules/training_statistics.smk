@@ -8,6 +8,7 @@ rule training_statistics:
         data="results/{suite}/data/{task}/train.parquet",
     output:
         "results/{suite}/statistics/{kind}/{task}.safetensors",
+        record="results/{suite}/records/training_statistics/{kind}/{task}.json",
     log:
         "results/{suite}/logs/training_statistics/{kind}/{task}.log",
         benchmark="results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv",

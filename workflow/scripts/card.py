@@ -15,7 +15,7 @@ def main(job: Any) -> None:
         title=settings["title"],
         sources=settings["sources"],
         family=settings["family"],
-        directory=folder(job.input.record),
+        directory=folder(job.input.manifest),
         scores=Path(job.input.scores),
         router_metrics=Path(job.input.metrics[0]) if job.input.metrics else None,
         output=Path(job.output[0]),

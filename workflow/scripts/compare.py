@@ -15,7 +15,7 @@ def main(job: Any) -> None:
         tasks=settings["tasks"],
         scores=Path(job.input.scores),
         published=Path(job.input.published),
-        outputs={name: Path(path) for name, path in job.output.items()},
+        outputs={name: Path(path) for name, path in job.output.items() if name != "record"},
     )
 
 

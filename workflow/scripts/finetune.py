@@ -1,5 +1,6 @@
 """Rule finetune: fine-tuning an expert from the base."""
 
+from pathlib import Path
 from typing import Any
 
 from twin_merging.jobs.run import folder, run_job
@@ -21,7 +22,7 @@ def main(job: Any) -> None:
         settings=settings["finetune"],
         limits=settings["limits"],
         seed=settings["seed"],
-        checkpoints=output.parents[1] / "checkpoints" / f"{output.name}-{settings_digest(settings, inputs)}",
+        checkpoints=Path(f"{job.params.checkpoints}-{settings_digest(settings, inputs)}"),
         output=output,
     )
 

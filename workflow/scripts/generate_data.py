@@ -7,6 +7,7 @@ from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.io.files import write_json
     from twin_merging.io.validation import validate
     from twin_merging.synthetic import generate_task
     from twin_merging.tasks.families import family_named
@@ -18,6 +19,7 @@ def main(job: Any) -> None:
     counts = {split: generate[split] for split in SPLITS}
     for split, rows in generate_task(generate["task"], counts, settings["seed"]).items():
         write_rows(rows, task, Path(job.output[split]), f"generated task '{generate['task']}', {split}")
+    write_json(Path(job.output.source), {"source": {"generate": generate}, "seed": settings["seed"]})
 
 
 run_job(snakemake, main)

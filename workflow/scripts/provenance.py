@@ -9,7 +9,7 @@ from twin_merging.jobs.run import run_job
 def main(job: Any) -> None:
     from twin_merging.auditing.provenance import write_provenance
 
-    write_provenance(job.params.settings, job.input, Path(job.output[0]))
+    write_provenance(job.params.settings, job.input.records, Path(job.output[0]))
 
 
 run_job(snakemake, main)

@@ -10,14 +10,14 @@ from typing import Any
 from twin_merging.auditing.file_checks import check_chain, check_files
 from twin_merging.auditing.prediction_checks import ROWS, check_predictions, check_test_rows
 from twin_merging.auditing.report import report_page
-from twin_merging.auditing.results import PROVENANCE, Findings, Results, target
+from twin_merging.auditing.results import FAILED, PROVENANCE, Findings, Results, target
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.auditing.table_checks import check_statements, check_tables
 from twin_merging.io.files import write_json, write_text
 from twin_merging.jobs.machine import hardware, software
 from twin_merging.jobs.records import now
 
-PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
+PASSED, NOT_APPLICABLE = "passed", "not applicable"
 
 
 def audit(results: Results, rows: int = ROWS, seed: int = 0) -> dict[str, Any]:

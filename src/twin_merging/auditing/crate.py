@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from twin_merging.auditing.results import PROVENANCE, Results
+from twin_merging.auditing.results import PROVENANCE, Results, check_verdict
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, whole_file
 from twin_merging.suite.locks import lock_file
@@ -41,7 +41,7 @@ DAY_ONE = (1980, 1, 1, 0, 0, 0)  # a zip's first: the same content gives the sam
 
 
 def write_crate(results: Results, workflow: Path, suite: Path, output: Path) -> None:
-    """Write the crate of an audited suite as a zip.
+    """Write the crate of a suite that has passed its audit as a zip.
 
     workflow: the folder of the repository; suite: the suite's file. The same inputs give the same bytes.
     """
@@ -50,6 +50,7 @@ def write_crate(results: Results, workflow: Path, suite: Path, output: Path) -> 
 
     if not results.jobs:
         raise UserError(f"{results.of_suite(PROVENANCE)}: holds no jobs; make the tables again, with records")
+    check_verdict(read_json(results.folder / "audit" / f"{results.suite}.json"), f"results/audit/{results.suite}.html")
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
     packed: dict[str, Path] = {}

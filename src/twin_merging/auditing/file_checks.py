@@ -5,7 +5,7 @@ from __future__ import annotations
 from twin_merging.auditing.results import Findings, Job, Results, target
 from twin_merging.jobs.records import tensor_checksums
 
-SOURCES = ("fetch_", "generate_")  # rules that a chain may begin with
+SOURCES = ("fetch_", "generate_", "pin")  # rules that a chain may begin with
 
 
 def check_files(results: Results) -> Findings:
@@ -24,7 +24,7 @@ def check_files(results: Results) -> Findings:
     for name in results.provenance["tables"]:
         if name not in results.makers:
             found.fail(f"{name}: no record of the job that made it")
-    found.facts = {"files": len(results.makers), "bytes": size, "not of these tables": _others(results)}
+    found.facts = {"files": len(results.makers), "bytes": size}
     found.summary = f"{len(results.makers)} files, {size / 1e6:.1f} MB, are what their jobs wrote"
     return found
 
@@ -43,15 +43,6 @@ def _changed_tensors(results: Results, name: str, job: Job) -> str:
         return "; its header differs"
     more = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
     return f"; tensors that differ: {', '.join(differ[:5])}{more}"
-
-
-def _others(results: Results) -> int:
-    """Files in the suite's folder that the tables do not rest on: other methods' models, model cards."""
-    folder = results.folder / results.suite
-    skipped = ("records", "logs", "benchmarks")
-    names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.name[0] != ".")
-    kept = (results.of_suite(name.as_posix()) for name in names if len(name.parts) > 1 and name.parts[0] not in skipped)
-    return sum(name not in results.makers for name in kept)
 
 
 def check_chain(results: Results) -> Findings:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twin_merging.fetching.hub import is_commit
 from twin_merging.io.files import read_json, write_json
-from twin_merging.jobs.records import FOLDER, read_records
+from twin_merging.jobs.records import read_record, record_name
 from twin_merging.suite.locks import hub_sources, what_is_fetched
 from twin_merging.tasks.rows import SPLITS
 
@@ -16,16 +16,16 @@ FORMAT = 1
 Records = Mapping[str, Mapping[str, Any]]
 
 
-def write_provenance(settings: Mapping[str, Any], tables: Iterable[str], output: Path) -> None:
-    """Write provenance.json of a suite's tables from the records of its jobs.
+def write_provenance(settings: Mapping[str, Any], records: Iterable[str], output: Path) -> None:
+    """Write provenance.json of a suite's tables from the records of the jobs that they rest on.
 
-    settings: `suite` (name, file, content in normal form), `models` (for each, protocol and true_task). Jobs that the
-    tables do not rest on, as those of a method that the suite has no more, are left out. A file that no record names as
-    an output stands as an input only: whether the chain is whole is for the audit to say.
+    settings: `suite` (name, file, content in normal form), `models` (for each, protocol and true_task), `tables`.
+    Also read are the `source.json` of everything fetched or made and the data's row counts. A file that no record names
+    as an output stands as an input only: whether the chain is whole is for the audit to say.
     """
-    results, tables = Path(output).parent, list(tables)
-    found = dict(read_records(results / FOLDER))
-    records = {name: found[name] for name in chain(found, tables)}
+    results, tables = Path(output).parent, settings["tables"]
+    found = {record_name(file): read_record(Path(file)) for file in records}
+    jobs = {name: found[name] for name in chain(found, tables)}
     environments: list[dict[str, Any]] = []
     suite = settings["suite"]
     write_json(output, {
@@ -33,22 +33,16 @@ def write_provenance(settings: Mapping[str, Any], tables: Iterable[str], output:
         "suite": suite,
         "models": settings["models"],
         "rows": {task: row_counts(results / "data" / task) for task in suite["content"]["tasks"]},
-        "sources": sources(suite["content"], results, _routers(results, records)),
+        "sources": sources(suite["content"], results, _routers(results, jobs)),
         "tables": tables,
-        "jobs": [_job(name, record, environments) for name, record in records.items()],
+        "jobs": [_job(name, record, environments) for name, record in jobs.items()],
         "environments": environments,
     })  # fmt: skip
 
 
 def chain(records: Records, targets: Iterable[str]) -> list[str]:
-    """Names of the records that files rest on, each after those that it reads from. The order depends on names alone.
-
-    Of records that name one file as their output, which a suite leaves behind that once made it in another way, the
-    last to finish counts.
-    """
-    makers: dict[str, str] = {}
-    for name in sorted(records, key=lambda name: (records[name]["finished"], name)):
-        makers.update(dict.fromkeys(records[name]["outputs"], name))
+    """Names of the records that files rest on, each after those it reads from. The order depends on names alone."""
+    makers = {path: name for name, record in records.items() for path in record["outputs"]}
     found: dict[str, None] = {}
     waiting = [makers[path] for path in sorted(set(targets), reverse=True) if path in makers]
     entered: set[str] = set()
@@ -65,26 +59,22 @@ def chain(records: Records, targets: Iterable[str]) -> list[str]:
 
 
 def _job(name: str, record: Mapping[str, Any], environments: list[dict[str, Any]]) -> dict[str, Any]:
-    """A record without times of change, its environment once for all jobs that share it."""
+    """A record, its environment once for all jobs that share it."""
     environment = {key: record[key] for key in ("software", "hardware", "git")}
     if environment not in environments:
         environments.append(environment)
     settings = record["settings"] or {}
-    plain = {key: record[key] for key in ("rule", "wildcards", "started", "finished", "input", "output")}
+    plain = {key: record[key] for key in (
+        "rule", "wildcards", "started", "finished", "input", "output", "inputs", "outputs"
+    )}  # fmt: skip
     return {
         "name": name,
         **plain,
-        "inputs": {path: _without_time(entry) for path, entry in record["inputs"].items()},
-        "outputs": {path: _without_time(entry) for path, entry in record["outputs"].items()},
         "settings": settings,
         "seed": settings.get("seed", settings.get("entry", {}).get("seed")),
         "code": record["code"],
         "environment": environments.index(environment),
     }
-
-
-def _without_time(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "mtime_ns"}
 
 
 def row_counts(folder: Path) -> dict[str, int]:

@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -22,6 +30,7 @@ from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.jobs.progress import Progress
 from twin_merging.scoring.metrics import score
 from twin_merging.tasks.rows import load_tokenizer, read_rows
 from twin_merging.tasks.task import Encoded, Trainable
@@ -105,6 +114,7 @@ def _train(
         eval_dataset=parts["validation"],
         processing_class=tokenizer,
         compute_metrics=scores,
+        callbacks=[_Steps()],
     )
     last = get_last_checkpoint(str(checkpoints)) if Path(checkpoints).is_dir() else None
     if last:
@@ -135,6 +145,19 @@ class _OneDevice(TrainingArguments):
     @property
     def n_gpu(self) -> int:
         return min(1, super().n_gpu)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Says how many steps of the training are done. The first process speaks for all."""
+
+    progress: Progress
+
+    def on_train_begin(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        self.progress = Progress(state.max_steps, "steps")
+
+    def on_step_end(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        if state.is_world_process_zero:
+            self.progress.update(state.global_step)
 
 
 class _Together(Trainer):

@@ -1,21 +1,59 @@
-"""How a download reports: lines for the terminal and the log, not bars, since several jobs share one terminal."""
+"""How far a job is: lines in its log, which Snakemake's logger shows beside the running job.
+
+Lines and no bars, because several jobs share one terminal, and because a log is read later.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
-from twin_merging.jobs.run import PROGRESS
+from twin_merging.jobs.run import PROGRESS, REPORT
 
 progress = logging.getLogger(PROGRESS)
+reports = logging.getLogger(REPORT)
 
-EVERY = 10.0  # seconds
+EVERY = 5.0  # seconds between two lines
 
 
 def report(line: str) -> None:
-    """One line for the terminal and the log."""
-    progress.info("%s", line)
+    """One line for the user and the log."""
+    reports.info("%s", line)
+
+
+class Progress:
+    """Says every few seconds how many of `total` are done, how fast it goes, and how long the rest will take."""
+
+    def __init__(self, total: int, unit: str, clock: Callable[[], float] = time.monotonic):
+        self.total = total
+        self.unit = unit
+        self._clock = clock
+        self._started = self._shown = clock()
+        self._before: int | None = None  # done when the first of them was counted, in a run that goes on from another
+
+    def update(self, done: int) -> None:
+        """So many are done. Writes a line if the last one is some seconds old."""
+        now = self._clock()
+        if self._before is None:
+            self._before, self._started = done, now
+        if now - self._shown < EVERY:
+            return
+        self._shown = now
+        rate = (done - self._before) / (now - self._started) if now > self._started else 0.0
+        speed = f", {rate:.3g} a second, {duration((self.total - done) / rate)} left" if rate else ""
+        progress.info("%d of %d %s%s", done, self.total, self.unit, speed)
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `1:05`, `2:00:00`"""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def progress_bar(what: str) -> Any:
@@ -36,7 +74,7 @@ def progress_bar(what: str) -> Any:
             if self.counts and self.n and now - self.shown >= EVERY:
                 self.shown = now
                 total = f" of {self.total / 1e6:.1f}" if self.total else ""
-                report(f"{what}: {self.n / 1e6:.1f}{total} MB")
+                progress.info("%s: %.1f%s MB", what, self.n / 1e6, total)
             return True
 
         def close(self) -> None:

@@ -1,79 +1,78 @@
 """The record of a job: what it read and wrote, by hash, with which settings, code, software, machine and commit.
 
-A record is no output of its rule: it holds times, and so is never the same bytes twice. It lies at the place of the
-job's log, below `records` instead of `logs`. It is removed when the job starts, and written when it has ended well.
+A record is the output `record` of its rule, results/{suite}/records/{rule}/... It is written last, when the job has
+ended well. It holds times, and so is never the same bytes twice: only the provenance of a suite reads records.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
 
-FOLDER = "records"
+RECORD = "record"  # the name of a rule's output that is the job's record
 SNAKEMAKES_OWN = ".snakemake_timestamp"  # lies in every directory that is an output
-Known = Mapping[tuple[str, int, int], str]
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def record_file(job: Any) -> Path | None:
-    """Where the record of a job of a suite lies; None for a job that belongs to no suite."""
-    suite = job.wildcards.get("suite")
-    logs = Path("results", str(suite), "logs")
-    log = Path(job.log[0])
-    if suite is None or not log.is_relative_to(logs):
-        return None
-    return logs.with_name(FOLDER) / log.relative_to(logs).with_suffix(".json")
-
-
-def discard_record(job: Any) -> None:
-    """Remove the record of an earlier run of the job, so that a job which is killed leaves none."""
-    if (file := record_file(job)) is not None:
-        file.unlink(missing_ok=True)
-
-
 def write_record(job: Any, started: str) -> None:
-    """Write the record of a job of a suite that has ended well."""
-    file = record_file(job)
+    """Write the record of a job that has ended well; nothing where its rule declares none.
+
+    Every input is hashed anew: a record says what lay there, not what another job says that it wrote.
+    """
+    file = job.output.get(RECORD)
     if file is None:
         return
-    known = _known_hashes(Path("results", job.wildcards.suite, FOLDER))
-    record = {
-        "rule": job.rule,
+    outputs = [path for path in job.output if path != file]
+    with ThreadPoolExecutor(max(1, job.threads)) as pool:
+        inputs, written = files_of(job.input), files_of(outputs)
+        read = dict(zip(inputs, pool.map(_entry, inputs), strict=True))
+        wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
+    write_json(Path(file), {
+        "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
         "input": _by_name(job.input),
-        "output": _by_name(job.output),
-        "inputs": {path: _entry(path, known) for path in files_of(job.input)},
-        "outputs": {path: _entry(path, {}) | _tensors(path) for path in files_of(job.output)},
+        "output": {name: paths for name, paths in _by_name(job.output).items() if name != RECORD},
+        "inputs": read,
+        "outputs": wrote,
         "settings": job.params.get("settings"),
         "code": job.params.get("code"),
         "software": software(),
         "hardware": hardware(),
         "git": commit(Path(job.scriptdir)),
-    }
-    write_json(file, record)
+    })  # fmt: skip
 
 
-def read_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and content of every record below a suite's folder of records. What is no record is left out."""
-    for file in sorted(Path(folder).rglob("*.json")):
-        try:
-            record = read_json(file)
-            if isinstance(record["inputs"], dict) and isinstance(record["outputs"], dict):
-                yield file.relative_to(folder).with_suffix("").as_posix(), record
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+def read_record(file: Path) -> dict[str, Any]:
+    """A job's record."""
+    try:
+        record = read_json(file)
+        if not isinstance(record["inputs"], dict) or not isinstance(record["outputs"], dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{file}: not a record of a job; make it again: snakemake --cores 1 --forcerun {file}"
+        ) from None
+    return record
+
+
+def record_name(file: str | Path) -> str:
+    """A job by its record's place: its rule, and what tells it from others of its rule, as merge/ties."""
+    _, _, _, *parts = Path(file).with_suffix("").parts
+    return "/".join(parts)
 
 
 def files_of(paths: Iterable[str]) -> list[str]:
@@ -93,26 +92,13 @@ def _by_name(files: Any) -> dict[str, list[str]]:
     return {**named, **({"": rest} if rest else {})}
 
 
-def _known_hashes(folder: Path) -> dict[tuple[str, int, int], str]:
-    """Hash of every file that a record has seen, by path, size and time of change: what many jobs read is hashed once.
-
-    Snakemake sets a new time on outputs when their job has ended, so it is the first reader that hashes again.
-    """
-    return {
-        (path, entry["size"], entry["mtime_ns"]): entry["sha256"]
-        for _, record in read_records(folder)
-        for path, entry in {**record["outputs"], **record["inputs"]}.items()
-    }
+def _entry(path: str) -> dict[str, Any]:
+    return {"sha256": sha256(Path(path)), "size": Path(path).stat().st_size}
 
 
-def _entry(path: str, known: Known) -> dict[str, Any]:
-    status = Path(path).stat()
-    digest = known.get((path, status.st_size, status.st_mtime_ns)) or sha256(Path(path))
-    return {"sha256": digest, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _tensors(path: str) -> dict[str, Any]:
-    return {"tensors": tensor_checksums(Path(path))} if path.endswith(".safetensors") else {}
+def _output_entry(path: str) -> dict[str, Any]:
+    tensors = {"tensors": tensor_checksums(Path(path))} if path.endswith(".safetensors") else {}
+    return {**_entry(path), **tensors}
 
 
 def tensor_checksums(path: Path) -> dict[str, str]:

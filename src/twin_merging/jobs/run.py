@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,12 @@ REFUSED = {
     errno.EACCES: "permission denied; make it readable and its folder writable and run again",
 }
 
-PROGRESS = "twin_merging.progress"  # a logger whose lines go to the terminal too
-# By name: what these do reaches no output, so no job's digest of its code may cover them.
+# Loggers whose lines are for the user too: how far a job is, and what it has to report.
+PROGRESS, REPORT = "twin_merging.progress", "twin_merging.report"
+# Environment variable, set by a logger of Snakemake that shows such lines, and the sentence of a job that failed, from
+# the job's log: then the job leaves the terminal to it.
+LOGGER = "TWIN_MERGING_LOGGER"
+# By name: what these do reaches no output but the record, so no job's digest of its code may cover them.
 CLIENT, RECORDS, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "usage"))
 
 
@@ -41,7 +44,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     Where a server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings
     say, whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends
     the job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last
-    line on the terminal. A job that ends well leaves a record of what it read and wrote, and of what it took.
+    line on the terminal. A job that ends well leaves what it took beside its log, and as an output of its rule the
+    record of what it read and wrote.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
@@ -60,35 +64,31 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger(PROGRESS).addHandler(logging.StreamHandler(terminal))
+    told = bool(os.environ.get(LOGGER))
+    for name in () if told else (PROGRESS, REPORT):
+        logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     records = import_module(RECORDS)
     started = records.now()
     try:
-        records.discard_record(snakemake)
         job(snakemake)
+        if file := snakemake.log.get("benchmark"):
+            import_module(USAGE).write_usage(Path(file), began)
+        records.write_record(snakemake, started)
     except Exception as error:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
-        print(f"error: {sentence}", file=terminal, flush=True)
-        with suppress(OSError):  # where there is no space for the log either
+        try:
             if not known:
                 traceback.print_exc()
             print(f"error: {sentence}", file=sys.stderr, flush=True)
+        except OSError:  # there is no space for the log either
+            told = False
+        if not told:
+            print(f"error: {sentence}", file=terminal, flush=True)
         sys.exit(1)
-    try:
-        if file := snakemake.log.get("benchmark"):
-            import_module(USAGE).write_usage(Path(file), began)
-        records.write_record(snakemake, started)
-    except (OSError, TypeError, ValueError) as error:  # the outputs are good, and the audit will say what has no record
-        traceback.print_exc()
-        print(
-            f"warning: {snakemake.rule}: its record could not be written: {error} (see {log})",
-            file=terminal,
-            flush=True,
-        )
 
 
 def use_threads(count: int) -> None:

@@ -22,9 +22,10 @@ WILDCARDS = {
 
 def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], Iterable[str]], end: str = "/") -> str:
     """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
-    and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself."""
+    and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself. The records of a
+    rule lie in a folder of its own, so no other rule could make them."""
     paths = [f"{suite.name}/{folder}/{name}".rstrip("/") for suite in suites for name in names(suite)]
-    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}){NAME}"
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{NAME}/records/){NAME}"
 
 
 def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from twin_merging.errors import UserError
+from twin_merging.fetching.declared import Source
 from twin_merging.plan.settings import linear_coefficients
 from twin_merging.routing.layers import features_name
+from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
 
 Wildcards = Mapping[str, str]
@@ -21,15 +23,22 @@ ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 FOLDERS = ("private", "exclusive", "router", "masks")
 
 
+LOCKED = "locked.json"
+
+
 def inside(folder: str, *names: str) -> list[str]:
     """Paths of files in a folder."""
     return [f"{folder}/{name}" for name in names]
 
 
-def is_folder(path: str) -> bool:
-    """Whether an input is a folder of a model's directory. Snakemake compares a folder by its time alone; these are
-    followed through merge.json, which has the sha256 of every file in them."""
-    return path.rpartition("/")[2] in FOLDERS
+def is_ancient(path: str) -> bool:
+    """Whether an input makes no job stale.
+
+    A folder of a model's directory: Snakemake compares a folder by its time alone; these are followed through
+    merge.json, which has the sha256 of every file in them. The hashes that a suite is locked to: they change no output,
+    only what is accepted.
+    """
+    return path.rpartition("/")[2] in (*FOLDERS, LOCKED)
 
 
 # -- sources and experts
@@ -46,6 +55,33 @@ def expert_source(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def data_source(suite: Suite, wildcards: Wildcards) -> list[str]:
     return suite.tasks[wildcards["task"]].data.files()
+
+
+def lock(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The suite's lock, where it has one."""
+    file = lock_file(suite.file)
+    return [str(file)] if file.is_file() else []
+
+
+def _locked(suite: Suite, source: Source) -> list[str]:
+    """What the files of a Hub source are held against: there for every suite that has one, with a lock or without."""
+    return [f"results/{suite.name}/{LOCKED}"] if "hub" in source.plain() else []
+
+
+def base_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locked(suite, suite.says.base)
+
+
+def expert_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locked(suite, suite.tasks[wildcards["task"]].expert)
+
+
+def data_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locked(suite, suite.tasks[wildcards["task"]].data)
+
+
+def router_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/{LOCKED}"]
 
 
 def base_files(suite: Suite, *names: str) -> list[str]:

@@ -13,6 +13,7 @@ from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
 from twin_merging.merging.registry import merging_methods
 from twin_merging.model.forms import FORMS
+from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
@@ -44,6 +45,11 @@ def _of_task(suite: Suite, wildcards: Wildcards, part: Callable[[Any], Mapping[s
 
 def _model(source: Source, threads: int) -> Settings:
     return {"source": source.plain(), "package_version": source.package_version, "threads": threads}
+
+
+def pin(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """Nothing: the suite's lock is copied as it is."""
+    return {}
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -262,6 +268,7 @@ def provenance(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "suite": {"name": suite.name, "file": str(suite.file), "content": suite.content},
         "models": {model: _knowledge(suite, model) for model in suite.models},
+        "tables": tables(suite),
         "threads": threads,
     }
 
@@ -276,6 +283,7 @@ def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 # Each rule's stage, as `threads` of the configuration names it, and the function of its settings.
 RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
+    "pin": ("fetch", pin),
     "fetch_base": ("fetch", fetch_base),
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from twin_merging.errors import UserError
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite
@@ -35,14 +34,6 @@ def all_of(suite: Suite) -> list[str]:
     return [f"results/tables/{suite.name}.csv", *cards(suite)]
 
 
-def to_lock(suites: Sequence[Suite], folder: str, chosen: str | None) -> list[Suite]:
-    """The suites that have Hub sources. Raises UserError where there are none."""
-    found = [suite for suite in suites if any(hub_sources(suite.content))]
-    if not found:
-        raise UserError(f"{folder}: no suite {chosen or ''} with a Hub source to lock; name one: lock=SUITE")
-    return found
-
-
 def jobs(suite: Suite) -> list[Job]:
     """Every job that the suite's tables need, each once."""
     found: list[Job] = []
@@ -53,6 +44,8 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
+    if any(hub_sources(suite.content)):
+        yield "pin", {}
     yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ import torch
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.io.files import whole_file
 from twin_merging.io.tensors import open_directory
+from twin_merging.jobs.progress import Progress
 from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows
 from twin_merging.tasks.task import Answers
@@ -19,7 +19,6 @@ from twin_merging.tasks.task import Answers
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger(__name__)
 COLUMNS = ["task", "row", "output", "reference", "weights"]
 
 
@@ -94,7 +93,8 @@ def answer_rows(
         for example in tasks[task].encode(table, loaded, inference["max_length"])
     ]
     found: dict[int, RowAnswer] = {}
-    for done, positions in enumerate(batches(examples, inference["batch_size"])):
+    progress = Progress(len(examples), "rows")
+    for positions in batches(examples, inference["batch_size"]):
         batch = collate([examples[position] for position in positions], loaded, model.padding_side).to(device)
         own = [names[position] for position in positions]
         answers, mixed = model.answer_batch(
@@ -102,8 +102,7 @@ def answer_rows(
         )
         weights = [None] * len(positions) if mixed is None else mixed.float().cpu().tolist()
         found |= {p: RowAnswer(*row) for p, *row in zip(positions, answers, weights, strict=True)}
-        if done % 20 == 0:
-            log.info("%d of %d rows", len(found), len(examples))
+        progress.update(len(found))
     return [found[position] for position in range(len(examples))]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import save_tensors
+from twin_merging.jobs.progress import Progress
 from twin_merging.routing.layers import Features, layers_of
 from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows
 from twin_merging.tasks.task import Inputs
@@ -151,9 +152,11 @@ def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int,
 
     side = "right" if is_causal(body.config) else None  # a causal body counts positions from the left
     parts: dict[int, torch.Tensor] = {}
+    progress = Progress(len(examples), "rows of one task")
     with torch.inference_mode():
         for positions in batches(examples, batch_size):
             batch = collate([examples[position] for position in positions], tokenizer, side).to(body.device)
             found = features_of(body, features, **batch).cpu()
             parts |= dict(zip(positions, found, strict=True))
+            progress.update(len(parts))
     return torch.stack([parts[position] for position in range(len(examples))])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json
+from twin_merging.io.files import read_json, write_json
 
 Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
 
@@ -19,26 +19,35 @@ def lock_file(suite: Path) -> Path:
 def read_lock(suite: Path) -> dict[str, Any]:
     """What a suite was locked to: for each source, by its key, the `hub` it had and the hash of its `files`."""
     path = lock_file(suite)
-    if not path.is_file():
-        return {}
+    return _sources(path) if path.is_file() else {}
+
+
+def _sources(lock: Path) -> dict[str, Any]:
     try:
-        found = read_json(path)["sources"]
+        found = read_json(lock)["sources"]
         if not all(isinstance(entry["hub"], dict) and isinstance(entry["files"], dict) for entry in found.values()):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a lock; remove it, or run: snakemake lock") from None
+        raise UserError(f"{lock}: not a lock; remove it, or run: snakemake lock") from None
     return dict(found)
 
 
-def locked_files(job: Any, part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
-    """Hash of each file of a job's source, which is a base, expert, data or router, where the suite's lock has it.
+def copy_lock(locks: Iterable[str], output: Path) -> None:
+    """Write what a suite is locked to, nothing for one without a lock, to a file that is always there: so it can be an
+    input of every fetch."""
+    write_json(output, {"sources": {key: entry for lock in locks for key, entry in _sources(Path(lock)).items()}})
 
-    A lock changes no output, only what is accepted, so it is read here and no parameter of a rule.
+
+def locked_files(locks: Iterable[str], part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
+    """Hash of each file of a source, which is a suite's base, expert, data or router, where `locks` (no file, or the
+    one that `copy_lock` wrote) have it.
+
+    A lock changes no output, only what is accepted, so it makes no fetch stale.
     """
-    lock = read_lock(Path(job.config["suites"], f"{job.wildcards.suite}.yaml"))
     found = [
         entry["files"]
-        for key, entry in lock.items()
+        for lock in locks
+        for key, entry in _sources(Path(lock)).items()
         if key.split(".")[-1] == part and entry["hub"] == source.get("hub")
     ]
     return {path: digest for files in found for path, digest in files.items()} if found else None

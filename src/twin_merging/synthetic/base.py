@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +58,7 @@ def generate_base(
     layers: int,
     heads: int,
     max_length: int,
+    progress: Callable[[int], object] = lambda step: None,
 ) -> None:
     """Pretrain a RoBERTa, and write its body (without pooler and head) and its tokenizer into `directory`.
 
@@ -69,7 +70,8 @@ def generate_base(
     learnt that the two of a pair belong together. The labels decided which lines it saw, but no label was shown. It saw
     sentences that do not belong together only as lines with replaced words.
 
-    `max_length` counts the special tokens too. The same arguments give the same bytes on the same machine.
+    `max_length` counts the special tokens too. After each batch, `progress` is called with the number of batches that
+    are done. The same arguments give the same bytes on the same machine.
     """
     from transformers import set_seed
 
@@ -78,7 +80,7 @@ def generate_base(
     lines = tokenizer(corpus(sentences, seed), truncation=True, max_length=max_length)["input_ids"]
     set_seed(seed)
     stand_ins = stand_in_table(tokenizer.get_vocab())
-    model = _pretrain(config, lines, stand_ins, _Settings(seed, steps, batch_size, learning_rate))
+    model = _pretrain(config, lines, stand_ins, _Settings(seed, steps, batch_size, learning_rate), progress)
     directory.mkdir(parents=True, exist_ok=True)
     body = model.roberta
     body.config.architectures = ["RobertaModel"]
@@ -135,7 +137,11 @@ def _config(vocabulary_size: int, hidden_size: int, layers: int, heads: int, max
 
 
 def _pretrain(
-    config: RobertaConfig, lines: list[list[int]], stand_ins: torch.Tensor, settings: _Settings
+    config: RobertaConfig,
+    lines: list[list[int]],
+    stand_ins: torch.Tensor,
+    settings: _Settings,
+    progress: Callable[[int], object],
 ) -> RobertaForMaskedLM:
     """Train the model to guess masked words, as BERT does, and to find replaced words, as ELECTRA does.
 
@@ -172,6 +178,7 @@ def _pretrain(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
+        progress(step)
         totals += torch.stack((word_loss, token_loss, line_loss)).detach()
         if step % _REPORT == 0:
             means = (totals / _REPORT).tolist()

@@ -21,6 +21,7 @@ from twin_merging.checkpoints.kinds import WholeModel
 from twin_merging.checkpoints.names import match_names
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import open_directory, save_tensors
+from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
 from twin_merging.tasks.task import Answers
 
@@ -51,8 +52,14 @@ def gather_statistics(
     tokenizer = load_tokenizer(base)
     examples = task.encode(read_rows(data, rows), tokenizer, max_length)
     size = 1 if kind == "fisher" else BATCH
-    batches = (collate(examples[start : start + size], tokenizer) for start in range(0, len(examples), size))
-    found = (fisher_information if kind == "fisher" else gram_matrices)(model, batches, len(examples))
+    progress = Progress(len(examples), "rows")
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, len(examples), size):
+            progress.update(start)
+            yield collate(examples[start : start + size], tokenizer)
+
+    found = (fisher_information if kind == "fisher" else gram_matrices)(model, batches(), len(examples))
     save_tensors(output, {names[name]: tensor for name, tensor in found.items() if name in names})
     log.info("%s of %s from %d rows", kind, expert, len(examples))
 

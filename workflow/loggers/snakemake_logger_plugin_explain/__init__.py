@@ -21,6 +21,7 @@ MISSING = "Missing output files: "
 ABSENT = object()
 REASONS = {
     "Forced execution": "forced",
+    "Rules with a run or shell declaration but no output are always executed.": "runs whenever it is asked for",
     MISSING: "not there: {}",
     "Incomplete output files: ": "was interrupted: {}",
     "Updated input files: ": "input changed: {}",

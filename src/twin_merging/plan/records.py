@@ -1,0 +1,33 @@
+"""Where jobs leave their records, and what the provenance of a suite's tables is gathered from."""
+
+from __future__ import annotations
+
+from twin_merging.plan.inputs import Wildcards
+from twin_merging.plan.targets import Job, jobs
+from twin_merging.suite.suite import Suite
+from twin_merging.tasks.rows import SPLITS
+
+SOURCE = "source.json"  # beside everything that is fetched or made: where it comes from
+
+
+def record_of(suite: Suite, job: Job) -> str:
+    """The record of a job. Its path has the job's wildcards in the order in which its rule's paths have them."""
+    rule, wildcards = job
+    return "/".join(("results", suite.name, "records", rule, *wildcards.values())) + ".json"
+
+
+def records(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The records of all jobs that the suite's tables rest on."""
+    return [record_of(suite, job) for job in jobs(suite)]
+
+
+def sources(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What says of a suite's base, data, experts and fetched routers where they come from."""
+    tasks = [f"{kind}/{task}" for kind in ("data", "experts") for task in suite.tasks]
+    routers = [f"router/{wildcards['router']}" for rule, wildcards in jobs(suite) if rule == "fetch_router"]
+    return [f"results/{suite.name}/{place}/{SOURCE}" for place in ("base", *tasks, *routers)]
+
+
+def data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The rows of all tasks, which are counted."""
+    return [f"results/{suite.name}/data/{task}/{split}.parquet" for task in suite.tasks for split in SPLITS]
