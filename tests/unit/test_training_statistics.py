@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import LABELS, merged, sentences
+from twin_merging.__main__ import main
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.checkpoints.kinds import Classifier
@@ -100,6 +101,18 @@ def test_the_fisher_information_of_a_regression_is_that_of_unit_variance(
     found = Checkpoint(tmp_path / "fisher.safetensors")
     for name in found:
         torch.testing.assert_close(found[name], (squares[name] / norm).float(), rtol=1e-3, atol=1e-7)
+
+
+def test_the_command_gathers_the_same(
+    fetched: Path, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = statistics / "data" / "two.parquet", tmp_path / "gram.safetensors"
+    command = ["statistics", "gram", "--base", str(fetched / "base"), "--expert", str(fetched / "experts" / "two")]
+    command += ["--data", str(data), "--rows", str(ROWS), "--max-length", "64", "--output", str(output)]
+    assert main([*command, "--text", *TEXT["two"], "--labels", "3"]) == 0
+    assert output.read_bytes() == (statistics / "gram" / "two.safetensors").read_bytes()
+    assert main([*command, "--text", *TEXT["two"], "--labels", "0"]) == 1
+    assert "--labels: 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_gram_matrices_are_of_each_linear_layers_own_inputs_without_padding(fetched: Path, statistics: Path) -> None:
