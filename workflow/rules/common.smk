@@ -115,6 +115,11 @@ def code(script, *modules):
     return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
+def code_with(script, modules):
+    """The digest of a script that also finds library modules by name: those that `modules(suite)` gives."""
+    return lambda wildcards: code(script, *modules(suite_of(wildcards)))
+
+
 def outputs_of(*chosen):
     """An input function: all outputs, as their rules declare them and but for the records, of the jobs that a suite's
     tables rest on; of rules that are named, where some are."""
