@@ -7,6 +7,7 @@ rule card:
         parts=asked(inputs.model_files),
         scores="results/{suite}/scores.csv",
         metrics=asked(inputs.own_router_metrics),
+        begun=begun,
     output:
         "results/{suite}/models/{method}/README.md",
         record="results/{suite}/records/card/{method}.json",
