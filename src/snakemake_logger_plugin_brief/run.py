@@ -113,7 +113,7 @@ class Run:
         text = job.text()
         sentences = [line.removeprefix(ERROR) for line in text.splitlines() if line.startswith(ERROR)]
         age = f" after {duration(record['created'] - job.started)}" if job.started else ""
-        why = sentences[-1] if sentences else "it ended without a message; was it killed, or out of memory?"
+        why = sentences[-1] if sentences else "it left no message in its log; was it killed, or out of memory?"
         lines = [f"{self._age(record['created'])}  failed: {job.name}{age}", f"  {why}"]
         if record.get("rule_msg"):
             lines.append(f"  {record['rule_msg']}")

@@ -89,7 +89,7 @@ def test_a_job_that_was_killed_left_no_sentence(tmp_path: Path) -> None:
     run = planned()
     run.start(Job.of(event(1, "finetune", tmp_path / "none", task="cola")))
     lines = run.fail(1, {**event(1, "finetune", at=101.0), "rule_msg": "SLURM-job '7' failed"})
-    assert lines[1:3] == ["  it ended without a message; was it killed, or out of memory?", "  SLURM-job '7' failed"]
+    assert lines[1:3] == ["  it left no message in its log; was it killed, or out of memory?", "  SLURM-job '7' failed"]
 
 
 def test_with_show_failed_logs_the_whole_log_follows(tmp_path: Path) -> None:

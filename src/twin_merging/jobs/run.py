@@ -44,8 +44,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     Where a server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings
     say, whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends
     the job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last
-    line on the terminal. A job that ends well leaves what it took beside its log, and as an output of its rule the
-    record of what it read and wrote.
+    line on the terminal. Where LOGGER is set, all of this goes into the log alone. A job that ends well leaves what it
+    took beside its log, and as an output of its rule the record of what it read and wrote.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
