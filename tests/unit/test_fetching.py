@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceCl
 from tests.messages import one_sentence
 from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed, tokenizer
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import ExpertFromHub, FromPath, folder_files
 from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
@@ -52,7 +53,7 @@ class Tiny:
     def fetch(self, folder: Path, labels: int = 3) -> Path:
         """Fetch an expert from a folder, to the folder's name with `-fetched`."""
         output = folder.with_name(f"{folder.name}-fetched")
-        fetch_expert({"path": str(folder)}, labels, self.base, output)
+        fetch_expert({"path": str(folder)}, Classifier(labels), self.base, output)
         return output
 
     def refused(self, folder: Path, tensors: Mapping[str, torch.Tensor], *words: str, labels: int = 3) -> None:
@@ -420,7 +421,7 @@ def adapter(tiny: Tiny, folder: Path, **options: Any) -> tuple[Path, Tensors]:
 def test_an_adapter_gives_the_weights_that_peft_merges(model: Tiny, tmp_path: Path, options: Any) -> None:
     folder, wanted = adapter(model, tmp_path / "adapter", **options)
     assert FromPath(path=str(folder)).is_adapter
-    fetch_adapter({"path": str(folder)}, model.base, tmp_path / "out", labels=3)
+    fetch_adapter({"path": str(folder)}, Classifier(3), model.base, tmp_path / "out")
     base = open_directory(model.base)
     expert = Expert(tmp_path / "out", base)
     for name in base:
@@ -494,7 +495,7 @@ def test_an_adapter_and_a_whole_expert_are_told_apart(roberta: Tiny, tmp_path: P
 def adapter_refused(tiny: Tiny, folder: Path, *words: str) -> None:
     output = folder.with_name("refused")
     with pytest.raises(UserError) as caught:
-        fetch_adapter({"path": str(folder)}, tiny.base, output, labels=3)
+        fetch_adapter({"path": str(folder)}, Classifier(3), tiny.base, output)
     one_sentence(caught.value, *words)
     assert not output.exists()
 

@@ -9,10 +9,9 @@ import pytest
 
 from tests.plans import edited, suite_of
 from tests.unit.test_plan_settings import SUITE
-from twin_merging.errors import UserError
 from twin_merging.jobs import digest
 from twin_merging.plan import constraints
-from twin_merging.plan.targets import all_of, cards, jobs, tables, to_lock
+from twin_merging.plan.targets import all_of, cards, jobs, tables
 from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import Suite
 
@@ -114,14 +113,6 @@ def test_a_rule_for_no_suite_matches_nothing() -> None:
 def test_wildcards(wildcard: str, right: list[str], wrong: list[str]) -> None:
     pattern = constraints.WILDCARDS[wildcard]
     assert [name for name in [*right, *wrong] if re.fullmatch(pattern, name)] == right
-
-
-def test_suites_with_hub_sources_can_be_locked(tmp_path: Path) -> None:
-    here = suite_of(tmp_path, SUITE)
-    hub = suite_of(tmp_path, edited(SUITE, {"base": {"hub": {"repo": "a/b"}}}), "hub")
-    assert to_lock([here, hub], "config/suites", None) == [hub]
-    with pytest.raises(UserError, match="config/suites: no suite mine with a Hub source"):
-        to_lock([here], "config/suites", "mine")
 
 
 def test_a_source_that_is_tied_to_no_commit_is_warned_of(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.sharing import made_once
 from tests.tiny import MADE, make_suite
+from tests.workflow.audited import make_audited
 from tests.workflow.placeholders import with_placeholders
 from tests.workflow.running import copy_library, make_working_folder, snakemake
 
@@ -55,3 +56,9 @@ def placeholders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(
         tmp_path_factory, "placeholders", lambda folder: run_suites(with_placeholders(make_suites(folder)))
     )
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which a suite has run and been audited (audited.py)."""
+    return made_once(tmp_path_factory, "audited", make_audited) / "repository"

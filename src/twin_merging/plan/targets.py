@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from twin_merging.errors import UserError
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite
@@ -33,14 +32,6 @@ def cards(suite: Suite) -> list[str]:
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
     return [f"results/tables/{suite.name}.csv", *cards(suite)]
-
-
-def to_lock(suites: Sequence[Suite], folder: str, chosen: str | None) -> list[Suite]:
-    """The suites that have Hub sources. Raises UserError where there are none."""
-    found = [suite for suite in suites if any(hub_sources(suite.content))]
-    if not found:
-        raise UserError(f"{folder}: no suite {chosen or ''} with a Hub source to lock; name one: lock=SUITE")
-    return found
 
 
 def jobs(suite: Suite) -> list[Job]:

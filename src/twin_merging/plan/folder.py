@@ -1,0 +1,46 @@
+"""The folder that holds the suites: each file is read once, whatever is asked of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from twin_merging.errors import UserError
+from twin_merging.suite.locks import hub_sources
+from twin_merging.suite.suite import Suite, load_suite
+
+
+class Suites:
+    """The suites in a folder. `glue` is a local folder that stands in for the Hub's GLUE."""
+
+    def __init__(self, folder: str, glue: str | None = None):
+        self.folder, self.glue = folder, glue
+        self._read = cache(self._suite_or_fault)
+
+    def named(self, name: str) -> Suite:
+        """The suite of that name. Raises UserError when its file is missing or wrong."""
+        found = self._read(Path(self.folder, f"{name}.yaml"))
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def readable(self) -> list[Suite]:
+        """Every suite that can be read, by name. What is wrong with another is said when it is asked for."""
+        return [found for found in map(self._read, self._files()) if isinstance(found, Suite)]
+
+    def to_lock(self, chosen: str | None) -> list[Suite]:
+        """The suites that have Hub sources, or the one that is chosen. Raises UserError where there are none."""
+        names = [chosen] if chosen else [file.stem for file in self._files()]
+        found = [suite for suite in map(self.named, names) if any(hub_sources(suite.content))]
+        if not found:
+            raise UserError(f"{self.folder}: no suite {chosen or ''} with a Hub source to lock; name one: lock=SUITE")
+        return found
+
+    def _files(self) -> list[Path]:
+        return sorted(Path(self.folder).glob("*.yaml"))
+
+    def _suite_or_fault(self, file: Path) -> Suite | UserError:
+        try:
+            return load_suite(file, self.glue)
+        except UserError as error:
+            return error
