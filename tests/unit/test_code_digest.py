@@ -16,7 +16,7 @@ import twin_merging
 from twin_merging.jobs.digest import code_digest, settings_digest, syntax
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
-MODULES = {
+MODULES: dict[str, set[str]] = {
     "task_vectors/vectors.py": {"task_vectors", "merge", "compress"},
     "compression/compress.py": {"compress"},
     "compression/exclusives.py": {"compress", "route", "assemble"},
@@ -44,8 +44,22 @@ MODULES = {
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
     "finetuning/processes.py": {"finetune"},
+    "tasks/classification.py": {"fetch_data", "generate_data", "finetune", "training_statistics", "route_features",
+                                "card", "predict", "audit"},
+    "model/classifier.py": {"predict", "audit"},
+    # A suite of classifiers has nothing to do with language models.
+    "tasks/generation.py": set(),
+    "model/language_model.py": set(),
+}  # fmt: skip
+# What the rules name for a suite of classifiers.
+_TASKS, _MODEL = "twin_merging.tasks.classification", "twin_merging.model.classifier"
+_READERS = ("fetch_data", "generate_data", "finetune", "training_statistics", "route_features", "card")
+BY_NAME = {
+    "merge": ["twin_merging.merging.methods.arithmetic"],
+    "predict": [_TASKS, _MODEL],
+    "audit": [_TASKS, _MODEL],
+    **{script: [_TASKS] for script in _READERS},
 }
-BY_NAME = {"merge": ["twin_merging.merging.methods.arithmetic"]}
 
 
 def digests(package: Path) -> dict[str, str]:
