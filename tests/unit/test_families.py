@@ -21,6 +21,7 @@ from twin_merging.io.tensors import open_directory
 from twin_merging.io.validation import validate
 from twin_merging.model.forms import FORMS
 from twin_merging.model.twin import class_of
+from twin_merging.plan.settings import true_task
 from twin_merging.scoring.metrics import METRICS, score
 from twin_merging.suite.suite import load_suite
 from twin_merging.tasks.families import KINDS, MODULES, family_named, whole_model
@@ -118,6 +119,11 @@ def test_what_a_language_model_has_not_is_refused(
     with pytest.raises(UserError) as caught:
         load_suite(tmp_path / "written.yaml")
     one_sentence(caught.value, "written.yaml", *words)
+
+
+def test_a_language_model_is_told_nothing_of_a_rows_task(made: Path) -> None:
+    suite = load_suite(made / "suites/written.yaml")
+    assert {true_task(suite, model) for model in suite.models} == {"nothing"}
 
 
 # -- fetching and merging

@@ -95,7 +95,15 @@ def twin_merge(
         )
         _record_labels(work / "shared", tasks)
         with whole_directory(output) as partial:
-            assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial)
+            assemble(
+                entry,
+                "routed",
+                shared=work / "shared",
+                exclusives=exclusives,
+                router=files[1],
+                router_settings=settings,
+                output=partial,
+            )
             files[2].replace(partial / "router" / "metrics.json")
     return output
 
