@@ -168,6 +168,7 @@ def test_a_body_that_was_cut_off_is_resumed_where_it_ended(
 
 LASTING = {
     "reset": ("GET /own/model/resolve", "reset", None, ("broke off", "attempts")),
+    "truncated": ("GET /own/model/resolve", "truncated", None, ("broke off", "attempts")),
     "corrupt": ("GET /own/model/resolve", "corrupt", None, ("states", "attempts")),
     "wrong size": ("/own/model/resolve", "wrong size", None, ("states", "attempts")),
     "wrong ETag": ("HEAD /own/model/resolve", "wrong etag", None, ("states", "attempts")),
