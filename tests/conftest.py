@@ -11,8 +11,7 @@ from tests.tiny import LABELS, make_suite
 from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.task_vectors.vectors import extract_task_vector
 
-
-# The files that take longest, the longest first. With these begun first, the worker processes end at nearly the same time.
+# The files that take longest, the longest first: begun first, so that the worker processes end at nearly the same time.
 LONGEST = [
     "test_hub_suite.py",
     "test_same_bytes.py",
