@@ -1,4 +1,4 @@
-"""Fetching an expert: any of the usual forms is written in one; what does not fit the base is refused in one sentence."""
+"""Fetching an expert: any of the usual forms is written in one; what does not fit the base stops with one sentence."""
 
 from __future__ import annotations
 
