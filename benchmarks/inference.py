@@ -22,8 +22,9 @@ import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.classifier import TwinForSequenceClassification
 from twin_merging.model.gated import Gated
-from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
+from twin_merging.model.language_model import TwinForCausalLM
 from twin_merging.routing.mlp import MLPRouter
 
 MERGED = ["merged for each input", "the same in place"]

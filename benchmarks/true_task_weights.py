@@ -22,16 +22,20 @@ from twin_merging.suite.suite import load_suite
 
 
 class TrueTaskWeights(torch.nn.Module):
-    """A dynamic model whose router is told the answer."""
+    """A dynamic classifier whose router is told the answer."""
+
+    padding_side = None
 
     def __init__(self, model: TwinModel):
         super().__init__()
-        self.model, self.labels = model, model.labels
+        self.model = model
 
-    def forward(self, *, tasks: list[str], **batch: torch.Tensor) -> Any:
+    @torch.inference_mode()
+    def answer_batch(self, batch: Any, tokenizer: Any, rows: Any, tasks: list[str]) -> Any:
         own = torch.tensor([self.model.tasks.index(task) for task in tasks], device=batch["input_ids"].device)
         weights = torch.nn.functional.one_hot(own, len(self.model.tasks)).float()
-        return self.model(**batch, tasks=tasks, weights=weights)
+        output = self.model(**batch, tasks=tasks, weights=weights)
+        return list(output.logits.float().cpu()), output.weights
 
 
 def main(name: str, method: str) -> None:
@@ -43,13 +47,13 @@ def main(name: str, method: str) -> None:
         output = Path(folder, "predictions.parquet")
         predict(
             TrueTaskWeights(TwinModel.from_pretrained(directory)),  # type: ignore[arg-type]
-            directory,
-            {task: Path(f"results/{name}/data/{task}") for task in suite.tasks},
-            {task: list(entry.text) for task, entry in suite.tasks.items()},
-            suite.says.limits.test,
-            suite.says.inference.plain(),
-            "oracle",
-            output,
+            tokenizer=directory,
+            data={task: Path(f"results/{name}/data/{task}") for task in suite.tasks},
+            tasks=suite.tasks,
+            limit=suite.says.limits.test,
+            inference=suite.says.inference.plain(),
+            head="oracle",
+            output=output,
         )
         table = pd.read_parquet(output)
     normalised = {}

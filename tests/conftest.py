@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.tiny import LABELS, make_suite
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.task_vectors.vectors import extract_task_vector
 
@@ -53,6 +54,6 @@ def fetched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fetched")
     fetch_base({"path": str(tiny / "base")}, root / "base")
     for task, labels in LABELS.items():
-        fetch_expert({"path": str(tiny / "experts" / task)}, labels, root / "base", root / "experts" / task)
+        fetch_expert({"path": str(tiny / "experts" / task)}, Classifier(labels), root / "base", root / "experts" / task)
         extract_task_vector(root / "base", root / "experts" / task, root / "task_vectors" / f"{task}.safetensors")
     return root

@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 from tests.tiny import WORDS, classifier, config_of, expert_of, perturbed
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.model.adapters import ExclusiveVector
-from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification
+from twin_merging.model.classifier import TwinForSequenceClassification
+from twin_merging.model.language_model import TwinForCausalLM
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router
 

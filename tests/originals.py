@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from tests.messages import one_sentence
 from tests.tiny import config_of, expert_of, tokenizer
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
 from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.io.tensors import INDEX, PICKLED_INDEX, WEIGHTS
@@ -44,7 +45,7 @@ class Tiny:
     def fetch(self, folder: Path, labels: int = 3) -> Path:
         """Fetch an expert from a folder, to the folder's name with `-fetched`."""
         output = folder.with_name(f"{folder.name}-fetched")
-        fetch_expert({"path": str(folder)}, labels, self.base, output)
+        fetch_expert({"path": str(folder)}, Classifier(labels), self.base, output)
         return output
 
     def refused(self, folder: Path, tensors: Mapping[str, torch.Tensor], *words: str, labels: int = 3) -> None:

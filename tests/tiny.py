@@ -195,7 +195,7 @@ def merged(
         task_vectors={task: fetched / "task_vectors" / f"{task}.safetensors" for task in tasks},
         experts={task: fetched / "experts" / task for task in tasks},
         output=output,
-        labels=LABELS,
+        heads={task: {"labels": LABELS[task]} for task in tasks},
         **more,
     )
     return output

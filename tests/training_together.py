@@ -17,9 +17,10 @@ from transformers import Trainer
 from twin_merging.errors import UserError
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.io.files import read_json, write_json
+from twin_merging.tasks.classification import Classification, Texts
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows
-TASK = {"text": ["sentence"], "labels": 2, "metric": "accuracy"}
+TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
 SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "learning_rate": 1e-2,
@@ -82,7 +83,7 @@ def without_dropout(base: Path, copy: Path) -> Path:
 
 def main(base: Path, root: Path) -> None:
     write_data(root / "data")
-    together, encode = finetuning._Together, finetuning.encode
+    together, encode = finetuning._Together, Texts.encode
     said: dict[str, str] = {}
     finetuning._Together = Recorded  # type: ignore[misc]
     said["whole"] = tune(base, root, "whole")
@@ -95,9 +96,9 @@ def main(base: Path, root: Path) -> None:
     def refuse(*_: Any) -> Any:
         raise UserError("data: no column 'text'; name another")
 
-    finetuning.encode = refuse  # type: ignore[assignment]
+    Texts.encode = refuse  # type: ignore[method-assign, assignment]
     said["refused"] = tune(base, root, "refused")
-    finetuning.encode = encode
+    Texts.encode = encode  # type: ignore[method-assign]
     still = without_dropout(base, root / "still")
     log = Trainer.log
 

@@ -80,9 +80,10 @@ class LogHandler(LogHandlerBase):
             run.start(Job.of(record.__dict__))
         elif event == LogEvent.JOB_FINISHED:
             self.show_reports()
-            if (line := run.finish(record.__dict__["job_id"], record.created)) and self.stages:
-                self.screen.line(line)
+            line = run.finish(record.__dict__["job_id"], record.created)
             self.screen.status(run.status(record.created))
+            if line and self.stages:
+                self.screen.line(line)
         elif event == LogEvent.JOB_ERROR and run.interrupted:
             run.running.pop(record.__dict__["jobid"], None)
         elif event == LogEvent.JOB_ERROR:

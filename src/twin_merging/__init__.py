@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from twin_merging.api.merge import merge
     from twin_merging.api.twin import twin_merge
     from twin_merging.errors import UserError
-    from twin_merging.model.twin import TwinForCausalLM, TwinForSequenceClassification, TwinModel
+    from twin_merging.model.classifier import TwinForSequenceClassification
+    from twin_merging.model.language_model import TwinForCausalLM
+    from twin_merging.model.twin import TwinModel
 
 __all__ = [
     "TwinForCausalLM",
@@ -32,8 +34,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "TwinForCausalLM": "twin_merging.model.twin",
-    "TwinForSequenceClassification": "twin_merging.model.twin",
+    "TwinForCausalLM": "twin_merging.model.language_model",
+    "TwinForSequenceClassification": "twin_merging.model.classifier",
     "TwinModel": "twin_merging.model.twin",
     "UserError": "twin_merging.errors",
     "export": "twin_merging.api.export",

@@ -38,7 +38,7 @@ def a_job(inputs: dict[str, Any], outputs: dict[str, Any], record: str | None = 
     """What Snakemake gives a script."""
     declared = {**outputs, **({"record": record} if record else {})}
     return SimpleNamespace(
-        rule="merge", threads=2, scriptdir=".", wildcards=Wildcards(fromdict={"suite": "mine"}),
+        rule="theirs_merge", threads=2, scriptdir=".", wildcards=Wildcards(fromdict={"suite": "mine"}),
         input=InputFiles(fromdict=inputs), output=OutputFiles(fromdict=declared),
         params=Params(fromdict={"settings": {"entry": {"seed": 3}}, "code": "0123456789abcdef"}),
     )  # fmt: skip
@@ -59,6 +59,7 @@ def test_a_record_is_an_output_and_holds_every_other_file_with_its_hash() -> Non
     assert record["inputs"] == {source: {"sha256": sha256(Path(source)), "size": 2}}
     assert list(record["outputs"]) == ["results/mine/models/ties/private/one.txt"]
     assert record["output"] == {"private": ["results/mine/models/ties/private"]}
+    assert record["rule"] == "merge", "however another workflow names it"
     assert record["git"] == {"commit": None, "clean": None, "changed": None}
     assert record["software"]["python"]
 

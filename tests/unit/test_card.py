@@ -67,6 +67,7 @@ def card_of(folder: Path, record: dict[str, Any]) -> str:
         name="merged",
         title="Two tasks",
         sources=SOURCES,
+        family="encoder",
         directory=folder,
         scores=folder / "scores.csv",
         router_metrics=folder / "metrics.json" if "shared" in record else None,

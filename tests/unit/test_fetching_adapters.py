@@ -19,6 +19,7 @@ from tests.originals import (
 )
 from tests.tiny import expert_of, perturbed
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import ExpertFromHub, FromPath
 from twin_merging.fetching.models import fetch_adapter
@@ -61,7 +62,7 @@ def adapter(tiny: Tiny, folder: Path, **options: Any) -> tuple[Path, Tensors]:
 def test_an_adapter_gives_the_weights_that_peft_merges(model: Tiny, tmp_path: Path, options: Any) -> None:
     folder, wanted = adapter(model, tmp_path / "adapter", **options)
     assert FromPath(path=str(folder)).is_adapter
-    fetch_adapter({"path": str(folder)}, model.base, tmp_path / "out", labels=3)
+    fetch_adapter({"path": str(folder)}, Classifier(3), model.base, tmp_path / "out")
     base = open_directory(model.base)
     expert = Expert(tmp_path / "out", base)
     for name in base:
@@ -135,6 +136,6 @@ def test_an_adapter_and_a_whole_expert_are_told_apart(roberta: Tiny, tmp_path: P
 def adapter_refused(tiny: Tiny, folder: Path, *words: str) -> None:
     output = folder.with_name("refused")
     with pytest.raises(UserError) as caught:
-        fetch_adapter({"path": str(folder)}, tiny.base, output, labels=3)
+        fetch_adapter({"path": str(folder)}, Classifier(3), tiny.base, output)
     one_sentence(caught.value, *words)
     assert not output.exists()

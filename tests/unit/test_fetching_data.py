@@ -13,8 +13,9 @@ from tests.messages import one_sentence
 from tests.tiny import sentences
 from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
+from twin_merging.tasks.classification import Labelled
 
-TASK = {"text": ["premise", "hypothesis"], "labels": 3}
+TASK = Labelled(text=("premise", "hypothesis"), labels=3)
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
     "parquet": lambda rows, path: rows.to_parquet(path, index=False),
     "jsonl": lambda rows, path: rows.to_json(path, orient="records", lines=True),
@@ -32,7 +33,7 @@ def data_folder(folder: Path, form: str = "parquet", **splits: pd.DataFrame) -> 
     return {"path": str(folder), "splits": {}}
 
 
-def rows_refused(source: dict[str, Any], folder: Path, *words: str, task: dict[str, Any] = TASK) -> None:
+def rows_refused(source: dict[str, Any], folder: Path, *words: str, task: Labelled = TASK) -> None:
     with pytest.raises(UserError) as caught:
         fetch_data(source, task, folder / "out")
     one_sentence(caught.value, source["path"], *words)
@@ -59,7 +60,7 @@ def test_slices_of_one_split_serve_different_uses(tmp_path: Path) -> None:
 
 
 def test_a_regression_takes_any_finite_label(tmp_path: Path) -> None:
-    task = {"text": ["premise"], "labels": 1}
+    task = Labelled(text=("premise",), labels=1)
     rows = pd.DataFrame({"premise": ["a", "b"], "label": [2.5, -1.0]})
     fetch_data(data_folder(tmp_path / "data", train=rows), task, tmp_path / "out")
     assert pd.read_parquet(tmp_path / "out" / "train.parquet")["label"].tolist() == [2.5, -1.0]

@@ -10,15 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, Trainer
 
-from twin_merging import finetuning
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import open_directory
+from twin_merging.tasks.classification import Classification
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-2, "batch_size": 8, "weight_decay": 0.01, "warmup": 0.1, "max_length": 16}
 LORA = {"r": 2, "alpha": 8.0, "dropout": 0.0, "target_modules": ["query", "value"]}
-TASK = {"text": ["sentence"], "labels": 2, "metric": "accuracy"}
+TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -113,15 +112,7 @@ def test_a_machine_without_gpus_is_one_device() -> None:
 
 
 def test_one_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class SeveralSeen(TrainingArguments):
-        @property
-        def _setup_devices(self) -> Any:
-            found = TrainingArguments._setup_devices.__get__(self)
-            if not hasattr(self, "told"):
-                self.told, self._n_gpu = True, 4
-            return found
-
-    monkeypatch.setattr(finetuning, "TrainingArguments", SeveralSeen)
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
     arguments = finetuning._arguments(SETTINGS, 64, 0, tmp_path, 1)
     assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)
 

@@ -16,8 +16,9 @@ from tests.tiny import sentences
 from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
 from twin_merging.io.files import read_json
+from twin_merging.tasks.classification import Labelled
 
-TASK = {"text": ["sentence"], "labels": 2}
+TASK = Labelled(text=("sentence",), labels=2)
 SPLITS = {"train": "train[:75%]", "validation": "train[75%:]", "test": "validation_matched"}
 CARD = """---
 configs:

@@ -14,7 +14,8 @@ from tests.tiny import config_of
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import AdapterForm, load_exclusive, save_exclusive
-from twin_merging.model.twin import TwinForSequenceClassification, TwinModel
+from twin_merging.model.classifier import TwinForSequenceClassification
+from twin_merging.model.twin import TwinModel
 from twin_merging.routing.kinds import load_router
 from twin_merging.routing.router import Router, keep_largest
 

@@ -11,6 +11,7 @@ from tests.unit.test_plan_settings import SUITE
 from twin_merging.errors import UserError
 from twin_merging.plan import folder as module
 from twin_merging.plan.folder import Suites
+from twin_merging.suite.suite import Suite
 
 
 @pytest.fixture
@@ -24,7 +25,12 @@ def suites(tmp_path: Path) -> Suites:
 def test_a_file_is_read_once(suites: Suites, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     load = module.load_suite
-    monkeypatch.setattr(module, "load_suite", lambda file, glue: read.append(file.stem) or load(file, glue))
+
+    def noted(file: Path, glue: str | None) -> Suite:
+        read.append(file.stem)
+        return load(file, glue)
+
+    monkeypatch.setattr(module, "load_suite", noted)
     for _ in range(2):
         assert [suite.name for suite in suites.readable()] == ["hub", "own"]
         assert suites.named("own") is suites.readable()[1]

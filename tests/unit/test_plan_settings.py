@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from tests.plans import REMOVED, edited, planned, stale, suite_of
 from twin_merging.plan import settings
 from twin_merging.plan.settings import RULES, true_task
 from twin_merging.plan.targets import jobs
+from twin_merging.suite.suite import load_suite
 
+ROOT = Path(__file__).parents[2]
 SUITE = """
 title: Three tasks
 base: {path: models/base}
@@ -159,6 +162,14 @@ def test_threads_are_a_setting_of_their_stage_alone(tmp_path: Path) -> None:
             rule for rule, (own, _) in RULES.items() if own == stage and rule in {rule for rule, _ in jobs(suite)}
         }
         assert changed == (set() if stage == "merge" else wanted), stage
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config" / "suites").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_job_of_a_shipped_suite_has_settings(file: Path) -> None:
+    suite = load_suite(file)
+    for rule, wildcards in jobs(suite):
+        found = settings.of_job(suite, rule, wildcards)
+        assert json.loads(json.dumps(found)) == found, f"{rule} {wildcards}: settings are plain data"
 
 
 def test_what_a_model_is_told_of_the_true_task(tmp_path: Path) -> None:

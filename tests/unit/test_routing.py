@@ -15,6 +15,7 @@ from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.routing.features import extract_features, mean_of_tokens
 from twin_merging.routing.training import make_router
+from twin_merging.tasks.classification import Texts
 
 SETTINGS = {
     "kind": "mlp",
@@ -54,7 +55,7 @@ def test_features_are_those_of_each_row_alone(fetched: Path, tmp_path: Path) -> 
     extract_features(
         shared=fetched / "base",
         data={"a": tmp_path / "data"},
-        text={"a": ["sentence"]},
+        tasks={"a": Texts(text=("sentence",))},
         limits={"router": 6, "validation": None},
         inference={"max_length": 16, "batch_size": 4},
         features="last",
@@ -75,7 +76,7 @@ def test_a_layer_that_the_body_has_not_is_one_sentence(fetched: Path, tmp_path: 
         extract_features(
             shared=fetched / "base",
             data={},
-            text={},
+            tasks={},
             limits={},
             inference={},
             features={"layer": 7},

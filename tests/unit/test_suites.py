@@ -194,6 +194,10 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tasks/one/data/hub": {"repo": "a/b"}},
         ("tasks.one.data: give exactly one of hub, path, generate (here: hub, path)",),
     ),
+    "a split that is no text": (
+        {"tasks/one/data/splits": {"train": 3}},
+        ("tasks.one.data.splits.train: 3 is not text; put it in quotes",),
+    ),
     # labels and metrics
     "regression of two labels": (
         {"tasks/one/metric": "pearson_spearman"},

@@ -10,10 +10,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import LABELS, merged, sentences
+from twin_merging.__main__ import main
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import group_of
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.io.tensors import Checkpoint, open_directory
 from twin_merging.task_vectors.statistics import gather_statistics
+from twin_merging.tasks.classification import Labelled
 from twin_merging.tasks.rows import read_rows
 
 TEXT = {"one": ["sentence"], "two": ["premise", "hypothesis"]}
@@ -31,7 +34,14 @@ def statistics(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             output = root / kind / f"{task}.safetensors"
             data = root / "data" / f"{task}.parquet"
             gather_statistics(
-                kind, fetched / "base", fetched / "experts" / task, data, labels, TEXT[task], ROWS, 64, output
+                kind,
+                base=fetched / "base",
+                expert=fetched / "experts" / task,
+                data=data,
+                task=Labelled(text=tuple(TEXT[task]), labels=labels),
+                rows=ROWS,
+                max_length=64,
+                output=output,
             )
     return root
 
@@ -69,12 +79,18 @@ def test_the_fisher_information_of_a_regression_is_that_of_unit_variance(
 
     base: Any = AutoModelForSequenceClassification.from_pretrained(tiny / "base", num_labels=1)
     expert_of(base, "roberta", 1, 7).save_pretrained(tmp_path / "raw")
-    fetch_expert({"path": str(tmp_path / "raw")}, 1, fetched / "base", tmp_path / "expert")
+    fetch_expert({"path": str(tmp_path / "raw")}, Classifier(1), fetched / "base", tmp_path / "expert")
     sentences(0, 3, 2, ("sentence",)).to_parquet(tmp_path / "rows.parquet")
     gather_statistics(
-        "fisher", fetched / "base", tmp_path / "expert", tmp_path / "rows.parquet", 1, ["sentence"], 1, 64,
-        tmp_path / "fisher.safetensors",
-    )  # fmt: skip
+        "fisher",
+        base=fetched / "base",
+        expert=tmp_path / "expert",
+        data=tmp_path / "rows.parquet",
+        task=Labelled(text=("sentence",), labels=1),
+        rows=1,
+        max_length=64,
+        output=tmp_path / "fisher.safetensors",
+    )
     model: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "expert").eval()
     row = AutoTokenizer.from_pretrained(fetched / "base")(
         read_rows(tmp_path / "rows.parquet", 1)["sentence"].tolist(), return_tensors="pt"
@@ -85,6 +101,18 @@ def test_the_fisher_information_of_a_regression_is_that_of_unit_variance(
     found = Checkpoint(tmp_path / "fisher.safetensors")
     for name in found:
         torch.testing.assert_close(found[name], (squares[name] / norm).float(), rtol=1e-3, atol=1e-7)
+
+
+def test_the_command_gathers_the_same(
+    fetched: Path, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = statistics / "data" / "two.parquet", tmp_path / "gram.safetensors"
+    command = ["statistics", "gram", "--base", str(fetched / "base"), "--expert", str(fetched / "experts" / "two")]
+    command += ["--data", str(data), "--rows", str(ROWS), "--max-length", "64", "--output", str(output)]
+    assert main([*command, "--text", *TEXT["two"], "--labels", "3"]) == 0
+    assert output.read_bytes() == (statistics / "gram" / "two.safetensors").read_bytes()
+    assert main([*command, "--text", *TEXT["two"], "--labels", "0"]) == 1
+    assert "--labels: 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_gram_matrices_are_of_each_linear_layers_own_inputs_without_padding(fetched: Path, statistics: Path) -> None:

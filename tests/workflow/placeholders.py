@@ -2,7 +2,8 @@
 
 `with_placeholders` changes the copy of the library in a working folder. The function that runs a rule's script then
 writes each declared output in a few milliseconds, and imports neither torch nor anything else that the job would need.
-An output's content is a hash of the job's settings and inputs, so it changes when they do, and only then.
+An output's content is a hash of the job's settings and inputs, so it changes when they do, and only then. Jobs of the
+rule that the environment variable FAILING_RULE names fail.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ def write_placeholders(snakemake: Any, job: Any) -> None:
     """Stands in the place of `run_job`. Its source is copied into the library, so it imports what it needs itself."""
     import hashlib
     import json
+    import os
     from pathlib import Path
+
+    if snakemake.rule == os.environ.get("FAILING_RULE"):
+        raise SystemExit(1)
 
     def content(path: Path) -> list[str]:
         files = sorted(path.rglob("[!.]*")) if path.is_dir() else [path]

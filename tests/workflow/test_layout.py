@@ -43,7 +43,7 @@ def test_the_tiny_configuration_makes_its_own_suite_by_default(tmp_path: Path) -
 def test_another_workflow_uses_it_as_a_module(tmp_path: Path, rename: str) -> None:
     config = {"suites": str(TINY), "default_suite": "tiny"}
     (tmp_path / "Snakefile").write_text(MODULE.format(repository=REPOSITORY, config=config, rename=rename))
-    run = snakemake(tmp_path, *PLAIN, "--", "results/tables/tiny.csv")
+    run = snakemake(tmp_path, *PLAIN, "--", "results/audit/tiny.crate.zip")
     assert run.returncode == 0, run.stderr
     prefix = "twin_" if rename else ""
-    assert {(f"{prefix}finetune", "sentiment"), (f"{prefix}merge", "merged"), (f"{prefix}tabulate", "")} <= jobs_of(run)
+    assert {(f"{prefix}finetune", "sentiment"), (f"{prefix}merge", "merged"), (f"{prefix}crate", "")} <= jobs_of(run)

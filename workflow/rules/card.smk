@@ -7,6 +7,7 @@ rule card:
         parts=asked(inputs.model_files),
         scores="results/{suite}/scores.csv",
         metrics=asked(inputs.own_router_metrics),
+        begun=begun,
     output:
         "results/{suite}/models/{method}/README.md",
         record="results/{suite}/records/card/{method}.json",
@@ -23,6 +24,6 @@ rule card:
         runtime=10,
     params:
         settings=settings_of("card"),
-        code=code("card"),
+        code=code_with("card", plan_settings.family_modules),
     script:
         "../scripts/card.py"

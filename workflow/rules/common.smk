@@ -4,6 +4,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.iocontainers import Wildcards
+
 from twin_merging.errors import UserError
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
@@ -14,6 +16,7 @@ from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
+from twin_merging.plan.unfinished import JobFiles, unfinished
 from twin_merging.plan.warnings import warnings_of
 
 # The folder that holds rules/ and scripts/, wherever the Snakefile lies that includes it or uses it as a module.
@@ -112,6 +115,11 @@ def code(script, *modules):
     return code_digest(Path(workflow.source_path(f"../scripts/{script}.py")), modules)
 
 
+def code_with(script, modules):
+    """The digest of a script that also finds library modules by name: those that `modules(suite)` gives."""
+    return lambda wildcards: code(script, *modules(suite_of(wildcards)))
+
+
 def outputs_of(*chosen):
     """An input function: all outputs, as their rules declare them and but for the records, of the jobs that a suite's
     tables rest on; of rules that are named, where some are."""
@@ -127,5 +135,39 @@ def outputs_of(*chosen):
     return paths
 
 
+@cache
+def unfinished_of(name):
+    """Files of jobs that failed or were killed, on which something rests that is there: see twin_merging.plan.unfinished."""
+    suite = suite_named(name)
+    return unfinished([files_of(suite, rule, others) for rule, others in targets.jobs(suite)])
+
+
+def files_of(suite, rule, others):
+    """What a job reads and writes, as its rule declares it. (Of what tabulate reads, the scores are enough.)"""
+    wildcards = Wildcards(fromdict={"suite": suite.name, **others})
+
+    def paths(item):
+        found = item(wildcards) if callable(item) else expand(item, **dict(wildcards.items()))
+        return [found] if isinstance(found, str) else found
+
+    declared = getattr(rules, rule)
+    read = [item for item in declared.input if rule != "tabulate" or not callable(item)]
+    return JobFiles(*([path for item in items for path in paths(item)] for items in (read, declared.output)))
+
+
+def begun(wildcards):
+    """An input function of rules that people ask for: what has to be made again because a job did not end."""
+    return unfinished_of(wildcards.suite)
+
+
 def without_record(output):
     return [path for path in output if path != output.record]
+
+
+def suites_to_lock():
+    """The suites with Hub sources, or the one that `--config lock=` names."""
+    names = [CHECKED.lock] if CHECKED.lock else [file.stem for file in SUITE_FILES]
+    try:
+        return targets.to_lock([suite_named(name) for name in names], CHECKED.suites, CHECKED.lock)
+    except UserError as error:
+        stop(error)

@@ -5,6 +5,7 @@ rule compare:
     input:
         scores="results/{suite}/scores.csv",
         published=asked(inputs.published_scores),
+        begun=begun,
     output:
         table="results/tables/{suite}-published.csv",
         markdown="results/tables/{suite}-published.md",

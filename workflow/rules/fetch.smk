@@ -18,7 +18,7 @@ rule pin:
         mem_mb=500,
         runtime=10,
     params:
-        settings={},
+        settings=settings_of("pin"),
         code=code("pin"),
     script:
         "../scripts/pin.py"
@@ -132,7 +132,7 @@ rule fetch_data:
         runtime=60,
     params:
         settings=settings_of("fetch_data"),
-        code=code("fetch_data"),
+        code=code_with("fetch_data", plan_settings.family_modules),
     script:
         "../scripts/fetch_data.py"
 

@@ -7,8 +7,8 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.auditing.audit import audit, check_verdict, terminal_lines, write_report
-    from twin_merging.auditing.results import Results
+    from twin_merging.auditing.audit import audit, terminal_lines, write_report
+    from twin_merging.auditing.results import Results, check_verdict
     from twin_merging.jobs.progress import report as progress
 
     results = Results(folder(job.input.provenance).parent, job.wildcards.suite)

@@ -14,6 +14,7 @@ def main(job: Any) -> None:
         name=settings["name"],
         title=settings["title"],
         sources=settings["sources"],
+        family=settings["family"],
         directory=folder(job.input.manifest),
         scores=Path(job.input.scores),
         router_metrics=Path(job.input.metrics[0]) if job.input.metrics else None,

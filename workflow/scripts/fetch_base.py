@@ -8,9 +8,11 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_base
     from twin_merging.suite.locks import locked_files
+    from twin_merging.tasks.families import whole_model
 
-    source = job.params.settings["source"]
-    fetch_base(source, folder(job.output.config), locked_files(job.input.locked, "base", source))
+    settings = job.params.settings
+    source, whole = settings["source"], whole_model(settings["family"])
+    fetch_base(source, folder(job.output.config), locked_files(job.input.locked, "base", source), whole=whole)
 
 
 run_job(snakemake, main)

@@ -7,11 +7,17 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.fetching.data import fetch_data
+    from twin_merging.io.validation import validate
     from twin_merging.suite.locks import locked_files
+    from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
+    source, family = settings["data"], family_named(settings["family"])
     fetch_data(
-        settings["data"], settings, folder(job.output.train), locked_files(job.input.locked, "data", settings["data"])
+        source,
+        task=validate(family.rows, settings["task"]),
+        output=folder(job.output.train),
+        pinned=locked_files(job.input.locked, "data", source),
     )
 
 

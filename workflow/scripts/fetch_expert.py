@@ -8,11 +8,13 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_expert
     from twin_merging.suite.locks import locked_files
+    from twin_merging.tasks.families import whole_model
 
     settings = job.params.settings
     base, output = folder(job.input.base[0]), folder(job.output.config)
     pinned = locked_files(job.input.locked, "expert", settings["source"])
-    fetch_expert(settings["source"], settings["labels"], base, output, pinned)
+    whole = whole_model(settings["family"], settings["head"])
+    fetch_expert(settings["source"], whole, base=base, output=output, pinned=pinned)
 
 
 run_job(snakemake, main)

@@ -8,18 +8,20 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.finetuning.finetune import finetune
+    from twin_merging.io.validation import validate
     from twin_merging.jobs.digest import settings_digest
+    from twin_merging.tasks.families import family_named
 
     settings = dict(job.params.settings)
     inputs = [*job.input.base, *job.input.data]
     output = folder(job.output.weights)
     finetune(
-        folder(job.input.base[0]),
-        folder(job.input.data[0]),
-        settings,
-        settings["finetune"],
-        settings["limits"],
-        settings["seed"],
+        base=folder(job.input.base[0]),
+        data=folder(job.input.data[0]),
+        task=validate(family_named(settings["family"]).task, settings["task"]),
+        settings=settings["finetune"],
+        limits=settings["limits"],
+        seed=settings["seed"],
         checkpoints=Path(f"{job.params.checkpoints}-{settings_digest(settings, inputs)}"),
         output=output,
     )

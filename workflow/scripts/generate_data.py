@@ -8,14 +8,17 @@ from twin_merging.jobs.run import run_job
 
 def main(job: Any) -> None:
     from twin_merging.io.files import write_json
+    from twin_merging.io.validation import validate
     from twin_merging.synthetic import generate_task
+    from twin_merging.tasks.families import family_named
     from twin_merging.tasks.rows import SPLITS, write_rows
 
     settings = job.params.settings
     generate = settings["generate"]
+    task = validate(family_named(settings["family"]).rows, settings["task"])
     counts = {split: generate[split] for split in SPLITS}
     for split, rows in generate_task(generate["task"], counts, settings["seed"]).items():
-        write_rows(rows, settings, Path(job.output[split]), f"generated task '{generate['task']}', {split}")
+        write_rows(rows, task, Path(job.output[split]), f"generated task '{generate['task']}', {split}")
     write_json(Path(job.output.source), {"source": {"generate": generate}, "seed": settings["seed"]})
 
 

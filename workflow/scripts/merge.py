@@ -12,7 +12,7 @@ def main(job: Any) -> None:
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry, tasks = settings["entry"], list(settings["labels"])
+    entry, tasks = settings["entry"], list(settings["heads"])
     statistics = map(Path, job.input.statistics)
     merge_directory(
         method=merging_methods()[entry["method"]],
@@ -22,7 +22,7 @@ def main(job: Any) -> None:
         task_vectors=dict(zip(tasks, map(Path, job.input.task_vectors), strict=True)),
         experts={folder(file).name: folder(file) for file in job.input.experts},
         output=folder(job.output.config),
-        labels=settings["labels"],
+        heads=settings["heads"],
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
     )

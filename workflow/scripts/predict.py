@@ -7,19 +7,27 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.prediction.predict import load_evaluated, predict
+    from twin_merging.prediction.predict import load_merged, load_unmerged, predict
+    from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
-    directory = folder(job.input.model[0])
+    family = family_named(settings["family"])
+    tasks = family.views(family.answers, settings["tasks"])
+    directory, *others = dict.fromkeys(folder(file) for file in job.input.model)
+    if settings["merged"]:
+        model = load_merged(directory)
+    else:
+        experts = {expert.name: expert for expert in others}
+        model = load_unmerged(family.name, base=directory, experts=experts, tasks=tasks, body=settings["body"])
     predict(
-        load_evaluated(directory, settings["labels"], settings["merged"], settings["body"]),
-        directory,
-        {folder(file).name: folder(file) for file in job.input.data},
-        settings["text"],
-        settings["limit"],
-        settings["inference"],
-        settings["head"],
-        Path(job.output[0]),
+        model,
+        tokenizer=directory,
+        data={folder(file).name: folder(file) for file in job.input.data},
+        tasks=tasks,
+        limit=settings["limit"],
+        inference=settings["inference"],
+        head=settings["head"],
+        output=Path(job.output[0]),
     )
 
 

@@ -8,12 +8,14 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.routing.features import extract_features
+    from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
+    family = family_named(settings["family"])
     extract_features(
         shared=folder(job.input.shared[0]),
         data={folder(file).name: folder(file) for file in job.input.data},
-        text=settings["text"],
+        tasks=family.views(family.inputs, settings["tasks"]),
         limits=settings["limits"],
         inference=settings["inference"],
         features=settings["features"],

@@ -7,19 +7,20 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.io.validation import validate
     from twin_merging.task_vectors.statistics import gather_statistics
+    from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
     gather_statistics(
         settings["kind"],
-        folder(job.input.base[0]),
-        folder(job.input.expert[0]),
-        Path(job.input.data),
-        settings["labels"],
-        settings["text"],
-        settings["rows"],
-        settings["max_length"],
-        Path(job.output[0]),
+        base=folder(job.input.base[0]),
+        expert=folder(job.input.expert[0]),
+        data=Path(job.input.data),
+        task=validate(family_named(settings["family"]).answers, settings["task"]),
+        rows=settings["rows"],
+        max_length=settings["max_length"],
+        output=Path(job.output[0]),
     )
 
 

@@ -14,13 +14,13 @@ AUTO = "transformers.models.auto"
 
 
 class _Stand:
-    """Stands for a class of twin_merging.model.twin, so that torch is not imported before it is needed."""
+    """Stands for a class of merged models, so that torch is not imported before it is needed."""
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
-        from twin_merging.model import twin
+        import twin_merging
 
-        return getattr(twin, cls.__name__).from_pretrained(*arguments, **options)
+        return getattr(twin_merging, cls.__name__).from_pretrained(*arguments, **options)
 
 
 class TwinForSequenceClassification(_Stand):

@@ -187,9 +187,15 @@ def _merge(given: dict[str, Any]) -> None:
 
 
 def _statistics(given: dict[str, Any]) -> None:
+    from twin_merging.io.validation import validate
     from twin_merging.task_vectors.statistics import gather_statistics
+    from twin_merging.tasks.classification import Labelled
 
-    gather_statistics(**given)
+    try:
+        task = validate(Labelled, {key: given.pop(key) for key in ("text", "labels")})
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
+    gather_statistics(task=task, **given)
 
 
 def _with_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

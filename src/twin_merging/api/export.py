@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 
-from twin_merging.checkpoints.architectures import classifier_on_meta, with_labels
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import TOKENIZER, copy_file, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
@@ -70,11 +68,7 @@ def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
     """The architecture's own model with theta_s + sum_t weights[t] v_t in it, and the private parameters of `task`."""
     row = torch.tensor([weights.get(name, 0.0) for name in model.tasks])
     number = model.tasks.index(task)
-    if labels := getattr(model, "labels", None):
-        single: Any = classifier_on_meta(with_labels(model.body.config, labels[task]))
-    else:
-        with torch.device("meta"):
-            single = type(model.model)(copy.deepcopy(model.model.config))
+    single = model.single_on_meta(task)
     values: dict[str, torch.Tensor] = {}
     for path, part in model.model.named_modules():
         if isinstance(part, PerTask):
@@ -117,13 +111,12 @@ def _mixed(layer: Any, name: str, shared: torch.Tensor, row: torch.Tensor, numbe
 def _on_device(single: Any, model: Any) -> Any:
     """Buffers that no checkpoint holds (positions, rotary frequencies) come from the merged model."""
     theirs = dict(model.model.named_buffers())
+    stored = single.state_dict()
     for path, part in single.named_modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
             full = f"{path}.{name}" if path else name
             if buffer.is_meta:
-                part.register_buffer(
-                    name, theirs[full].clone(), persistent=name not in part._non_persistent_buffers_set
-                )
+                part.register_buffer(name, theirs[full].clone(), persistent=full in stored)
     return single
 
 
@@ -136,6 +129,6 @@ def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], outp
     for name in sorted({name for vector in vectors.values() for name in vector.vectors}):
         own_parts = [weights[t] * vector.vectors[name] for t, vector in vectors.items() if name in vector.vectors]
         mixed.vectors[name] = torch.stack(own_parts).sum(0)
-    save_exclusive(mixed, output, AdapterForm.of(model.body, model.family))
+    save_exclusive(mixed, output, AdapterForm.of(model.body, model.form.has_prefix))
     if mixed.vectors:
         log.info("vectors.safetensors: %d 1-D parts, which the adapter cannot carry", len(mixed.vectors))

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from twin_merging.api.merge import check_output, merge
-from twin_merging.checkpoints.architectures import architecture_of, is_causal, load_config, with_labels
-from twin_merging.checkpoints.groups import PROTOCOLS, group_of
+from twin_merging.checkpoints.architectures import load_config
+from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
@@ -23,13 +22,16 @@ from twin_merging.io.validation import validate
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
+from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
+from twin_merging.model.twin import class_of
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.options import OwnRouter
 from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
-from twin_merging.tasks.rows import Encoded
+from twin_merging.tasks.rows import load_tokenizer
+from twin_merging.tasks.task import Encoded
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +93,9 @@ def twin_merge(
             metrics=files[2],
             exclusives=exclusives,
         )
-        family = _family(work / "shared", tasks)
+        _record_labels(work / "shared", tasks)
         with whole_directory(output) as partial:
-            assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial, family)
+            assemble(entry, "routed", work / "shared", exclusives, files[1], settings, partial)
             files[2].replace(partial / "router" / "metrics.json")
     return output
 
@@ -154,9 +156,7 @@ def _compress(
 
 def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max_length: int, batch_size: int) -> None:
     """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts."""
-    tokenizer = AutoTokenizer.from_pretrained(work / "shared", local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = load_tokenizer(work / "shared")
     body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
     found = {}
@@ -170,17 +170,11 @@ def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max
     save_tensors(work / "features", found)
 
 
-def _family(shared: Path, tasks: list[str]) -> str:
-    """Whether the experts write or classify; for classifiers, writes each one's label count into the record."""
-    config, record = load_config(shared), read_json(shared / "merge.json")
-    heads = {task: Checkpoint(shared / "private" / f"{task}.safetensors") for task in tasks}
-    if is_causal(config) and not any(group_of(name) == "head" for head in heads.values() for name in head):
-        return "decoder"
-    two, three = (architecture_of(with_labels(config, labels)).head for labels in (2, 3))
-    name = next(name for name in two if two[name] != three[name])
-    for task, head in heads.items():
-        if name not in head:
-            raise UserError(f"{shared.name}: expert '{task}' has no head '{name}'; name a sequence classifier")
-        record["tasks"][task]["labels"] = head.shape(name)[0]
+def _record_labels(shared: Path, tasks: list[str]) -> None:
+    """Write each classifier's label count, which its head tells, into the record of the shared expert."""
+    record = read_json(shared / "merge.json")
+    kind = class_of(family_of(shared, record))
+    for task in tasks:
+        head = Checkpoint(shared / "private" / f"{task}.safetensors")
+        record["tasks"][task] |= kind.about_head(load_config(shared), head, f"{shared.name}: expert '{task}'")
     write_json(shared / "merge.json", record)
-    return "encoder"

@@ -10,15 +10,14 @@ from typing import Any
 from twin_merging.auditing.file_checks import check_chain, check_files
 from twin_merging.auditing.prediction_checks import ROWS, check_predictions, check_test_rows
 from twin_merging.auditing.report import report_page
-from twin_merging.auditing.results import PROVENANCE, Findings, Results, target
+from twin_merging.auditing.results import FAILED, PROVENANCE, Findings, Results, target
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.auditing.table_checks import check_statements, check_tables
-from twin_merging.errors import UserError
 from twin_merging.io.files import write_json, write_text
 from twin_merging.jobs.machine import hardware, software
 from twin_merging.jobs.records import now
 
-PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
+PASSED, NOT_APPLICABLE = "passed", "not applicable"
 
 
 def audit(results: Results, rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
@@ -114,15 +113,6 @@ def write_report(report: Mapping[str, Any], results: Results, as_json: Path, as_
     page = report_page(report, results)
     write_json(as_json, report)
     write_text(as_page, page)
-
-
-def check_verdict(report: Mapping[str, Any], page: str | Path) -> None:
-    """Raise UserError for an audit that failed."""
-    if report["verdict"] == FAILED:
-        raise UserError(
-            f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
-            f"({', '.join(report['failed'])}); see {page}"
-        )
 
 
 def terminal_lines(report: Mapping[str, Any], most: int = 8) -> list[str]:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from twin_merging.auditing.audit import check_verdict
-from twin_merging.auditing.results import PROVENANCE, Results
+from twin_merging.auditing.results import PROVENANCE, Results, check_verdict
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, whole_file
 from twin_merging.suite.locks import lock_file

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from twin_merging.prediction.predict import RowAnswer
+    from twin_merging.tasks.task import Answers
 
 # How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch
 # or a GPU changes the last bits of sums.
@@ -61,59 +62,59 @@ def _first_line(error: Exception) -> str:
 
 def _compare_references(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> bool:
     """Whether tasks and rows are those of the data, with the labels that the data has."""
-    import pandas as pd
-
-    from twin_merging.tasks.rows import LABEL, read_rows
+    from twin_merging.prediction.predict import references_of, test_rows
 
     settings, before = job["settings"], len(found.failures)
-    parts = []
-    for task in settings["labels"]:
-        table = read_rows(results.path(results.of_suite("data", task, TEST)), settings["limit"])
-        parts.append(pd.DataFrame({"task": task, "row": range(len(table)), "reference": table[LABEL].astype(float)}))
-    wanted = pd.concat(parts, ignore_index=True)
+    tasks = _tasks_of(settings)
+    data = {task: results.path(results.of_suite("data", task)) for task in tasks}
+    wanted = references_of(test_rows(data, settings["limit"]), tasks)
     if len(written) != len(wanted) or not (written[["task", "row"]] == wanted[["task", "row"]]).all(axis=None):
         found.fail(f"{name}: its rows are not the {len(wanted)} test rows of the data", job)
         return False
     for _, line in written[written["reference"] != wanted["reference"]].iterrows():
         found.fail(
-            f"{name}: task {line['task']}, row {line['row']}: reference {line['reference']} is not the label", job
+            f"{name}: task {line['task']}, row {line['row']}: reference {line['reference']} is not the row's", job
         )
     return len(found.failures) == before
 
 
 def _recompute(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> None:
     """Answer rows as the predict stage does, and compare."""
-    from twin_merging.prediction.predict import answer_rows, load_evaluated, output_of
-    from twin_merging.tasks.rows import read_rows
+    from twin_merging.prediction.predict import answer_rows, load_merged, load_unmerged, test_rows
 
     settings = job["settings"]
-    directory = results.path(
-        results.of_suite(*(["models", job["wildcards"]["model"]] if settings["merged"] else ["base"]))
-    )
-    model = load_evaluated(directory, settings["labels"], settings["merged"], settings["body"])
-    tables = {}
-    for task in dict.fromkeys(written["task"]):
-        rows = read_rows(results.path(results.of_suite("data", str(task), TEST)), settings["limit"])
-        tables[str(task)] = rows.iloc[written.loc[written["task"] == task, "row"].tolist()]
-    answers = answer_rows(model, directory, tables, settings["text"], settings["inference"], settings["head"])
+    tasks = _tasks_of(settings)
+    if settings["merged"]:
+        directory = results.path(results.of_suite("models", job["wildcards"]["model"]))
+        model = load_merged(directory)
+    else:
+        directory = results.path(results.of_suite("base"))
+        experts = {task: results.path(results.of_suite("experts", task)) for task in tasks}
+        model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"])
+    asked = [str(task) for task in dict.fromkeys(written["task"])]
+    rows = test_rows({task: results.path(results.of_suite("data", task)) for task in asked}, settings["limit"])
+    sample = {task: rows[task].iloc[written.loc[written["task"] == task, "row"].tolist()] for task in asked}
+    answers = answer_rows(model, directory, sample, tasks=tasks, inference=settings["inference"], head=settings["head"])
     for (_, line), answer in zip(written.iterrows(), answers, strict=True):
         at = f"{name}: task {line['task']}, row {line['row']}"
-        labels = settings["labels"][line["task"]]
-        if not _same_output(line["output"], answer, labels):
-            again = output_of(answer.logits, labels)
-            found.fail(f"{at}: output {line['output']:g} is written, the model answers {again:g}", job)
+        task = tasks[line["task"]]
+        if not task.agrees(line["output"], answer.answer, TOLERANCE):
+            again = task.output_of(answer.answer)
+            found.fail(f"{at}: output {_shown(line['output'])} is written, the model answers {_shown(again)}", job)
         if not _same_weights(line["weights"], answer):
             found.fail(f"{at}: the router's weights are not those that are written", job)
 
 
-def _same_output(written: float, answer: RowAnswer, labels: int) -> bool:
-    """A value within the tolerance; a label whose logit is the largest, or within the tolerance of it."""
-    if labels == 1:
-        return abs(written - float(answer.logits[0])) <= TOLERANCE * max(1.0, abs(written))
-    label = int(written)
-    if label != written or not 0 <= label < len(answer.logits):
-        return False
-    return float(answer.logits.max() - answer.logits[label]) <= TOLERANCE
+def _tasks_of(settings: Any) -> dict[str, Answers]:
+    """How each task's rows are answered, from the settings of a predict job."""
+    from twin_merging.tasks.families import family_named
+
+    family = family_named(settings["family"])
+    return family.views(family.answers, settings["tasks"])
+
+
+def _shown(output: Any) -> str:
+    return f"{output:g}" if isinstance(output, float) else repr(output)
 
 
 def _same_weights(written: Any, answer: RowAnswer) -> bool:
@@ -126,6 +127,8 @@ def _same_weights(written: Any, answer: RowAnswer) -> bool:
 def check_test_rows(results: Results) -> Findings:
     """No job that a model rests on reads a test row, a prediction or a score. How many test rows occur among training
     rows too is a property of the data: it is counted, and fails nothing."""
+    from twin_merging.tasks.families import family_named
+
     found = Findings()
     read = [name for job in results.of_rule("predict") for name in job["inputs"]]
     above = results.above(name for name in read if Path(name).name != TEST)
@@ -134,7 +137,11 @@ def check_test_rows(results: Results) -> Findings:
         for name in job["inputs"]:
             if Path(name).name == TEST or name.startswith(tuple(told)):
                 found.fail(f"{name}: {job['name']} read it, and a model rests on that job", job)
-    overlaps = {task: _overlaps(results, task, entry["text"]) for task, entry in results.content["tasks"].items()}
+    family = family_named(results.content["family"])
+    overlaps = {
+        task: _overlaps(results, task, list(family.of_entry(entry).columns))
+        for task, entry in results.content["tasks"].items()
+    }
     count = sum(entry["train or validation"] for entry in overlaps.values())
     found.facts = {"jobs that models rest on": len(above), "test rows with the text of another split's row": overlaps}
     found.summary = (

@@ -13,6 +13,7 @@ from twin_merging.io.files import read_json, sha256
 
 Job = Mapping[str, Any]
 PROVENANCE = "provenance.json"
+FAILED = "failed"  # the verdict of a check, and of an audit of which one check failed
 
 
 class Results:
@@ -87,6 +88,15 @@ class Results:
                 found[maker["name"]] = maker
                 waiting += maker["inputs"]
         return found
+
+
+def check_verdict(report: Mapping[str, Any], page: str | Path) -> None:
+    """Raise UserError for an audit that failed."""
+    if report["verdict"] == FAILED:
+        raise UserError(
+            f"audit of {report['suite']}: {len(report['failed'])} of {len(report['checks'])} checks failed "
+            f"({', '.join(report['failed'])}); see {page}"
+        )
 
 
 def target(job: Job) -> str:

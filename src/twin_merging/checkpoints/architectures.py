@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,54 +18,51 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names and shapes of a sequence classifier's parameters: the body's as in `AutoModel`, the head's as they are."""
+    """Names and shapes of a whole model's parameters: `body`, which is merged, and `head`, which is a task's own.
+
+    prefix: what stands before the body's names in the model's own checkpoint, and not here. added: what stands before
+    the body's names here, and not in the checkpoint of a body alone.
+    """
 
     prefix: str
     body: Shapes
     head: Shapes
+    added: str = ""
 
     def canonical(self, name: str) -> str:
-        """A checkpoint's name without the body's prefix, and with today's names for LayerNorm's parameters."""
-        return modern(name).removeprefix(f"{self.prefix}.")
+        """A checkpoint's name as it stands here, and with today's names for LayerNorm's parameters."""
+        found = modern(name).removeprefix(f"{self.prefix}.")
+        return whole if found not in self.body and (whole := f"{self.added}.{found}") in self.body else found
 
-    def in_classifier(self, name: str) -> str:
-        """A canonical name as the classifier's own checkpoint has it."""
-        return f"{self.prefix}.{name}" if name in self.body else name
+    def in_model(self, name: str) -> str:
+        """A canonical name as the model's own checkpoint has it."""
+        return f"{self.prefix}.{name}" if self.prefix and name in self.body else name
 
 
-def load_config(directory: Path, labels: int | None = None) -> Any:
-    """The configuration of a local model directory, for a task of `labels` labels. Runs no code of the directory."""
+def load_config(directory: Path) -> Any:
+    """The configuration of a local model directory. Runs no code of the directory."""
     from transformers import AutoConfig
 
     if not (Path(directory) / "config.json").is_file():
         raise UserError(f"{directory}: no config.json in it; name a directory that holds a Hugging Face model")
     try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{directory}/config.json: not an architecture that transformers knows: {first}") from None
-    return with_labels(config, labels) if labels else config
 
 
-def with_labels(config: Any, labels: int) -> Any:
-    """A copy of a configuration for a task of `labels` labels; 1 is a regression."""
-    config = copy.deepcopy(config)
-    config.num_labels = labels
-    config.problem_type = "regression" if labels == 1 else "single_label_classification"
-    return config
-
-
-def classifier_on_meta(config: Any) -> nn.Module:
-    """A sequence classifier of `config` with no memory behind its parameters."""
+def on_meta(auto: str, config: Any, what: str) -> nn.Module:
+    """A model of `config` by one of transformers' Auto classes, with no memory behind its parameters. `what` it is is
+    told where the configuration's type has none."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     with torch.device("meta"):
         try:
-            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            return getattr(transformers, auto).from_config(config, trust_remote_code=False)
         except ValueError:
-            kind = config.model_type
-            raise UserError(f"model type '{kind}' has no sequence classifier in transformers; choose another") from None
+            raise UserError(f"model type '{config.model_type}' has no {what} in transformers; choose another") from None
 
 
 def body_on_meta(config: Any) -> nn.Module:
@@ -120,14 +116,9 @@ def transposed_layers(body: nn.Module) -> set[str]:
     return {path for path, part in body.named_modules() if isinstance(part, Conv1D)}
 
 
-def architecture_of(config: Any) -> Architecture:
-    """Parameters of the classifier of `config`; tied copies stand once, buffers not at all."""
-    model: Any = classifier_on_meta(config)
-    prefix = model.base_model_prefix
-    names = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    body = {name.removeprefix(f"{prefix}."): shape for name, shape in names.items() if name.startswith(f"{prefix}.")}
-    head = {name: shape for name, shape in names.items() if not name.startswith(f"{prefix}.")}
-    return Architecture(prefix, body, head)
+def shapes_of(model: Any) -> tuple[str, Shapes]:
+    """The prefix of the body's names in a model, and the shape of each of its parameters; tied copies stand once."""
+    return model.base_model_prefix, {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
 def heads_of(model: Any) -> list[str]:

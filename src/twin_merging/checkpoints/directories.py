@@ -1,7 +1,7 @@
 """Model directories as the pipeline writes them: config.json, model.safetensors, a tokenizer, and source.json.
 
-An expert's tensors have the names of its classifier's checkpoint, so that transformers loads it; the header of the
-file names the prefix of the body's.
+An expert's tensors have the names of a classifier's or a language model's own checkpoint, so that transformers loads
+it; the header of the file names the prefix of the body's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.architectures import Architecture, architecture_of
+from twin_merging.checkpoints.architectures import Architecture
 from twin_merging.checkpoints.experts import PREFIX
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.errors import UserError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def write_expert(
     output: Path,
+    shapes: Architecture,
     config: Any,
     tensors: Mapping[str, torch.Tensor],
     base: Path,
@@ -32,12 +33,13 @@ def write_expert(
 ) -> None:
     """Write an expert's directory from tensors by canonical name, after checking that they fit base and task.
 
+    shapes: of the expert's architecture, which `config` describes.
+
     `where` is what an error names as the expert's place; by default the output.
     """
-    shapes = architecture_of(config)
     _check_expert(where or output, shapes, config, tensors, base)
     write_config(config, output)
-    named = {shapes.in_classifier(name): tensor for name, tensor in tensors.items()}
+    named = {shapes.in_model(name): tensor for name, tensor in tensors.items()}
     save_tensors(output / WEIGHTS, named, {PREFIX: shapes.prefix})
     write_json(output / "source.json", record)
 
@@ -79,7 +81,7 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
 
 def write_config(config: Any, output: Path) -> None:
     """Write config.json without what names a machine's folder."""
-    config._name_or_path = ""
+    config.name_or_path = ""
     with tempfile.TemporaryDirectory() as folder:
         config.to_json_file(Path(folder, "config.json"))
         copy_file(Path(folder, "config.json"), output / "config.json")

@@ -12,6 +12,7 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, download, list_repository
 from twin_merging.io.files import file_record, write_json
 from twin_merging.tasks.rows import SPLITS, write_rows
+from twin_merging.tasks.task import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,27 +21,25 @@ BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "c
 CARDS = ("README.md", ".huggingface.yaml")  # where a repository says which files its configurations and splits are
 
 
-def fetch_data(
-    data: Mapping[str, Any], task: Mapping[str, Any], output: Path, pinned: Mapping[str, str] | None = None
-) -> None:
+def fetch_data(source: Mapping[str, Any], task: Rows, output: Path, pinned: Mapping[str, str] | None = None) -> None:
     """Write train, validation and test of a task as parquet files, from the Hub or a folder, and source.json.
 
-    `data` is a source with its `splits` (which split of the source serves which use, with the slices of `datasets`);
-    `task` gives `text` columns and `labels`, which every row is checked against. pinned: as for `fetch_base`.
+    source: `hub` or `path`, and its `splits` (which split of the source serves which use, with the slices of
+    `datasets`); task: what every row must hold. pinned: as for `fetch_base`.
     """
     output = Path(output)
-    if "hub" in data:
-        _from_hub(data, task, output, pinned)
+    if "hub" in source:
+        _from_hub(source, task, output, pinned)
         return
     files = []
     for use in SPLITS:
-        split = split_of(data, use)
-        file = _file_of(Path(data["path"]), split)
+        split = split_of(source, use)
+        file = _file_of(Path(source["path"]), split)
         rows = _read(BUILDERS[file.suffix], {plain_name(split): [file]}, split, str(file))
-        write_rows(rows, task, output / f"{use}.parquet", f"{data['path']}, split '{split}'")
+        write_rows(rows, task, output / f"{use}.parquet", f"{source['path']}, split '{split}'")
         files.append(file)
     record = {file.name: file_record(file) for file in dict.fromkeys(files)}
-    write_json(output / "source.json", {"source": dict(data), "revision": None, "files": record})
+    write_json(output / "source.json", {"source": dict(source), "revision": None, "files": record})
 
 
 def split_of(data: Mapping[str, Any], use: str) -> str:
@@ -52,7 +51,7 @@ def plain_name(split: str) -> str:
     return split.split("[")[0]
 
 
-def _from_hub(data: Mapping[str, Any], task: Mapping[str, Any], output: Path, pinned: Mapping[str, str] | None) -> None:
+def _from_hub(data: Mapping[str, Any], task: Rows, output: Path, pinned: Mapping[str, str] | None) -> None:
     hub = data["hub"]
     listing = list_repository(hub, "dataset")
     place = f"{hub['repo']} {hub.get('config') or ''}".strip()

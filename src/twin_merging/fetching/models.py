@@ -1,7 +1,8 @@
 """Fetching bases and experts.
 
-Names are matched here, once: a base's tensors get the names of `AutoModel`, an expert's those of its classifier, and
-whatever fits no parameter is listed in source.json, or is an error.
+Names are matched here, once: a base's tensors get the names of `AutoModel`, an expert's those of its classifier; of
+language models both get those of the language model. Whatever fits no parameter is listed in source.json, or is an
+error.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.architectures import Architecture, architecture_of, load_config
+from twin_merging.checkpoints.architectures import Architecture, load_config
 from twin_merging.checkpoints.directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
-from twin_merging.checkpoints.groups import HEADS, PRETRAINING, is_pooler
+from twin_merging.checkpoints.groups import HEADS, is_pooler
+from twin_merging.checkpoints.kinds import CLASSIFIER, WholeModel
+from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
 from twin_merging.errors import UserError
 from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
@@ -35,16 +38,17 @@ ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
 Pins = Mapping[str, str] | None
 
 
-def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None) -> None:
-    """Write the base: body parameters under AutoModel's names, configuration, tokenizer.
+def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, whole: WholeModel = CLASSIFIER) -> None:
+    """Write the base: the parameters that are merged, configuration, tokenizer.
 
-    pinned: the hash of each file, as kind:digits, of a source that a lock holds.
+    whole: what its experts are, classifiers or language models. pinned: the hash of each file, as kind:digits, of a
+    source that a lock holds.
     """
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
         config = load_config(directory)
-        shapes = architecture_of(config)
-        found, left_out = _matched(directory, shapes, (*PRETRAINING, *HEADS))
+        shapes = whole.architecture(config)
+        found, left_out = _matched(directory, shapes, (*whole.unused, *HEADS))
         body = {name: tensor for name, tensor in found.items() if name in shapes.body}
         for name, shape in shapes.body.items():
             if name in body:
@@ -59,36 +63,36 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None) -> 
         write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
 
 
-def fetch_expert(source: Mapping[str, Any], labels: int, base: Path, output: Path, pinned: Pins = None) -> None:
-    """Write an expert under its classifier's names, checked against the base's names and shapes."""
+def fetch_expert(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
+    """Write an expert under its own checkpoint's names, checked against the base's names and shapes."""
     output = Path(output)
     with located(source, EXPERT_FILES, output, pinned) as (directory, record):
         if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
-        config = load_config(directory, labels)
-        found, left_out = _matched(directory, architecture_of(config))
-        write_expert(output, config, found, base, {**record, "left_out": left_out}, where=directory)
+        config = whole.configured(load_config(directory))
+        shapes = whole.architecture(config)
+        found, left_out = _matched(directory, shapes, whole.unused)
+        write_expert(output, shapes, config, found, base, {**record, "left_out": left_out}, where=directory)
 
 
-def fetch_adapter(
-    source: Mapping[str, Any], base: Path, output: Path, labels: int | None = None, pinned: Pins = None
-) -> None:
-    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where given, the task's labels."""
+def fetch_adapter(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
+    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head."""
     output = Path(output)
     with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
         for name in ADAPTER_FILES:
             if not (directory / name).is_file():
                 raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
-        _check_adapter(directory, base, labels)
+        _check_adapter(directory, base, whole)
         for name in ADAPTER_FILES:
             copy_file(directory / name, output / name)
         write_json(output / "source.json", record)
 
 
-def _check_adapter(directory: Path, base: Path, labels: int | None) -> None:
+def _check_adapter(directory: Path, base: Path, whole: WholeModel) -> None:
     expert = Expert(directory, open_directory(base))
-    architecture = architecture_of(load_config(base, labels))
+    architecture = whole.architecture(load_config(base))
+    head = ", ".join(f"{key}: {value}" for key, value in whole.head.items())
     shapes = architecture.head
     for name, factors in expert.factors.items():
         check_shape(directory, name, tuple(factors.product().shape), expert.base.shape(name))
@@ -99,8 +103,8 @@ def _check_adapter(directory: Path, base: Path, labels: int | None) -> None:
     for name, tensor in expert.head.items():
         if name not in shapes and not is_pooler(name):
             raise UserError(f"{directory}: tensor '{name}' fits no parameter of the base; remove it or fetch again")
-        if name in shapes and labels:
-            check_shape(directory, name, tuple(tensor.shape), shapes[name], f"labels: {labels}")
+        if name in shapes and head:
+            check_shape(directory, name, tuple(tensor.shape), shapes[name], head)
         check_finite(directory, name, tensor)
     for name in [*shapes, *(name for name in architecture.body if name not in expert.base)]:
         if name not in expert.head:
@@ -128,10 +132,12 @@ def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[i
 
 
 def _matched(
-    directory: Path, shapes: Architecture, unused: tuple[str, ...] = PRETRAINING
+    directory: Path, shapes: Architecture, unused: tuple[str, ...]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Tensors of a checkpoint by canonical name, and the names of those that are `unused`: no classifier has them."""
+    """Tensors of a checkpoint by canonical name, and the names of those that are `unused`: buffers, beginnings of
+    names that no model of the kind has, and an output layer that is the embedding again."""
     found: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
     left_out = []
     for name, tensor in _tensors(directory):
         known = shapes.canonical(name)
@@ -141,12 +147,21 @@ def _matched(
             found[known] = tensor
         elif not tensor.is_floating_point() or known.startswith(unused) or name.startswith(unused):
             left_out.append(name)
+        elif known.endswith(OUTPUT_EMBEDDINGS):
+            outputs[name] = tensor
         else:
             raise UserError(
                 f"{directory}: tensor '{name}' fits no parameter of its architecture; remove it or fetch again"
             )
+    for name, tensor in outputs.items():
+        if not any(tensor.equal(found[other]) for other in found if other.endswith(INPUT_EMBEDDINGS)):
+            raise UserError(
+                f"{directory}: tensor '{name}' is not the embedding, which config.json ties it to; set "
+                "tie_word_embeddings: false there"
+            )
+        left_out.append(name)
     if left_out:
-        log.info("%s: left out, no part of a classifier: %s", directory, ", ".join(left_out))
+        log.info("%s: left out, no part of the model: %s", directory, ", ".join(left_out))
     return found, sorted(left_out)
 
 

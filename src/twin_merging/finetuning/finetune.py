@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     EvalPrediction,
     Trainer,
     TrainerCallback,
@@ -25,7 +24,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
-from twin_merging.checkpoints.architectures import architecture_of, heads_of, load_config
+from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
@@ -33,19 +32,17 @@ from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.scoring.metrics import score
-from twin_merging.tasks.rows import LABEL, Encoded, encode, read_rows
+from twin_merging.tasks.rows import load_tokenizer, read_rows
+from twin_merging.tasks.task import Encoded, Trainable
 
 log = logging.getLogger(__name__)
 
 
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Encoded rows with their labels, as the Trainer takes them."""
+    """Encoded rows with their targets, as the Trainer takes them."""
 
-    def __init__(self, examples: list[Encoded], labels: list[float], regression: bool):
-        kind = float if regression else int
-        self.items = [
-            {**example.features, "labels": kind(label)} for example, label in zip(examples, labels, strict=True)
-        ]
+    def __init__(self, examples: list[Encoded], targets: list[Any]):
+        self.items = [{**example.features, "labels": one} for example, one in zip(examples, targets, strict=True)]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -57,7 +54,7 @@ class Examples(torch.utils.data.Dataset[dict[str, Any]]):
 def finetune(
     base: Path,
     data: Path,
-    task: Mapping[str, Any],
+    task: Trainable,
     settings: Mapping[str, Any],
     limits: Mapping[str, int | None],
     seed: int,
@@ -67,13 +64,13 @@ def finetune(
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
-    task: text, labels, metric; settings: a `finetune` source of the suite. `checkpoints` is kept when the job is
-    interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how many train
-    together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
+    task: how its rows are read, and answers scored; settings: a `finetune` source of the suite. `checkpoints` is kept
+    when the job is interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how
+    many train together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
-    arguments = (base, data, dict(task), dict(settings), dict(limits), seed, kept, output, processes)
+    arguments = (base, data, task, dict(settings), dict(limits), seed, kept, output, processes)
     if processes > 1:
         launch(_train, arguments, processes)
     else:
@@ -84,7 +81,7 @@ def finetune(
 def _train(
     base: Path,
     data: Path,
-    task: Mapping[str, Any],
+    task: Trainable,
     settings: Mapping[str, Any],
     limits: Mapping[str, int | None],
     seed: int,
@@ -94,24 +91,21 @@ def _train(
 ) -> None:
     """One of the processes that train an expert together; the first writes it."""
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    config = load_config(base, task["labels"])
-    regression = task["labels"] == 1
+    tokenizer, whole = load_tokenizer(base), task.whole
+    config = whole.configured(load_config(base))
     parts = {}
     for split in ("train", "validation"):
         rows = read_rows(Path(data) / f"{split}.parquet", limits.get(split))
-        examples = encode(rows, task["text"], tokenizer, settings["max_length"])
-        parts[split] = Examples(examples, rows[LABEL].tolist(), regression)
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        parts[split] = Examples(task.encode(rows, tokenizer, settings["max_length"]), task.targets(rows))
+    model: Any = getattr(transformers, whole.auto).from_pretrained(
         base, config=config, local_files_only=True, dtype=torch.float32
     )
     if settings.get("lora"):
-        model = _with_lora(model, settings["lora"])
+        model = _with_lora(model, settings["lora"], whole.peft_task)
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions
-        outputs = logits.reshape(-1) if regression else logits.argmax(-1)
-        return {"score": score(task["metric"], outputs.tolist(), prediction.label_ids.reshape(-1).tolist())}
+        outputs = task.outputs(prediction.predictions)
+        return {"score": score(task.metric, outputs, prediction.label_ids.reshape(-1).tolist())}
 
     trainer = (Trainer if processes == 1 else _Together)(
         model,
@@ -139,9 +133,18 @@ def _train(
     if settings.get("lora"):
         _write_adapter(trainer.model, record, Path(output))
     else:
-        shapes = architecture_of(config)
+        shapes = whole.architecture(config)
         tensors = {shapes.canonical(name): tensor for name, tensor in trainer.model.named_parameters()}
-        write_expert(Path(output), config, tensors, base, record)
+        write_expert(Path(output), shapes, config, tensors, base, record)
+
+
+class _OneDevice(TrainingArguments):
+    """Arguments of a process that trains on one device at most. With more, the Trainer would give every visible GPU a
+    batch of its own (DataParallel)."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -182,7 +185,7 @@ def _arguments(
 ) -> TrainingArguments:
     batch_size = settings["batch_size"]
     steps = settings["epochs"] * -(-rows // batch_size)
-    arguments = TrainingArguments(
+    arguments = _OneDevice(
         output_dir=str(checkpoints),
         num_train_epochs=settings["epochs"],
         learning_rate=settings["learning_rate"],
@@ -207,14 +210,12 @@ def _arguments(
         average_tokens_across_devices=False,  # it would multiply the loss of most classifiers by the processes
         use_cpu=processes > 1 and not torch.cuda.is_available(),
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # or the Trainer would give every visible GPU a batch of its own (DataParallel)
     if (found := arguments.train_batch_size * arguments.world_size) != batch_size:
         raise RuntimeError(f"a step has {found} rows ({arguments.world_size} processes) instead of {batch_size}")
     return arguments
 
 
-def _with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
+def _with_lora(model: Any, lora: Mapping[str, Any], peft_task: str) -> Any:
     """The model with a LoRA on its body's `target_modules`; head and pooler are trained whole."""
     from peft import LoraConfig, get_peft_model
 
@@ -222,7 +223,7 @@ def _with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
     if getattr(model.base_model, "pooler", None) is not None:
         heads.append("pooler")
     config = LoraConfig(
-        task_type="SEQ_CLS",
+        task_type=peft_task,
         r=lora["r"],
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],

@@ -177,9 +177,9 @@ class _OneKind:
 
         def key_of(content: Any) -> str:
             keys = type(content).model_fields if isinstance(content, BaseModel) else content
-            return next(key for key in keys if key in models)
+            return f"<{next(key for key in keys if key in models)}>"
 
-        choices: dict[Any, Any] = {key: handler.generate_schema(model) for key, model in models.items()}
+        choices: dict[Any, Any] = {f"<{key}>": handler.generate_schema(model) for key, model in models.items()}
         return core_schema.no_info_before_validator_function(one_kind, core_schema.tagged_union_schema(choices, key_of))
 
 

@@ -33,7 +33,7 @@ def merge_directory(
     task_vectors: Mapping[str, Path],
     experts: Mapping[str, Path],
     output: Path,
-    labels: Mapping[str, int],
+    heads: Mapping[str, Mapping[str, Any]],
     statistics: Mapping[str, Path] | None = None,
     workers: int = 1,
 ) -> None:
@@ -43,7 +43,8 @@ def merge_directory(
     not merge keep the base's values in the body.
 
     base: a model directory. experts: a model directory for each task. task_vectors, statistics: a file for each task.
-    labels: the number of each task's labels (1: a regression). workers: how many processes work at once.
+    heads: what merge.json says of each task's head: its number of `labels` (1: a regression), or nothing where a task
+    has no head of its own. workers: how many processes work at once.
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -60,7 +61,7 @@ def merge_directory(
     pass_on(Path(base), output)
     files = {f"task_vectors/{task}": [path] for task, path in task_vectors.items()}
     files |= {f"statistics/{task}": [path] for task, path in (statistics or {}).items()}
-    tasks = {task: {"labels": labels[task]} for task in experts}
+    tasks = {task: dict(heads[task]) for task in experts}
     write_record(
         output=output,
         method=method,

@@ -55,9 +55,9 @@ class AdapterForm:
     prefix: str = ""
 
     @classmethod
-    def of(cls, body: Any, family: str = "encoder") -> AdapterForm:
-        """The form for a body of a merged model of that family."""
-        prefix = f"{body.base_model_prefix}." if family == "decoder" else ""
+    def of(cls, body: Any, has_prefix: bool = False) -> AdapterForm:
+        """The form for a body whose names have the whole model's prefix, or not."""
+        prefix = f"{body.base_model_prefix}." if has_prefix else ""
         lookups = frozenset(path for path, part in body.named_modules() if isinstance(part, torch.nn.Embedding))
         return cls(lookups, bool(transposed_layers(body)), prefix)
 

@@ -16,6 +16,7 @@ from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, read_json, 
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
+from twin_merging.model.forms import family_of, form_of
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
@@ -34,20 +35,20 @@ def assemble(
     router: Path,
     router_settings: Mapping[str, Any],
     output: Path,
-    family: str = "encoder",
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
-    a file a task, in the router's order; router: the trained state, of `router_settings`; family: decoder for a
-    language model.
+    a file a task, in the router's order; router: the trained state, of `router_settings`.
     """
-    shared, output = Path(shared), Path(output)
-    tasks = list(exclusives)
+    shared, output, tasks = Path(shared), Path(output), list(exclusives)
+    below = read_json(shared / "merge.json")
+    family = family_of(shared, below)
+    model_form = form_of(family)
     body = body_on_meta(load_config(shared))
     prefix = f"{body.base_model_prefix}."
     early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
-    form, transposed = AdapterForm.of(body, family), _with_prefix(transposed_layers(body), prefix)
+    form, transposed = AdapterForm.of(body, model_form.has_prefix), _with_prefix(transposed_layers(body), prefix)
     for name in [*PASSED_ON, WEIGHTS]:
         if name != "config.json" and (shared / name).is_file():
             copy_file(shared / name, output / name)
@@ -56,7 +57,6 @@ def assemble(
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
             save_tensors(private / f"{task}.safetensors", dict(own))
     sizes = {size: entry[size] for size in SIZES if size in entry}
-    below = read_json(shared / "merge.json")
     shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
     numbers: dict[str, int] = {}
     rows: list[Row] = []
@@ -70,7 +70,7 @@ def assemble(
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
-    write_configuration(read_json(shared / "config.json"), family, output)
+    write_configuration(read_json(shared / "config.json"), model_form, output)
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {

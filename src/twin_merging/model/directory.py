@@ -8,6 +8,7 @@ from typing import Any
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, write_json, write_text
+from twin_merging.model.forms import Form
 
 RECORD = "merge.json"
 MODULE = "modeling_twin_merging.py"
@@ -19,14 +20,12 @@ register()
 
 __all__ = ["TwinForCausalLM", "TwinForSequenceClassification"]
 '''
-AUTO = {"encoder": "AutoModelForSequenceClassification", "decoder": "AutoModelForCausalLM"}
-CLASSES = {"encoder": "TwinForSequenceClassification", "decoder": "TwinForCausalLM"}
 
 
-def write_configuration(config: Mapping[str, Any], family: str, output: Path) -> None:
+def write_configuration(config: Mapping[str, Any], form: Form, output: Path) -> None:
     """Write the shared body's config.json, which names the class of the merged model too, and the module for it."""
-    named = {AUTO[family]: f"{Path(MODULE).stem}.{CLASSES[family]}"}
-    content = {**config, "architectures": [CLASSES[family]], "auto_map": named}
+    named = {form.auto: f"{Path(MODULE).stem}.{form.model}"}
+    content = {**config, "architectures": [form.model], "auto_map": named}
     write_json(output / "config.json", dict(sorted(content.items())))
     write_text(output / MODULE, CODE)
 

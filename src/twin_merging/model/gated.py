@@ -64,7 +64,7 @@ class Gated(nn.Module):
                 self.register_buffer(f"{name}_{kind}", value, persistent=False)
 
     def part(self, name: str, kind: str) -> torch.Tensor | None:
-        return self._buffers.get(f"{name}_{kind}")
+        return getattr(self, f"{name}_{kind}", None)
 
     def per_row(self, name: str, mixture: Mixture, dims: int) -> torch.Tensor | None:
         """One value a row of a 1-D parameter, (batch, 1, ..., size) to broadcast over `dims` dimensions; or the shared

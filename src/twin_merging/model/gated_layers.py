@@ -167,12 +167,12 @@ def _factor_of(layer: Any) -> float:
 
 def _with_weight(layer: Any, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """What a gated layer, before it was gated, gives for x with another weight."""
-    own = layer._parameters["weight"]
+    own = layer.weight
     try:
-        layer._parameters["weight"] = weight
+        layer.weight = nn.Parameter(weight, requires_grad=False)
         return super(Gated, layer).forward(x)
     finally:
-        layer._parameters["weight"] = own
+        layer.weight = own
 
 
 def _offset_of(layer: Any) -> float:

@@ -13,10 +13,12 @@ from transformers import AutoConfig, AutoModel
 from transformers import logging as transformers_logging
 from transformers.models.auto import modeling_auto
 
+from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.adapters import ExclusiveVector, load_exclusive
 from twin_merging.model.directory import local_directory, read_record
+from twin_merging.model.forms import family_of
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.routing.kinds import load_router
 from twin_merging.routing.router import Router
@@ -40,7 +42,7 @@ class Stored:
 
     @property
     def family(self) -> str:
-        return str(self.record.get("family", "encoder"))
+        return family_of(self.directory, self.record)
 
     @property
     def onepass(self) -> bool:
@@ -91,6 +93,11 @@ def load_language_model(directory: Path, dtype: Any = torch.float32, **options: 
     if not isinstance(name, str):
         raise UserError(f"{directory}: model type '{config.model_type}' has no one language model in transformers")
     return _quietly(getattr(transformers, name), directory, dtype, options)
+
+
+def load_expert(model: Any, expert: Expert) -> None:
+    """Put an expert's values into a model that was loaded from its base, all but its head."""
+    model.load_state_dict({name: expert.parameter(name).float() for name in expert.base}, strict=False)
 
 
 def _quietly(kind: Any, directory: Path, dtype: Any, options: dict[str, Any]) -> Any:

@@ -20,24 +20,22 @@ def save(model: Any, output: Path) -> None:
     """Write the directory of a TwinModel that has a router."""
     if model.router is None:
         raise ValueError("only a model with a router can be saved; a static one is written by its merge")
-    labels = getattr(model, "labels", {})
     with whole_directory(output) as partial:
         _save_shared(model, partial)
-        if model.family == "decoder":
-            model.generation_config.save_pretrained(partial)
+        model.save_beside(partial)
         dtype = str(model.body.dtype).removeprefix("torch.")
-        write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, model.family, partial)
+        write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, model.form, partial)
         private, exclusive = _private(model), _exclusive(model)
-        form = AdapterForm.of(model.body, model.family)
+        form = AdapterForm.of(model.body, model.form.has_prefix)
         for task in model.tasks:
             save_tensors(partial / "private" / f"{task}.safetensors", private[task])
             save_exclusive(exclusive[task], partial / "exclusive" / task, form)
         model.router.save(partial / "router")
         record = {
             "method": "twin",
-            "family": model.family,
+            "family": model.form.family,
             "options": {"onepass": model.onepass},
-            "tasks": {task: {"labels": labels[task]} if labels else {} for task in model.tasks},
+            "tasks": {task: model.about_task(task) for task in model.tasks},
             "library": __version__,
         }
         files = file_hashes(partial, "private", "exclusive", "router")

@@ -8,25 +8,27 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 
-from twin_merging.checkpoints.architectures import classifier_on_meta, is_causal, layers_path, with_labels
+from twin_merging.checkpoints.architectures import is_causal, layers_path
+from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError, unknown
-from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.answers import Answer
+from twin_merging.model.forms import Form, form_of
 from twin_merging.model.gates import Gates, Mixture
-from twin_merging.model.loading import Loading, Stored, load_body, load_language_model, read_directory
-from twin_merging.model.masked import MaskedVectors
+from twin_merging.model.loading import Loading, Stored, read_directory
 from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
-from twin_merging.model.parts import POOLER, Beside, Tensors, gate_model, place_body, place_heads
+from twin_merging.model.parts import POOLER, Beside, gate_model
 from twin_merging.model.saving import save
 from twin_merging.routing.features import entering, features_of, pool
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
+from twin_merging.tasks.task import Answers
 
 
 class TwinModel(PreTrainedModel):
@@ -37,7 +39,8 @@ class TwinModel(PreTrainedModel):
     gated in place; `record` is what merge.json says. One forward pass at a time: a model is no place for two threads.
     """
 
-    family: str  # encoder: sequence classification; decoder: generation
+    form: Form  # of its family's models on disk
+    padding_side: str | None = None  # where batches that it answers are padded; None: where the tokenizer pads
     base_model_prefix = "model"
     main_input_name = "input_ids"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
@@ -55,6 +58,7 @@ class TwinModel(PreTrainedModel):
         self.model, self.router, self.gates = model, router, gates
         self.tasks = list(beside.tasks)
         self.onepass, self.record = onepass, dict(record or {})
+        self.has_private = beside.masked is not None or any(len(own) for own in beside.private.values())
         self._causal = is_causal(model.config)
         self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
         gate_model(model, beside, gates, _layer_read(router) if onepass else None)
@@ -77,10 +81,7 @@ class TwinModel(PreTrainedModel):
         """
         chosen = Loading.of(**options)
         stored = read_directory(directory, chosen.hub)
-        kind = next((kind for kind in TwinModel.__subclasses__() if kind.family == stored.family), None)
-        if kind is None:
-            families = ", ".join(kind.family for kind in TwinModel.__subclasses__())
-            raise UserError(f"{stored.directory}/merge.json: family '{stored.family}' is none of {families}")
+        kind = class_of(stored.family, f"{stored.directory}/merge.json")
         if not issubclass(kind, cls):
             raise UserError(f"{stored.directory}: holds a {kind.__name__}; load it as that, or as TwinModel")
         model: Any = kind.from_stored(stored, chosen)
@@ -91,6 +92,42 @@ class TwinModel(PreTrainedModel):
     def from_stored(cls, stored: Stored, chosen: Loading) -> TwinModel:
         """The model of a directory that has been read, with its shared body loaded from there."""
         raise NotImplementedError
+
+    @classmethod
+    def unmerged(
+        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Answers], body: str | None
+    ) -> TwinModel:
+        """A model that is not merged: the base (body None), or one task's expert, with every task's own head on it."""
+        raise NotImplementedError
+
+    def answer_batch(
+        self, batch: Any, tokenizer: Any, rows: Sequence[Answers], tasks: Sequence[str] | None
+    ) -> tuple[list[Any], torch.Tensor | None]:
+        """Each row's answer to a tokenised batch, as its task's view stores it, and the router's weights (batch, T).
+
+        rows: the view of each row's task; tasks: whose private parameters answer each row, None for the routed task's.
+        """
+        raise NotImplementedError
+
+    def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
+        """The answer to a batch of one row, for people. task: whose private parameters answer."""
+        raise NotImplementedError
+
+    def single_on_meta(self, task: str) -> Any:
+        """The architecture's own model for one task, with no memory behind its parameters."""
+        raise NotImplementedError
+
+    @classmethod
+    def about_head(cls, config: Any, head: Mapping[str, torch.Tensor], where: str) -> dict[str, Any]:
+        """What merge.json says of a task that has these parameters of its own. `where` is what an error names."""
+        return {}
+
+    def about_task(self, task: str) -> dict[str, Any]:
+        """What merge.json says of a task."""
+        return {}
+
+    def save_beside(self, directory: Path) -> None:
+        """Write what a model of this class has beside the files that all have."""
 
     def save_pretrained(self, save_directory: Any, **_: Any) -> None:
         """Write the model's directory (docs/model.md), whole or not at all; the tokenizer is not in it."""
@@ -157,9 +194,9 @@ class TwinModel(PreTrainedModel):
         batch["attention_mask"] = mask
         if within:
             return self._answer_within(batch, mask, tasks)
-        mixture = Mixture.of(weights, self._chosen(weights, tasks, input_ids.device))
-        order = None if self._causal else order_by_task(mixture)
-        if order is not None:
+        mixture = self._mixture(weights, tasks, input_ids.device)
+        order = None if self._causal or mixture is None else order_by_task(mixture)
+        if order is not None and mixture is not None:
             batch = rows_in_order(batch, order, len(input_ids))
             mixture = Mixture.of(*(None if one is None else one[order] for one in (mixture.weights, mixture.tasks)))
         with self.gates.holding(mixture):
@@ -185,7 +222,7 @@ class TwinModel(PreTrainedModel):
         mask, tasks = self._awaited
         with torch.no_grad():
             weights = self.router.weights(pool(entering(arguments, named), mask, self._causal))
-        self.gates.set(Mixture.of(weights, self._chosen(weights, tasks, weights.device)))
+        self.gates.set(self._mixture(weights, tasks, weights.device))
 
     def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
         output["weights"] = weights
@@ -202,7 +239,7 @@ class TwinModel(PreTrainedModel):
         if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):
             raise ValueError(f"weights are {tuple(weights.shape)}, but this batch needs {(rows, len(self.tasks))}")
         if tasks is None:
-            if weights is None and self.router is None:
+            if weights is None and self.router is None and self.has_private:
                 raise ValueError("a static model does not know its inputs' tasks: give tasks, a name a row")
             return
         if len(tasks) != rows:
@@ -210,121 +247,20 @@ class TwinModel(PreTrainedModel):
         for name in set(tasks) - set(self.tasks):
             raise ValueError(unknown("task", name, self.tasks))
 
-    def _chosen(self, weights: torch.Tensor | None, tasks: Sequence[str] | None, device: torch.device) -> torch.Tensor:
-        """Number of the task whose private parameters answer each row."""
+    def _mixture(
+        self, weights: torch.Tensor | None, tasks: Sequence[str] | None, device: torch.device
+    ) -> Mixture | None:
+        """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
+        of the largest weight. None for a static model of which nothing is private: its body answers every row."""
         if tasks is not None:
-            return torch.tensor([self.tasks.index(name) for name in tasks], device=device)
-        if weights is None:
-            raise ValueError("give weights, or tasks, a name a row")
-        return weights.argmax(-1)
+            return Mixture.of(weights, torch.tensor([self.tasks.index(name) for name in tasks], device=device))
+        return None if weights is None else Mixture.of(weights, weights.argmax(-1))
 
 
-class TwinForSequenceClassification(TwinModel):
-    """A merged sequence classifier: a head a task, logits padded with -inf where a row's head is smaller.
-
-    body: the shared expert (an `AutoModel`). labels: each task's label count (1: a regression), in the router's order.
-    private: each task's private parameters by name, its head among them. exclusive: each task's vector.
-    """
-
-    family = "encoder"
-
-    def __init__(
-        self,
-        body: Any,
-        labels: Mapping[str, int],
-        private: Mapping[str, Tensors],
-        exclusive: Mapping[str, ExclusiveVector] | None = None,
-        router: Router | None = None,
-        masked: MaskedVectors | None = None,
-        onepass: bool = False,
-        record: Mapping[str, Any] | None = None,
-    ):
-        counts = sorted(set(labels.values()))
-        skeletons = {count: classifier_on_meta(with_labels(body.config, count)) for count in counts}
-        model: Any = skeletons[counts[-1]]
-        beside = Beside(list(labels), private, exclusive or {}, masked).canonical(model.base_model_prefix)
-        gates = Gates()
-        place_body(model, body, beside, gates)
-        place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
-        super().__init__(model, beside, gates, router, onepass, record)
-        self.labels = dict(labels)
-
-    @classmethod
-    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForSequenceClassification:
-        body = load_body(stored.directory, chosen.dtype, **chosen.options)
-        labels = {task: entry["labels"] for task, entry in stored.record["tasks"].items()}
-        return cls(
-            body,
-            labels,
-            stored.private,
-            stored.exclusive,
-            stored.router,
-            stored.masked,
-            onepass=stored.onepass,
-            record=stored.record,
-        )
-
-    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
-        missing = max(self.labels.values()) - output.logits.shape[-1]
-        if missing:
-            output["logits"] = nn.functional.pad(output.logits, (0, missing), value=-torch.inf)
-        return super()._completed(output, weights)
-
-
-class TwinForCausalLM(TwinModel, GenerationMixin):
-    """A merged language model. `model` is the shared expert with its output layer."""
-
-    family = "decoder"
-
-    def __init__(
-        self,
-        model: Any,
-        tasks: Sequence[str],
-        private: Mapping[str, Tensors] | None = None,
-        exclusive: Mapping[str, ExclusiveVector] | None = None,
-        router: Router | None = None,
-        onepass: bool = False,
-        record: Mapping[str, Any] | None = None,
-    ):
-        beside = Beside(list(tasks), private or {}, exclusive or {}).canonical(model.base_model_prefix)
-        super().__init__(model, beside, Gates(), router, onepass, record)
-        self.generation_config = model.generation_config
-
-    @classmethod
-    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForCausalLM:
-        return cls(
-            load_language_model(stored.directory, chosen.dtype, **chosen.options),
-            stored.tasks,
-            stored.private,
-            stored.exclusive,
-            stored.router,
-            onepass=stored.onepass,
-            record=stored.record,
-        )
-
-    @torch.no_grad()
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        weights: torch.Tensor | None = None,
-        tasks: Sequence[str] | None = None,
-        **options: Any,
-    ) -> Any:
-        """transformers' `generate` for a batch of mixed tasks, each row's weights fixed from its prompt.
-
-        Prompts of several lengths are padded on the left, as transformers needs it. weights (batch, T) replaces the
-        router; tasks, a name a row, the routed task's private parameters.
-        """
-        ids = options.pop("input_ids", None) if inputs is None else inputs
-        if ids is None:
-            raise ValueError("give input_ids: a router reads tokens")
-        mask = torch.ones_like(ids) if attention_mask is None else attention_mask
-        self._check(weights, tasks, len(ids))
-        if weights is None and self.router is not None:
-            weights = self.route(ids, mask)
-        with self.gates.holding(Mixture.of(weights, self._chosen(weights, tasks, ids.device))):
-            return self.model.generate(input_ids=ids, attention_mask=mask, **options)
+def class_of(family: str, where: str = "family") -> type[TwinModel]:
+    """The class of a family's merged models. `where` is what an error names."""
+    form = form_of(family, where)
+    return getattr(import_module(form.module), form.model)
 
 
 def _own_config(config: Any, name: str) -> Any:

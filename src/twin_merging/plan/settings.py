@@ -12,11 +12,13 @@ from typing import Any
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
 from twin_merging.merging.registry import merging_methods
+from twin_merging.model.forms import FORMS
 from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import MODULES
 
 Settings = dict[str, Any]
 Wildcards = Mapping[str, str]
@@ -28,17 +30,14 @@ def of_job(suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, 
     return function(suite, wildcards, (threads or {}).get(stage, 1))
 
 
-def by_key(suite: Suite, parts: Callable[[Any], Mapping[str, Any]]) -> Settings:
-    """A part of every task, by key and then by task."""
-    found: Settings = {}
-    for name, task in suite.tasks.items():
-        for key, value in parts(task).items():
-            found.setdefault(key, {})[name] = value
-    return found
+def _of_tasks(suite: Suite, part: Callable[[Any], Mapping[str, Any]]) -> Settings:
+    """The suite's family, and a part of every task."""
+    return {"family": suite.family, "tasks": {name: part(task) for name, task in suite.tasks.items()}}
 
 
-def _labels(suite: Suite) -> dict[str, int]:
-    return {name: task.labels for name, task in suite.tasks.items()}
+def _of_task(suite: Suite, wildcards: Wildcards, part: Callable[[Any], Mapping[str, Any]]) -> Settings:
+    """The suite's family, and a part of the job's own task."""
+    return {"family": suite.family, "task": part(suite.tasks[wildcards["task"]])}
 
 
 # -- what is fetched and made
@@ -48,18 +47,23 @@ def _model(source: Source, threads: int) -> Settings:
     return {"source": source.plain(), "package_version": source.package_version, "threads": threads}
 
 
+def pin(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """Nothing: the suite's lock is copied as it is."""
+    return {}
+
+
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return _model(suite.says.base, threads)
+    return {**_model(suite.says.base, threads), "family": suite.family}
 
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task = suite.tasks[wildcards["task"]]
-    return {**_model(task.expert, threads), "labels": task.labels}
+    return {**_model(task.expert, threads), "family": suite.family, "head": task.whole.head}
 
 
 def fetch_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task = suite.tasks[wildcards["task"]]
-    return {"data": task.data.plain(), **task.rows(), "threads": threads}
+    return {"data": task.data.plain(), **_of_task(suite, wildcards, lambda task: task.rows()), "threads": threads}
 
 
 def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -74,13 +78,14 @@ def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task = suite.tasks[wildcards["task"]]
     generate = task.data.plain()["generate"]
-    return {"generate": generate, **task.rows(), "seed": suite.says.seed, "threads": threads}
+    rows = _of_task(suite, wildcards, lambda task: task.rows())
+    return {"generate": generate, **rows, "seed": suite.says.seed, "threads": threads}
 
 
 def finetune(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task, limits = suite.tasks[wildcards["task"]], suite.says.limits
     return {
-        **task.trained_on(),
+        **_of_task(suite, wildcards, lambda task: task.trained_on()),
         **task.expert.plain(),
         "limits": {"train": limits.train, "validation": limits.validation},
         "seed": suite.says.seed,
@@ -94,7 +99,7 @@ def finetune(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 def training_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "kind": wildcards["kind"],
-        **suite.tasks[wildcards["task"]].rows(),
+        **_of_task(suite, wildcards, lambda task: task.answered_as()),
         "rows": suite.says.statistics.rows,
         "max_length": suite.says.inference.max_length,
         "threads": threads,
@@ -111,7 +116,7 @@ def merge(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "entry": suite.methods[method].plain(),
         "groups": dict(suite.protocol(method).groups),
-        "labels": _labels(suite),
+        "heads": {name: task.whole.head for name, task in suite.tasks.items()},
     }
 
 
@@ -120,6 +125,16 @@ def method_modules(suite: Suite, method: str) -> list[str]:
     entry = suite.methods[method]
     then = entry.options.get("then")
     return [entry.method.module, *([merging_methods()[then["method"]].module] if then else [])]
+
+
+def family_modules(suite: Suite) -> list[str]:
+    """The library module of the suite's family, which jobs find by its name."""
+    return [MODULES[suite.family]]
+
+
+def model_modules(suite: Suite) -> list[str]:
+    """The modules of the suite's family, and of the class of its merged models."""
+    return [*family_modules(suite), FORMS[suite.family].module]
 
 
 def linear_coefficients(suite: Suite, shared: str) -> dict[str, float] | None:
@@ -145,9 +160,10 @@ def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
     limits = suite.says.limits
-    parts = by_key(suite, lambda task: task.read_as())
+    parts = _of_tasks(suite, lambda task: task.read_as())
     return {
-        **{key: dict(sorted(of_tasks.items())) for key, of_tasks in parts.items()},
+        **parts,
+        "tasks": dict(sorted(parts["tasks"].items())),
         "limits": {"router": limits.router, "validation": limits.validation},
         "inference": suite.says.inference.plain(),
         "features": features_named(wildcards["features"]),
@@ -188,7 +204,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "merged": model in suite.methods,
         "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
         "head": suite.head(model) if model in suite.methods else "oracle",
-        **by_key(suite, lambda task: task.answered_as()),
+        **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
         "inference": suite.says.inference.plain(),
         "threads": threads,
@@ -205,10 +221,12 @@ def protocol_name(suite: Suite, model: str) -> str:
 
 def true_task(suite: Suite, model: str) -> str:
     """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    has_heads = any(task.whole.head for task in suite.tasks.values())
     if model not in suite.methods:
-        return "head"
+        return "head" if has_heads else "nothing"
     masks = ["masks"] if model in suite.masked else []
-    return "nothing" if suite.head(model) == "routed" else "+".join([*suite.private_groups(model), *masks])
+    groups = [group for group in suite.private_groups(model) if has_heads or group != "head"]
+    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *masks]) or "nothing"
 
 
 def _knowledge(suite: Suite, model: str) -> dict[str, str]:
@@ -229,6 +247,7 @@ def card(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "name": wildcards["method"],
         "title": suite.says.title,
         "sources": {"base": suite.says.base.plain(), **experts},
+        "family": suite.family,
         "threads": threads,
     }
 
@@ -264,6 +283,7 @@ def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 # Each rule's stage, as `threads` of the configuration names it, and the function of its settings.
 RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
+    "pin": ("fetch", pin),
     "fetch_base": ("fetch", fetch_base),
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),

@@ -18,15 +18,8 @@ from twin_merging.reporting.normalisation import (
     normalised_scores,
 )
 from twin_merging.routing.layers import features_name
+from twin_merging.tasks.families import family_named
 
-LOAD = """```python
-from transformers import AutoTokenizer
-from twin_merging import TwinModel  # pip install twin-merging
-
-model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR)
-batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
-output = model({call})  # logits{more}
-```"""
 REGISTER = (
     "transformers' Auto classes and pipelines load this model too, once you have called `twin_merging.register()`; "
     "importing the package alone does not change transformers."
@@ -38,6 +31,7 @@ def write_card(
     name: str,
     title: str,
     sources: Mapping[str, Any],
+    family: str,
     directory: Path,
     scores: Path,
     router_metrics: Path | None,
@@ -46,7 +40,7 @@ def write_card(
     """Write the card of the merged model in `directory`. The suite has the title `title`, and calls the model `name`.
 
     sources: where the base and the experts come from, as the suite says it: one entry for `base`, one for each task.
-    scores: the file with all scores of the suite.
+    family: the suite's. scores: the file with all scores of the suite.
     router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
@@ -55,7 +49,7 @@ def write_card(
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
         _about(record, sources, tasks),
-        _usage(record, tasks),
+        _usage(record, family, tasks),
         "## Scores",
         "Absolute (percent; correlations x 100), and normalised: 100 x the model's score / the expert's on the same "
         "test rows.",
@@ -98,11 +92,10 @@ def _source(source: Mapping[str, Any]) -> str:
     return f"`{kind}`" + (f" {what['name']}" if kind == "package" else "")
 
 
-def _usage(record: Mapping[str, Any], tasks: Sequence[str]) -> str:
-    dynamic = "shared" in record
-    call = "**batch" if dynamic else f"**batch, tasks=[{tasks[0]!r}] * len(TEXTS)"
-    load = LOAD.format(call=call, more=", and weights: the router's, one row for each text" if dynamic else "")
-    return f"{load}\n\n{REGISTER}" if dynamic else load
+def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str]) -> str:
+    is_routed = "shared" in record
+    load = family_named(family).usage(tasks, is_routed)
+    return f"{load}\n\n{REGISTER}" if is_routed else load
 
 
 def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:

@@ -17,7 +17,8 @@ from twin_merging.errors import UserError
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.routing.layers import Features, layers_of
-from twin_merging.tasks.rows import batches, collate, encode, read_rows
+from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows
+from twin_merging.tasks.task import Inputs
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,7 @@ def extract_features(
     *,
     shared: Path,
     data: Mapping[str, Path],
-    text: Mapping[str, list[str]],
+    tasks: Mapping[str, Inputs],
     limits: Mapping[str, int | None],
     inference: Mapping[str, int],
     features: Features,
@@ -116,14 +117,14 @@ def extract_features(
 
     The file holds a tensor `<task>/<split>` (rows, d), fp32, for each task and split.
 
-    shared: the directory of the shared expert. data: each task's folder of parquet files. text: each task's columns of
-    text. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and batch_size.
-    features: which hidden states are read.
+    shared: the directory of the shared expert. data: each task's folder of parquet files. tasks: how each task's
+    rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
+    batch_size. features: which hidden states are read.
     """
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    tokenizer = AutoTokenizer.from_pretrained(shared, local_files_only=True)
+    tokenizer = load_tokenizer(shared)
     body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=torch.float32).eval()
     body.to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
@@ -131,7 +132,7 @@ def extract_features(
     for task, folder in data.items():
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
             rows = read_rows(Path(folder) / f"{split}.parquet", limit)
-            examples = encode(rows, text[task], tokenizer, inference["max_length"])
+            examples = tasks[task].encode(rows, tokenizer, inference["max_length"])
             found[f"{task}/{split}"] = of_examples(body, tokenizer, examples, inference["batch_size"], features)
             log.info("features of %s, %s: %d rows", task, split, len(rows))
     save_tensors(output, found)
@@ -149,11 +150,12 @@ def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int,
     """The features (rows, d) of encoded examples, in the order of the examples."""
     import torch
 
+    side = "right" if is_causal(body.config) else None  # a causal body counts positions from the left
     parts: dict[int, torch.Tensor] = {}
     progress = Progress(len(examples), "rows of one task")
     with torch.inference_mode():
         for positions in batches(examples, batch_size):
-            batch = collate([examples[position] for position in positions], tokenizer).to(body.device)
+            batch = collate([examples[position] for position in positions], tokenizer, side).to(body.device)
             found = features_of(body, features, **batch).cpu()
             parts |= dict(zip(positions, found, strict=True))
             progress.update(len(parts))

@@ -1,17 +1,20 @@
-"""The metrics of the GLUE tasks, as numbers from -1 or 0 to 1."""
+"""The metrics of the suites, as numbers from -1 or 0 to 1."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-METRICS = ("accuracy", "matthews_correlation", "accuracy_f1", "pearson_spearman")
+TEXT_METRICS = ("exact_match",)  # of texts; the others are of labels or values
+METRICS = ("accuracy", "matthews_correlation", "accuracy_f1", "pearson_spearman", *TEXT_METRICS)
 
 
-def score(metric: str, outputs: Sequence[float], references: Sequence[float]) -> float:
-    """One metric of predicted labels (or values, for a regression) against the true ones."""
-    return _FUNCTIONS[metric](np.asarray(outputs, dtype=float), np.asarray(references, dtype=float))
+def score(metric: str, outputs: Sequence[Any], references: Sequence[Any]) -> float:
+    """One metric of what was answered (labels, values of a regression, or texts) against what is right."""
+    kind = object if metric in TEXT_METRICS else float
+    return _FUNCTIONS[metric](np.asarray(outputs, dtype=kind), np.asarray(references, dtype=kind))
 
 
 def _accuracy(outputs: np.ndarray, references: np.ndarray) -> float:
@@ -47,4 +50,5 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "matthews_correlation": _matthews,
     "accuracy_f1": _accuracy_f1,
     "pearson_spearman": _pearson_spearman,
+    "exact_match": _accuracy,  # the texts are equal, as they are stored
 }

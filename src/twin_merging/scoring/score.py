@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,7 +30,7 @@ def score_table(
     predictions: Mapping[str, Path],
     metrics: Mapping[str, str],
     protocols: Mapping[str, str],
-    score: Callable[[str, list[float], list[float]], float],
+    score: Callable[[str, list[Any], list[Any]], float],
 ) -> pd.DataFrame:
     """The lines of scores.csv, by `score`, which takes a metric's name, outputs and references."""
     lines = []

@@ -13,6 +13,7 @@ from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
 from twin_merging.suite.models import SuiteFile
+from twin_merging.tasks.families import family_named
 
 RESERVED = ("pretrained", "experts", "expert", "features")
 
@@ -67,6 +68,7 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
         raise ValueError(f"{at}: key 'method' is missing; required: method")
     one_of(f"{at}.method", content["method"], "method", merging_methods())
     method = merging_methods()[content["method"]]
+    _check_family(f"{at}.method", method, file.family)
     options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
     del options["method"]
     protocol = options.pop("protocol", file.protocol)
@@ -79,6 +81,16 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
         options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
     one_of(f"{at}.protocol", protocol, "protocol", protocols)
     return Entry(name, method, protocol, options)
+
+
+def _check_family(at: str, method: Method, family: str) -> None:
+    offered = family_named(family)
+    if method.kind not in offered.methods:
+        raise ValueError(f"{at}: '{method.name}' is a {method.kind} method, which family {family} has not; use another")
+    if method.statistics and method.statistics not in offered.statistics:
+        raise ValueError(
+            f"{at}: '{method.name}' needs training statistics, which are not gathered for family {family}; use another"
+        )
 
 
 def _check_shared(at: str, entry: Entry, entries: Mapping[str, Entry], static: list[str]) -> None:

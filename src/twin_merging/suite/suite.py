@@ -44,6 +44,10 @@ class Suite:
         return {**self.says.plain(), "methods": {name: entry.plain() for name, entry in self.methods.items()}}
 
     @property
+    def family(self) -> str:
+        return self.says.family
+
+    @property
     def tasks(self) -> Mapping[str, Task]:
         return self.says.tasks
 

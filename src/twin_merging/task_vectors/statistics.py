@@ -11,17 +11,19 @@ out, divided by the number of rows. (Jin et al. 2023, arXiv 2212.09849.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from twin_merging.checkpoints.architectures import architecture_of, load_config
+from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.kinds import WholeModel
 from twin_merging.checkpoints.names import match_names
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import open_directory, save_tensors
 from twin_merging.jobs.progress import Progress
-from twin_merging.tasks.rows import collate, encode, read_rows
+from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
+from twin_merging.tasks.task import Answers
 
 if TYPE_CHECKING:
     import torch
@@ -36,21 +38,19 @@ def gather_statistics(
     base: Path,
     expert: Path,
     data: Path,
-    labels: int,
-    text: Sequence[str],
+    task: Answers,
     rows: int,
     max_length: int,
     output: Path,
 ) -> None:
     """Write one expert's statistics of its first `rows` training rows, by the base's names, in fp32.
 
-    base, expert: model directories (the expert may be a LoRA adapter); data: the rows' parquet file.
+    base, expert: model directories (the expert may be a LoRA adapter); data: the rows' parquet file; task: how they are
+    read and answered, by a classifier.
     """
-    from transformers import AutoTokenizer
-
-    model, names = load_expert(base, expert, labels)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    examples = encode(read_rows(data, rows), text, tokenizer, max_length)
+    model, names = load_expert(base, expert, task.whole)
+    tokenizer = load_tokenizer(base)
+    examples = task.encode(read_rows(data, rows), tokenizer, max_length)
     size = 1 if kind == "fisher" else BATCH
     progress = Progress(len(examples), "rows")
 
@@ -64,20 +64,20 @@ def gather_statistics(
     log.info("%s of %s from %d rows", kind, expert, len(examples))
 
 
-def load_expert(base: Path, directory: Path, labels: int) -> tuple[Any, dict[str, str]]:
-    """An expert as one classifier, in eval mode and fp32; and for its body's parameters the base's names."""
-    from transformers import AutoModelForSequenceClassification
+def load_expert(base: Path, directory: Path, whole: WholeModel) -> tuple[Any, dict[str, str]]:
+    """An expert as one whole model, in eval mode and fp32; and for its body's parameters the base's names."""
+    import transformers
 
     start = open_directory(base)
     expert = Expert(directory, start)
-    config = load_config(base, labels)
-    shapes = architecture_of(config)
-    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    config = whole.configured(load_config(base))
+    shapes = whole.architecture(config)
+    model = getattr(transformers, whole.auto).from_config(config, trust_remote_code=False)
     matched = match_names(shapes.body, start)
-    names = {shapes.in_classifier(name): own for name, own in matched.items() if own in start}
+    names = {shapes.in_model(name): own for name, own in matched.items() if own in start}
     tensors = {name: expert.parameter(own) for name, own in names.items()}
     for name in (*shapes.body, *shapes.head):  # the head, and a pooler, which the base lacks
-        stored = shapes.in_classifier(name)
+        stored = shapes.in_model(name)
         if stored not in tensors:
             own = next((key for key in (name, stored) if key in expert.head), None)
             if own is None:

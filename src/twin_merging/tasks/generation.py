@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import Formatter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from twin_merging.checkpoints.kinds import LanguageModel
+from twin_merging.errors import UserError
 from twin_merging.io.fields import FilledText, Positive, problem
 from twin_merging.io.validation import Model
+from twin_merging.tasks.family import Family, told
+from twin_merging.tasks.task import Encoded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+READ = ("input_ids", "attention_mask")  # what a language model takes of what a tokenizer gives
 
 
 class Ending(Model):
@@ -17,15 +27,16 @@ class Ending(Model):
     max_new_tokens: Positive = Field(16, description="tokens of the longest answer")
     stop: tuple[FilledText, ...] = Field((), description="texts that end an answer")
 
+    def cut(self, text: str) -> str:
+        """What stands before the first text that ends an answer, without spaces around it."""
+        ends = [place for stop in self.stop if (place := text.find(stop)) >= 0]
+        return text[: min(ends, default=len(text))].strip()
 
-class Generation(Model):
-    """What a suite says of a task's rows."""
+
+class Prompts(Model):
+    """How a row becomes a model's input."""
 
     prompt: FilledText = Field(description="the prompt: a text with names of columns in braces")
-    answer: Literal["text"] = Field("text", description="what counts as the answer: the text that is written")
-    target: FilledText = Field("answer", description="the column that holds the right answer")
-    generation: Ending = Field(Ending(), description="when the model stops to write")
-    metric: Literal["exact_match"] = Field(description="how answers are scored, see below")
 
     @field_validator("prompt")
     @classmethod
@@ -43,25 +54,106 @@ class Generation(Model):
         """The columns that the prompt is made of, in its order."""
         return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name))
 
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        """The prompt of each row."""
+        columns = {name: rows[name].tolist() for name in self.columns}
+        return [
+            self.prompt.format(**{name: values[row] for name, values in columns.items()}) for row in range(len(rows))
+        ]
+
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
+        """One prompt a row. Nothing of a prompt is cut off: a longer one is an error."""
+        encoded = tokenizer(self.texts(rows))
+        examples = [Encoded({key: encoded[key][row] for key in READ}) for row in range(len(rows))]
+        for row, example in zip(rows.index, examples, strict=True):
+            if len(example) > max_length:
+                raise UserError(
+                    f"row {row}: its prompt, {self.prompt!r:.40}, has {len(example)} tokens, but inference.max_length "
+                    f"is {max_length}; raise it, or leave out the row"
+                )
+        return examples
+
+
+class Asked(Prompts):
+    """And what a row must hold."""
+
+    target: FilledText = Field("answer", description="the column that holds the right answer")
+
     @property
-    def labels(self) -> int:
-        """A language model has no head of its own for a task."""
-        return 0
+    def needed(self) -> tuple[str, ...]:
+        return (*self.columns, self.target)
+
+    def check(self, rows: pd.DataFrame, where: str) -> None:
+        """Any value can stand in a prompt or be an answer."""
+
+    def references(self, rows: pd.DataFrame) -> pd.Series:
+        return rows[self.target].astype(str).str.strip()
+
+
+class Answered(Asked):
+    """And how the model answers. An answer is the text that it writes."""
+
+    answer: Literal["text"] = Field("text", description="what counts as the answer: the text that is written")
+    generation: Ending = Field(Ending(), description="when the model stops to write")
+
+    @property
+    def whole(self) -> LanguageModel:
+        return LanguageModel()
+
+    def output_of(self, answer: str) -> str:
+        return answer
+
+    def agrees(self, output: str, answer: str, tolerance: float) -> bool:
+        """Texts have no tolerance."""
+        return output == answer
+
+
+class Generation(Answered):
+    """What a suite says of a task's rows."""
+
+    metric: Literal["exact_match"] = Field(description="how answers are scored, see below")
 
     # What each stage's output depends on, as plain data: the part of the task that becomes the job's parameters.
 
     def read_as(self) -> dict[str, Any]:
         """How a row becomes a model's input."""
-        return {"prompt": self.prompt}
+        return told(self, Prompts)
 
     def rows(self) -> dict[str, Any]:
         """What a row must hold."""
-        return {"prompt": self.prompt, "target": self.target}
+        return told(self, Asked)
 
     def answered_as(self) -> dict[str, Any]:
         """How a row is read and answered."""
-        return {**self.rows(), "answer": self.answer, "generation": self.generation.plain()}
+        return told(self, Answered)
 
     def trained_on(self) -> dict[str, Any]:
         """What fine-tuning needs: how a row is read, what its answer is, and how answers are scored."""
-        return {**self.answered_as(), "metric": self.metric}
+        return told(self, Generation)
+
+
+_USAGE = """```python
+from transformers import AutoTokenizer
+from twin_merging import TwinModel  # pip install twin-merging
+
+model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR, padding_side="left")
+batch = tokenizer(PROMPTS, padding=True, return_tensors="pt")
+tokens = model.generate(**batch{tasks}, max_new_tokens=16, do_sample=False)
+```"""
+
+
+def usage(tasks: Sequence[str], is_routed: bool) -> str:
+    """How a model card says that a model is used. A model without a router is told the task of each prompt."""
+    return _USAGE.format(tasks="" if is_routed else f", tasks=[{tasks[0]!r}] * len(PROMPTS)")
+
+
+FAMILY = Family(
+    name="decoder",
+    inputs=Prompts,
+    rows=Asked,
+    answers=Answered,
+    task=Generation,
+    methods=("static", "dynamic"),
+    statistics=(),
+    usage=usage,
+)

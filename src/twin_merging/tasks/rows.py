@@ -1,47 +1,37 @@
-"""A task's rows: what they must hold, and how they become batches."""
+"""Rows of a task: reading and writing them, and making batches of what a model reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import whole_file
+from twin_merging.tasks.task import Encoded, Rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "validation", "test")
-LABEL = "label"
 
 
-def write_rows(rows: pd.DataFrame, task: Mapping[str, Any], path: Path, where: str) -> None:
-    """Check a split's rows and write them, columns as they are."""
-    import pandas as pd
-
-    for column in [*task["text"], LABEL]:
+def write_rows(rows: pd.DataFrame, task: Rows, path: Path, where: str) -> None:
+    """Check a split's rows and write them, columns as they are. `where` is what an error names as their place."""
+    for column in task.needed:
         if column not in rows:
             raise UserError(f"{where}: no column '{column}'; it has {', '.join(map(str, rows.columns))}")
-        row = _first(rows[column].isna())
+        row = first_row(rows[column].isna())
         if row is not None:
             raise UserError(f"{where}: row {row} has no value in column '{column}'; fill it in or remove the row")
     if rows.empty:
         raise UserError(f"{where}: holds no rows; give it a larger slice")
-    if task["labels"] > 1:
-        row, allowed = _first(~rows[LABEL].isin(range(task["labels"]))), f"0 to {task['labels'] - 1}"
-    else:
-        row, allowed = _first(~pd.to_numeric(rows[LABEL], errors="coerce").abs().lt(float("inf"))), "finite numbers"
-    if row is not None:
-        raise UserError(
-            f"{where}: row {row} has label {rows[LABEL].iloc[row]!s:.40}; labels: {task['labels']} allows {allowed}"
-        )
+    task.check(rows, where)
     with whole_file(path) as partial:
         rows.reset_index(drop=True).to_parquet(partial, index=False)
 
 
-def _first(wrong: pd.Series) -> int | None:
+def first_row(wrong: pd.Series) -> int | None:
     """Position of the first row that is wrong."""
     return int(wrong.to_numpy().argmax()) if wrong.any() else None
 
@@ -53,21 +43,14 @@ def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
     return pd.read_parquet(path).head(limit) if limit else pd.read_parquet(path)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of one text or pair, without padding, and what else the tokenizer gives for it."""
+def load_tokenizer(directory: Path) -> Any:
+    """A model directory's tokenizer. One that has no padding token pads with its end of text, which attention masks."""
+    from transformers import AutoTokenizer
 
-    features: Mapping[str, list[int]]
-
-    def __len__(self) -> int:
-        return len(self.features["input_ids"])
-
-
-def encode(rows: pd.DataFrame, text: Sequence[str], tokenizer: Any, max_length: int) -> list[Encoded]:
-    """Tokenise a task's rows, one text or a pair each, cut to max_length tokens."""
-    columns = [rows[column].astype(str).tolist() for column in text]
-    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
-    return [Encoded({key: encoded[key][row] for key in encoded}) for row in range(len(rows))]
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def batches(examples: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
@@ -77,6 +60,7 @@ def batches(examples: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]
         yield order[start : start + batch_size]
 
 
-def collate(examples: Sequence[Encoded], tokenizer: Any) -> Any:
-    """One padded batch of tensors."""
-    return tokenizer.pad([dict(example.features) for example in examples], return_tensors="pt")
+def collate(examples: Sequence[Encoded], tokenizer: Any, padding_side: str | None = None) -> Any:
+    """One padded batch of tensors; padding_side: `left` or `right`, by default the tokenizer's own."""
+    features = [dict(example.features) for example in examples]
+    return tokenizer.pad(features, return_tensors="pt", padding_side=padding_side)

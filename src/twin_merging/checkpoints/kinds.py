@@ -1,0 +1,98 @@
+"""Kinds of whole models: what stands on a body, and which of transformers' Auto classes makes it.
+
+A `Classifier` is a body with the head of one task. A `LanguageModel` is a body with its output layer, which is the same
+for all tasks; one that is tied to the embedding is no parameter of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from twin_merging.checkpoints.architectures import Architecture, on_meta, shapes_of
+from twin_merging.checkpoints.groups import PRETRAINING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class WholeModel(Protocol):
+    """What the stages ask of a kind of model."""
+
+    auto: ClassVar[str]  # the name of transformers' Auto class
+    peft_task: ClassVar[str]  # what PEFT calls an adapter's task
+    unused: ClassVar[tuple[str, ...]]  # beginnings of names that checkpoints have, and no model of this kind
+
+    @property
+    def head(self) -> dict[str, int]:
+        """What a task's head is like, as merge.json says it; empty where a task has none of its own."""
+
+    def configured(self, config: Any) -> Any:
+        """A configuration, made to fit the head."""
+
+    def on_meta(self, config: Any) -> nn.Module:
+        """The model with no memory behind its parameters."""
+
+    def architecture(self, config: Any) -> Architecture:
+        """Names and shapes of its parameters; tied copies stand once, buffers not at all."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A sequence classifier of so many labels (1: a regression); None: as many as the configuration says."""
+
+    labels: int | None = None
+    auto: ClassVar[str] = "AutoModelForSequenceClassification"
+    peft_task: ClassVar[str] = "SEQ_CLS"
+    unused: ClassVar[tuple[str, ...]] = PRETRAINING
+
+    @property
+    def head(self) -> dict[str, int]:
+        return {"labels": self.labels} if self.labels else {}
+
+    def configured(self, config: Any) -> Any:
+        if not self.labels:
+            return config
+        config = copy.deepcopy(config)
+        config.num_labels = self.labels
+        config.problem_type = "regression" if self.labels == 1 else "single_label_classification"
+        return config
+
+    def on_meta(self, config: Any) -> nn.Module:
+        return on_meta(self.auto, self.configured(config), "sequence classifier")
+
+    def architecture(self, config: Any) -> Architecture:
+        """The body's names are those of `AutoModel`, the head's are as they are."""
+        prefix, names = shapes_of(self.on_meta(config))
+        start = f"{prefix}."
+        body = {name.removeprefix(start): shape for name, shape in names.items() if name.startswith(start)}
+        head = {name: shape for name, shape in names.items() if not name.startswith(start)}
+        return Architecture(prefix, body, head)
+
+
+CLASSIFIER = Classifier()
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A language model: nothing in it belongs to one task alone."""
+
+    auto: ClassVar[str] = "AutoModelForCausalLM"
+    peft_task: ClassVar[str] = "CAUSAL_LM"
+    unused: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def head(self) -> dict[str, int]:
+        return {}
+
+    def configured(self, config: Any) -> Any:
+        return config
+
+    def on_meta(self, config: Any) -> nn.Module:
+        return on_meta(self.auto, config, "language model")
+
+    def architecture(self, config: Any) -> Architecture:
+        """All names are those of the language model: its output layer is merged as the body is."""
+        prefix, names = shapes_of(self.on_meta(config))
+        return Architecture("", names, {}, prefix)

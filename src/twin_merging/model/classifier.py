@@ -1,0 +1,118 @@
+"""A merged sequence classifier: the family of encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.kinds import Classifier
+from twin_merging.errors import UserError
+from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.answers import Answer
+from twin_merging.model.forms import FORMS
+from twin_merging.model.gates import Gates
+from twin_merging.model.loading import Loading, Stored, load_body, load_expert
+from twin_merging.model.masked import MaskedVectors
+from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
+from twin_merging.model.twin import TwinModel
+from twin_merging.routing.router import Router
+
+
+class TwinForSequenceClassification(TwinModel):
+    """A merged sequence classifier: a head a task, logits padded with -inf where a row's head is smaller.
+
+    body: the shared expert (an `AutoModel`). labels: each task's label count (1: a regression), in the router's order.
+    private: each task's private parameters by name, its head among them. exclusive: each task's vector.
+    """
+
+    form = FORMS["encoder"]
+
+    def __init__(
+        self,
+        body: Any,
+        labels: Mapping[str, int],
+        private: Mapping[str, Tensors],
+        exclusive: Mapping[str, ExclusiveVector] | None = None,
+        router: Router | None = None,
+        masked: MaskedVectors | None = None,
+        onepass: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ):
+        counts = sorted(set(labels.values()))
+        skeletons: dict[int, Any] = {count: Classifier(count).on_meta(body.config) for count in counts}
+        model = skeletons[counts[-1]]
+        beside = Beside(list(labels), private, exclusive or {}, masked).canonical(model.base_model_prefix)
+        gates = Gates()
+        place_body(model, body, beside, gates)
+        place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
+        super().__init__(model, beside, gates, router, onepass, record)
+        self.labels = dict(labels)
+
+    @classmethod
+    def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForSequenceClassification:
+        body = load_body(stored.directory, chosen.dtype, **chosen.options)
+        labels = {task: entry["labels"] for task, entry in stored.record["tasks"].items()}
+        return cls(
+            body,
+            labels,
+            stored.private,
+            stored.exclusive,
+            stored.router,
+            stored.masked,
+            onepass=stored.onepass,
+            record=stored.record,
+        )
+
+    @classmethod
+    def unmerged(
+        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
+    ) -> TwinForSequenceClassification:
+        model = load_body(base)
+        if body is not None:
+            load_expert(model, experts[body])
+        private = {task: expert.private(PROTOCOLS["strict"]) for task, expert in experts.items()}
+        return cls(model, {task: own.labels for task, own in tasks.items()}, private)
+
+    @torch.inference_mode()
+    def answer_batch(
+        self, batch: Any, tokenizer: Any, rows: Sequence[Any], tasks: Sequence[str] | None
+    ) -> tuple[list[Any], torch.Tensor | None]:
+        """An answer is logits (largest label count,), fp32, -inf where the row's head is smaller."""
+        output = self(**batch, tasks=tasks)
+        return list(output.logits.float().cpu()), output.weights
+
+    @torch.inference_mode()
+    def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
+        output = self(**batch, tasks=None if task is None else [task])
+        weights = {} if output.weights is None else dict(zip(self.tasks, output.weights[0].tolist(), strict=True))
+        chosen = task or max(weights, key=weights.__getitem__)
+        logits = output.logits[0, : self.labels[chosen]].float()
+        if self.labels[chosen] == 1:
+            return Answer(chosen, weights, value=float(logits[0]))
+        return Answer(chosen, weights, probabilities=logits.softmax(-1).tolist())
+
+    def single_on_meta(self, task: str) -> Any:
+        return Classifier(self.labels[task]).on_meta(self.body.config)
+
+    @classmethod
+    def about_head(cls, config: Any, head: Mapping[str, torch.Tensor], where: str) -> dict[str, Any]:
+        two, three = (Classifier(labels).architecture(config).head for labels in (2, 3))
+        name = next(name for name in two if two[name] != three[name])
+        if name not in head:
+            raise UserError(f"{where} has no head '{name}'; name a sequence classifier")
+        return Classifier(head[name].shape[0]).head
+
+    def about_task(self, task: str) -> dict[str, Any]:
+        return Classifier(self.labels[task]).head
+
+    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
+        missing = max(self.labels.values()) - output.logits.shape[-1]
+        if missing:
+            output["logits"] = nn.functional.pad(output.logits, (0, missing), value=-torch.inf)
+        return super()._completed(output, weights)

@@ -1,0 +1,66 @@
+"""What the merged models of each family are called, and how they name their parameters on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twin_merging.checkpoints.architectures import is_causal, load_config
+from twin_merging.checkpoints.groups import group_of
+from twin_merging.errors import UserError, unknown
+from twin_merging.io.tensors import Checkpoint
+
+
+@dataclass(frozen=True)
+class Form:
+    """A family's merged models.
+
+    auto: transformers' Auto class that loads them; model, module: the class and where it is; has_prefix: whether the
+    body's names carry the prefix of the whole model (a language model's do, as servers that take adapters expect).
+    """
+
+    family: str
+    auto: str
+    model: str
+    module: str
+    has_prefix: bool
+
+
+FORMS = {
+    form.family: form
+    for form in (
+        Form(
+            "encoder",
+            auto="AutoModelForSequenceClassification",
+            model="TwinForSequenceClassification",
+            module="twin_merging.model.classifier",
+            has_prefix=False,
+        ),
+        Form(
+            "decoder",
+            auto="AutoModelForCausalLM",
+            model="TwinForCausalLM",
+            module="twin_merging.model.language_model",
+            has_prefix=True,
+        ),
+    )
+}
+
+
+def family_of(directory: Path, record: Mapping[str, Any]) -> str:
+    """The family of a merged model, from its merge.json, `record`. A merge that has no router says none: its experts
+    were language models if the architecture writes text and no task has a head of its own."""
+    if "family" in record:
+        return str(record["family"])
+    private = (Checkpoint(Path(directory) / "private" / f"{task}.safetensors") for task in record["tasks"])
+    has_heads = any(group_of(name) == "head" for own in private for name in own)
+    return "encoder" if has_heads or not is_causal(load_config(directory)) else "decoder"
+
+
+def form_of(family: str, where: str = "family") -> Form:
+    """Raises UserError, naming the place `where`, for a family that is none."""
+    if family not in FORMS:
+        raise UserError(f"{where}: {unknown('family', family, FORMS)}")
+    return FORMS[family]

@@ -1,0 +1,42 @@
+"""What a family of tasks offers to the stages, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twin_merging.io.validation import Model, plain, validate
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of tasks.
+
+    inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which each has the fields of those
+    before it; methods: kinds of merging methods that its models can be made by; statistics: kinds of training
+    statistics that can be gathered; usage: how a model card says
+    that a model of these tasks, with a router or without, is used.
+    """
+
+    name: str
+    inputs: type[Any]
+    rows: type[Any]
+    answers: type[Any]
+    task: type[Any]
+    methods: tuple[str, ...]
+    statistics: tuple[str, ...]
+    usage: Callable[[Sequence[str], bool], str]
+
+    def views(self, view: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:
+        """One view of several tasks, from what a job is told of each."""
+        return {task: validate(view, content) for task, content in told.items()}
+
+    def of_entry(self, entry: Mapping[str, Any]) -> Any:
+        """The task of a suite's entry, which has other keys too (data, expert)."""
+        return validate(self.task, {key: entry[key] for key in self.task.model_fields if key in entry})
+
+
+def told(task: Model, view: type[Model]) -> dict[str, Any]:
+    """What a view tells of a task, as plain data: the parameters of a job."""
+    return {key: plain(getattr(task, key)) for key in view.model_fields}

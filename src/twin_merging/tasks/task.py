@@ -1,0 +1,84 @@
+"""What the stages ask of a task, whatever its family: four views of it, each with no more than a stage is told.
+
+A view is a frozen model (twin_merging.io.validation), so a job gets it as plain data. `Inputs` says how a row becomes
+what a model reads; `Rows` adds what a row must hold; `Answers` adds how a row is answered and the answer stored;
+`Task` adds how answers are scored. A stage that is told less is not stale when the rest changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twin_merging.checkpoints.kinds import WholeModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one input, without padding, and what else the tokenizer gives for it."""
+
+    features: Mapping[str, list[int]]
+
+    def __len__(self) -> int:
+        return len(self.features["input_ids"])
+
+
+class Inputs(Protocol):
+    """How a row becomes what a model reads."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
+        """Tokenise rows, each into at most max_length tokens."""
+
+
+class Rows(Inputs, Protocol):
+    """What a row must hold."""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns in which every row needs a value."""
+
+    def check(self, rows: pd.DataFrame, where: str) -> None:
+        """Raise UserError for the first row that has a wrong value; `where` names their place."""
+
+    def references(self, rows: pd.DataFrame) -> pd.Series:
+        """The right answers, as predictions are stored beside them."""
+
+
+class Answers(Rows, Protocol):
+    """How a row is answered. An answer is what the family's model gives for a row (twin_merging.model)."""
+
+    @property
+    def whole(self) -> WholeModel:
+        """The kind of model that answers, with the task's own head where it has one."""
+
+    def output_of(self, answer: Any) -> Any:
+        """What is stored of an answer."""
+
+    def agrees(self, output: Any, answer: Any, tolerance: float) -> bool:
+        """Whether a stored output is what the answer says, where numbers may differ by a tolerance."""
+
+
+class Task(Answers, Protocol):
+    """All that a suite says of a task's rows and answers."""
+
+    @property
+    def metric(self) -> str:
+        """The name of a metric (twin_merging.scoring.metrics)."""
+
+
+class Trainable(Task, Protocol):
+    """A task that the base can be fine-tuned on here."""
+
+    def targets(self, rows: pd.DataFrame) -> list[Any]:
+        """What the Trainer takes as each row's `labels`."""
+
+    def outputs(self, predictions: Any) -> list[Any]:
+        """What is scored of the model's predictions, an array of one entry a row."""
