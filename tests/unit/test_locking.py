@@ -13,7 +13,7 @@ from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
 from twin_merging.suite.locking import lock_suite
-from twin_merging.suite.locks import copy_lock, left_out, lock_file, locked_files
+from twin_merging.suite.locks import left_out, lock_file, locked_files
 from twin_merging.suite.suite import Suite, load_suite
 
 COMMIT = commit_of("own/experts")
@@ -76,13 +76,6 @@ def suite_in(folder: Path, text: str = SUITE) -> Suite:
     return load_suite(file)
 
 
-def copied(suite: Suite) -> list[str]:
-    """The file that every fetch has as its input."""
-    lock, file = lock_file(suite.file), suite.file.with_name("locked.json")
-    copy_lock([str(lock)] if lock.is_file() else [], file)
-    return [str(file)]
-
-
 def test_commits_take_the_place_of_names_and_nothing_else_changes(served: FakeHub, tmp_path: Path) -> None:
     suite = suite_in(tmp_path)
     lines = lock_suite(suite)
@@ -115,12 +108,12 @@ def test_a_lock_holds_the_files_that_a_fetch_takes_and_downloads_none_of_them(se
 def test_a_job_finds_the_files_of_its_source_as_long_as_that_is_as_locked(served: FakeHub, tmp_path: Path) -> None:
     suite = suite_in(tmp_path)
     expert = suite.tasks["one"].expert.plain()
-    assert locked_files([], "expert", expert) is None
-    assert locked_files(copied(suite), "expert", expert) is None
+    assert locked_files([], "mine", "expert", expert) is None
+    assert locked_files([str(tmp_path)], "mine", "expert", expert) is None
     lock_suite(suite)
     locked = load_suite(suite.file)
-    assert locked_files(copied(suite), "expert", expert) is None
-    found = locked_files(copied(suite), "expert", locked.tasks["one"].expert.plain())
+    assert locked_files([str(tmp_path)], "mine", "expert", expert) is None
+    found = locked_files([str(tmp_path)], "mine", "expert", locked.tasks["one"].expert.plain())
     assert found is not None
     assert list(found) == ["one/config.json", "one/pytorch_model.bin"]
     assert left_out(locked.file, locked.content) == []

@@ -56,17 +56,10 @@ def test_sources_are_those_of_base_data_experts_and_fetched_routers() -> None:
     assert records.sources(suite_of(FETCHED), {}) == [f"results/mine/{place}/source.json" for place in places]
 
 
-def test_only_a_suite_with_a_hub_source_has_the_copy_of_its_lock() -> None:
-    assert ("pin", {}) in targets.jobs(suite_of(FETCHED))
-    assert ("pin", {}) not in targets.jobs(suite_of(MADE))
-
-
-def test_hashes_that_a_suite_is_locked_to_are_read_by_its_fetches_from_the_hub_and_make_none_stale() -> None:
+def test_the_folder_of_a_suite_s_lock_is_read_by_its_fetches_from_the_hub() -> None:
     suite = suite_of(FETCHED)
-    (file,) = inputs.data_locked(suite, {"task": "one"})
-    assert inputs.is_ancient(file)
-    assert inputs.router_locked(suite, {}) == [file]
-    assert inputs.base_locked(suite, {}) == inputs.expert_locked(suite, {"task": "one"}) == []
+    assert inputs.data_locks(suite, {"task": "one"}) == inputs.router_locks(suite, {}) == [str(suite.file.parent)]
+    assert inputs.base_locks(suite, {}) == inputs.expert_locks(suite, {"task": "one"}) == []
     assert inputs.lock(suite, {}) == []
     Path("mine.lock.json").write_text('{"sources": {}}')
     assert inputs.lock(suite, {}) == ["mine.lock.json"]

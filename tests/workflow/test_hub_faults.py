@@ -1,4 +1,5 @@
-"""Every fault of a Hub, met by real jobs: exit code, message, nothing left behind, and a second run that completes."""
+"""A fault of a Hub of each kind, met by real jobs: exit code, message, nothing left behind, and a second run that
+completes. tests/unit/test_hub_faults.py has every fault, without jobs."""
 
 from __future__ import annotations
 
@@ -23,27 +24,16 @@ pytestmark = pytest.mark.workflow
 
 PASSING: dict[str, tuple[Any, ...]] = {
     "reset-once": ("GET {}/resolve", "reset", None),
-    "truncated-once": ("GET {}/resolve", "truncated", None),
-    "stall-once": ("GET {}/resolve", "stall", None),
     "damaged-once": ("GET {}/resolve", "corrupt", None),
-    "busy-once": ("GET {}/resolve", "status", (429, {"Retry-After": "1"})),
     "down-once": ("/api/models/{}/revision", "status", 503),
 }
 LASTING: dict[str, tuple[Any, ...]] = {
     "reset": ("GET {}/resolve", "reset", None, "the connection to the Hub broke off"),
-    "truncated": ("GET {}/resolve", "truncated", None, "the connection to the Hub broke off"),
     "stall": ("GET {}/resolve", "stall", None, "the Hub does not answer in time"),
     "damaged": ("GET {}/resolve", "corrupt", None, "but the Hub states"),
-    "etag": ("HEAD {}/resolve", "wrong etag", None, "but the Hub states"),
-    "size": ("{}/resolve", "wrong size", None, "but the Hub states"),
     "busy": ("GET {}/resolve", "status", (429, {"Retry-After": "1"}), "HTTP 429"),
     "down": ("/api/models/{}/revision", "status", 503, "HTTP 503"),
-    "broken": ("/api/models/{}/revision", "status", 500, "HTTP 500"),
-    "login": ("{}/resolve", "status", 401, "hf auth login"),
-    "forbidden": ("{}/resolve", "status", 403, "hf auth login"),
     "gated": ("{}/resolve", "status", (403, {"X-Error-Code": "GatedRepo"}), "ask for it"),
-    "no-repository": ("/api/models/{}", "status", (404, {"X-Error-Code": "RepoNotFound"}), "no such repository"),
-    "no-revision": ("/api/models/{}", "status", (404, {"X-Error-Code": "RevisionNotFound"}), "no such revision"),
     "no-file": ("GET {}/resolve", "missing", None, "the Hub lists a file that it does not have"),
 }
 ONE_FILE = ("model.safetensors", "config.json", "source.json")

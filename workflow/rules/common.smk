@@ -97,6 +97,11 @@ def lock_settings(wildcards):
         stop(error)
 
 
+def timeless(function):
+    """The same for inputs that make no job stale, whatever is in them."""
+    return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
+
+
 def settings_of(rule):
     """The parameter that holds all that a job's output depends on beside its inputs."""
     return lambda wildcards: plan_settings.of_job(

@@ -1,33 +1,10 @@
 # Stage fetch: bases, experts and data from the Hub, a folder or an installed package.
 
 
-rule pin:
-    input:
-        lock=asked(inputs.lock),
-    output:
-        "results/{suite}/locked.json",
-        record="results/{suite}/records/pin.json",
-    log:
-        "results/{suite}/logs/pin.log",
-        benchmark="results/{suite}/benchmarks/pin.tsv",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        settings=settings_of("pin"),
-        code=code("pin"),
-    script:
-        "../scripts/pin.py"
-
-
 rule fetch_base:
     input:
         source=asked(inputs.base_source),
-        locked=asked(inputs.base_locked),
+        locks=timeless(inputs.base_locks),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -56,7 +33,7 @@ rule fetch_base:
 rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
-        locked=asked(inputs.expert_locked),
+        locks=timeless(inputs.expert_locks),
         base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/config.json",
@@ -84,7 +61,7 @@ rule fetch_expert:
 rule fetch_adapter:
     input:
         source=asked(inputs.expert_source),
-        locked=asked(inputs.expert_locked),
+        locks=timeless(inputs.expert_locks),
         base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
@@ -112,7 +89,7 @@ rule fetch_adapter:
 rule fetch_data:
     input:
         source=asked(inputs.data_source),
-        locked=asked(inputs.data_locked),
+        locks=timeless(inputs.data_locks),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -139,7 +116,7 @@ rule fetch_data:
 
 rule fetch_router:
     input:
-        locked=asked(inputs.router_locked),
+        locks=timeless(inputs.router_locks),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",

@@ -12,7 +12,12 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     source, whole = settings["source"], whole_model(settings["family"])
-    fetch_base(source, folder(job.output.config), locked_files(job.input.locked, "base", source), whole=whole)
+    fetch_base(
+        source,
+        folder(job.output.config),
+        locked_files(job.input.locks, job.wildcards.suite, "base", source),
+        whole=whole,
+    )
 
 
 run_job(snakemake, main)

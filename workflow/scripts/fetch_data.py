@@ -17,7 +17,7 @@ def main(job: Any) -> None:
         source,
         task=validate(family.rows, settings["task"]),
         output=folder(job.output.train),
-        pinned=locked_files(job.input.locked, "data", source),
+        pinned=locked_files(job.input.locks, job.wildcards.suite, "data", source),
     )
 
 

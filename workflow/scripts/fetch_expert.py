@@ -12,7 +12,7 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     base, output = folder(job.input.base[0]), folder(job.output.config)
-    pinned = locked_files(job.input.locked, "expert", settings["source"])
+    pinned = locked_files(job.input.locks, job.wildcards.suite, "expert", settings["source"])
     whole = whole_model(settings["family"], settings["head"])
     fetch_expert(settings["source"], whole, base=base, output=output, pinned=pinned)
 

@@ -10,7 +10,9 @@ def main(job: Any) -> None:
     from twin_merging.suite.locks import locked_files
 
     hub = job.params.settings["hub"]
-    fetch_router(hub, folder(job.output.weights), locked_files(job.input.locked, "router", {"hub": hub}))
+    fetch_router(
+        hub, folder(job.output.weights), locked_files(job.input.locks, job.wildcards.suite, "router", {"hub": hub})
+    )
 
 
 run_job(snakemake, main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twin_merging.auditing.results import Findings, Job, Results, target
 from twin_merging.jobs.records import tensor_checksums
 
-SOURCES = ("fetch_", "generate_", "pin")  # rules that a chain may begin with
+SOURCES = ("fetch_", "generate_")  # rules that a chain may begin with
 
 
 def check_files(results: Results) -> Findings:

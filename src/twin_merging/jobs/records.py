@@ -36,7 +36,7 @@ def write_record(job: Any, started: str) -> None:
         return
     outputs = [path for path in job.output if path != file]
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
-        inputs, written = files_of(job.input), files_of(outputs)
+        inputs, written = files_of(_read(job)), files_of(outputs)
         read = dict(zip(inputs, pool.map(_entry, inputs), strict=True))
         wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
     write_json(Path(file), {
@@ -73,6 +73,13 @@ def record_name(file: str | Path) -> str:
     """A job by its record's place: its rule, and what tells it from others of its rule, as merge/ties."""
     _, _, _, *parts = Path(file).with_suffix("").parts
     return "/".join(parts)
+
+
+def _read(job: Any) -> list[str]:
+    """A job's inputs; of the folder in which a fetch finds its suite's lock the lock alone, where there is one."""
+    folders = [str(folder) for folder in job.input.get("locks", [])]
+    locks = [Path(folder, f"{job.wildcards.suite}.lock.json") for folder in folders]
+    return [*(path for path in job.input if path not in folders), *(str(lock) for lock in locks if lock.is_file())]
 
 
 def files_of(paths: Iterable[str]) -> list[str]:

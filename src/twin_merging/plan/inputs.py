@@ -23,9 +23,6 @@ ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 FOLDERS = ("private", "exclusive", "router", "masks")
 
 
-LOCKED = "locked.json"
-
-
 def inside(folder: str, *names: str) -> list[str]:
     """Paths of files in a folder."""
     return [f"{folder}/{name}" for name in names]
@@ -35,10 +32,9 @@ def is_ancient(path: str) -> bool:
     """Whether an input makes no job stale.
 
     A folder of a model's directory: Snakemake compares a folder by its time alone; these are followed through
-    merge.json, which has the sha256 of every file in them. The hashes that a suite is locked to: they change no output,
-    only what is accepted.
+    merge.json, which has the sha256 of every file in them.
     """
-    return path.rpartition("/")[2] in (*FOLDERS, LOCKED)
+    return path.rpartition("/")[2] in FOLDERS
 
 
 # -- sources and experts
@@ -63,25 +59,29 @@ def lock(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [str(file)] if file.is_file() else []
 
 
-def _locked(suite: Suite, source: Source) -> list[str]:
-    """What the files of a Hub source are held against: there for every suite that has one, with a lock or without."""
-    return [f"results/{suite.name}/{LOCKED}"] if "hub" in source.plain() else []
+def _locks(suite: Suite, source: Source) -> list[str]:
+    """The folder that holds the suite's lock, where it has one: what is fetched from a Hub is held against it.
+
+    The folder is named, and not the lock, because it is always there: with the lock itself among its inputs, a fetch
+    would run again when a lock is added. A lock changes no output, only what is accepted.
+    """
+    return [str(suite.file.parent)] if "hub" in source.plain() else []
 
 
-def base_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _locked(suite, suite.says.base)
+def base_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locks(suite, suite.says.base)
 
 
-def expert_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _locked(suite, suite.tasks[wildcards["task"]].expert)
+def expert_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locks(suite, suite.tasks[wildcards["task"]].expert)
 
 
-def data_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _locked(suite, suite.tasks[wildcards["task"]].data)
+def data_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _locks(suite, suite.tasks[wildcards["task"]].data)
 
 
-def router_locked(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/{LOCKED}"]
+def router_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [str(suite.file.parent)]
 
 
 def base_files(suite: Suite, *names: str) -> list[str]:

@@ -47,11 +47,6 @@ def _model(source: Source, threads: int) -> Settings:
     return {"source": source.plain(), "package_version": source.package_version, "threads": threads}
 
 
-def pin(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """Nothing: the suite's lock is copied as it is."""
-    return {}
-
-
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {**_model(suite.says.base, threads), "family": suite.family}
 
@@ -283,7 +278,6 @@ def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 # Each rule's stage, as `threads` of the configuration names it, and the function of its settings.
 RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
-    "pin": ("fetch", pin),
     "fetch_base": ("fetch", fetch_base),
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),

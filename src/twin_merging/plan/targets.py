@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
-from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
@@ -44,8 +43,6 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
-    if any(hub_sources(suite.content)):
-        yield "pin", {}
     yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json, write_json
+from twin_merging.io.files import read_json
 
 Place = tuple[str, ...]  # keys down to a source, such as tasks, cola, expert
 
@@ -19,35 +19,26 @@ def lock_file(suite: Path) -> Path:
 def read_lock(suite: Path) -> dict[str, Any]:
     """What a suite was locked to: for each source, by its key, the `hub` it had and the hash of its `files`."""
     path = lock_file(suite)
-    return _sources(path) if path.is_file() else {}
-
-
-def _sources(lock: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        found = read_json(lock)["sources"]
+        found = read_json(path)["sources"]
         if not all(isinstance(entry["hub"], dict) and isinstance(entry["files"], dict) for entry in found.values()):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{lock}: not a lock; remove it, or run: snakemake lock") from None
+        raise UserError(f"{path}: not a lock; remove it, or run: snakemake lock") from None
     return dict(found)
 
 
-def copy_lock(locks: Iterable[str], output: Path) -> None:
-    """Write what a suite is locked to, nothing for one without a lock, to a file that is always there: so it can be an
-    input of every fetch."""
-    write_json(output, {"sources": {key: entry for lock in locks for key, entry in _sources(Path(lock)).items()}})
+def locked_files(folders: Iterable[str], suite: str, part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
+    """Hash of each file of a source, which is a suite's base, expert, data or router, where the suite's lock has it.
 
-
-def locked_files(locks: Iterable[str], part: str, source: Mapping[str, Any]) -> dict[str, str] | None:
-    """Hash of each file of a source, which is a suite's base, expert, data or router, where `locks` (no file, or the
-    one that `copy_lock` wrote) have it.
-
-    A lock changes no output, only what is accepted, so it makes no fetch stale.
+    folders: none, or the one that holds the suite's file. A lock changes no output, only what is accepted.
     """
     found = [
         entry["files"]
-        for lock in locks
-        for key, entry in _sources(Path(lock)).items()
+        for folder in folders
+        for key, entry in read_lock(Path(folder, f"{suite}.yaml")).items()
         if key.split(".")[-1] == part and entry["hub"] == source.get("hub")
     ]
     return {path: digest for files in found for path, digest in files.items()} if found else None
