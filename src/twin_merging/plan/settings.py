@@ -48,8 +48,8 @@ def _model(source: Source, threads: int) -> Settings:
 
 
 def pin(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """Nothing: the suite's lock is copied as it is."""
-    return {}
+    """The suite's lock is copied as it is."""
+    return {"threads": threads}
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
