@@ -42,6 +42,8 @@ def checked_config():
     own = WORKFLOW.parent / "config" / "suites"
     if "suites" not in config and not Path("config/suites").is_dir() and own.is_dir():
         config["suites"] = str(own)  # a working directory without suites uses the workflow's
+    if config.get("preload") in ("true", "false"):  # which Snakemake takes for text behind --config
+        config["preload"] = config["preload"] == "true"
     try:
         return validate(Configuration, config)
     except ValueError as error:
