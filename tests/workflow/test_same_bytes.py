@@ -1,5 +1,5 @@
 """The same inputs, seed and versions give the same bytes: with other cores, in another order of jobs, in another
-folder, with another seed of Python's hashes. Two suites: whole and adapted experts, made here and given; all kinds of
+folder, with another seed of Python's hashes, in forks of one process or in processes of their own. Two suites: whole and adapted experts, made here and given; all kinds of
 methods."""
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from tests.workflow.running import hashes_of, snakemake
 
 pytestmark = pytest.mark.workflow
 
+LAST = "results/made/exclusive/merged/similarity.safetensors"
+
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The suites of `finished`, run in two calls that begin at other ends."""
     folder = make_suites(tmp_path_factory.mktemp("another place") / "with" / "a longer path")
     calls = [
-        # one core, and the last experts first
-        (1, "1", ["--scheduler", "greedy", "--", "results/made/exclusive/merged/similarity.safetensors"]),
+        # one core, the last experts first, and each job a process of its own
+        (1, "1", ["--scheduler", "greedy", "--config", "preload=false", "--", LAST]),
         (4, "2", ["--scheduler", "greedy", "--prioritize", *reversed(targets("mine")), "--", *targets("made", "mine")]),
     ]
     for cores, seed, arguments in calls:
