@@ -1,6 +1,6 @@
 """The same inputs, seed and versions give the same bytes: with other cores, in another order of jobs, in another
-folder, with another seed of Python's hashes, in forks of one process or in processes of their own. Two suites: whole and adapted experts, made here and given; all kinds of
-methods."""
+folder, with another seed of Python's hashes, in forks of one process or in processes of their own. Two suites: whole
+and adapted experts, made here and given; all kinds of methods."""
 
 from __future__ import annotations
 
