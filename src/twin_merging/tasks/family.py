@@ -15,8 +15,8 @@ class Family:
 
     inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which each has the fields of those
     before it; methods: kinds of merging methods that its models can be made by; statistics: kinds of training
-    statistics that can be gathered; usage: how a model card says
-    that a model of these tasks, with a router or without, is used.
+    statistics that can be gathered; usage: how a model card says that a model of these tasks, with a router or without,
+    is used.
     """
 
     name: str
