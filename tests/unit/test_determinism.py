@@ -99,11 +99,11 @@ import signal, time
 from twin_merging.merging import body as stage
 from twin_merging import merge
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests deaf to it
-write = stage._write
-def slowly(*arguments):
+cast = stage._cast
+def slowly(*arguments, **named):
     time.sleep(0.02)
-    write(*arguments)
-stage._write = slowly
+    return cast(*arguments, **named)
+stage._cast = slowly
 print("ready", flush=True)
 merge("ties", base={str(base)!r}, experts={ {name: str(path) for name, path in experts.items()}!r},
       output={str(output)!r}, threads=2, chunk=1)
@@ -122,7 +122,7 @@ def test_a_killed_merge_leaves_no_output_and_its_repetition_gives_the_same_bytes
     )
     partial = tmp_path / ".killed.partial" / f".{WEIGHTS}.partial"
     until = time.monotonic() + 60
-    while not partial.exists() and time.monotonic() < until:
+    while not partial.exists() and run.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     assert partial.exists(), "the merge never began to write"
     time.sleep(0.1)
@@ -139,7 +139,7 @@ def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monke
     from twin_merging.merging import body as stage
 
     base, experts = write_models(tmp_path / "models")
-    monkeypatch.setattr(stage, "_write", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(stage, "_cast", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(RuntimeError, match="a worker process ended with code -9; if memory ran out"):
         merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
