@@ -76,10 +76,14 @@ def begun(job: subprocess.Popen[str]) -> int:
 
 
 def is_gone(process: int, seconds: float = 5) -> bool:
-    """Whether a process ends in so many seconds."""
+    """Whether a process ends in so many seconds. (It may be listed until its parent asks how it ended.)"""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        if not Path(f"/proc/{process}").exists():
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
             return True
         time.sleep(0.02)
     return False

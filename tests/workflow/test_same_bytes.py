@@ -13,7 +13,7 @@ from tests.workflow.running import hashes_of, snakemake
 
 pytestmark = pytest.mark.workflow
 
-LAST = "results/made/exclusive/merged/similarity.safetensors"
+LAST = "results/made/task_vectors/similarity.safetensors"
 
 
 @pytest.fixture(scope="module")
