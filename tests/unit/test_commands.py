@@ -83,7 +83,7 @@ def test_statistics_are_gathered_and_used_from_directories_as_they_come(tiny: Pa
         output = tmp_path / f"{task}.safetensors"
         rows = ["--data", str(tmp_path / "rows.parquet"), "--text", "sentence", "--labels", str(labels), "--rows", "4"]
         where = ["--base", str(tiny / "base"), "--expert", str(tiny / "experts" / task), "--output", str(output)]
-        assert main(["statistics", "gram", *where, *rows]) == 0
+        assert main(["statistics", "gram-matrices", *where, *rows]) == 0
         assert "roberta.encoder.layer.0.attention.self.query.weight" in Checkpoint(output)
         files += ["--statistics", f"{task}={output}"]
     experts = {task: tiny / "experts" / task for task in LABELS}

@@ -75,7 +75,7 @@ def test_a_model_that_is_not_merged_is_read_from_base_and_experts(suite: Suite, 
 
 
 def test_only_some_methods_read_training_statistics(suite: Suite) -> None:
-    assert names(inputs.training_statistics(suite, {"method": "regmean"}), "statistics/gram/") == [
+    assert names(inputs.training_statistics(suite, {"method": "regmean"}), "statistics/gram-matrices/") == [
         "one.safetensors",
         "two.safetensors",
     ]

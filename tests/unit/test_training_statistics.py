@@ -25,12 +25,12 @@ ROWS = 12
 
 @pytest.fixture(scope="module")
 def statistics(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """fisher/ and gram/ of both tasks, and data/ with their rows."""
+    """fisher/ and gram-matrices/ of both tasks, and data/ with their rows."""
     root = tmp_path_factory.mktemp("statistics")
     (root / "data").mkdir()
     for seed, (task, labels) in enumerate(LABELS.items()):
         sentences(seed, 20, labels, tuple(TEXT[task])).to_parquet(root / "data" / f"{task}.parquet")
-        for kind in ("fisher", "gram"):
+        for kind in ("fisher", "gram-matrices"):
             output = root / kind / f"{task}.safetensors"
             data = root / "data" / f"{task}.parquet"
             gather_statistics(
@@ -107,10 +107,17 @@ def test_the_command_gathers_the_same(
     fetched: Path, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, output = statistics / "data" / "two.parquet", tmp_path / "gram.safetensors"
-    command = ["statistics", "gram", "--base", str(fetched / "base"), "--expert", str(fetched / "experts" / "two")]
+    command = [
+        "statistics",
+        "gram-matrices",
+        "--base",
+        str(fetched / "base"),
+        "--expert",
+        str(fetched / "experts" / "two"),
+    ]
     command += ["--data", str(data), "--rows", str(ROWS), "--max-length", "64", "--output", str(output)]
     assert main([*command, "--text", *TEXT["two"], "--labels", "3"]) == 0
-    assert output.read_bytes() == (statistics / "gram" / "two.safetensors").read_bytes()
+    assert output.read_bytes() == (statistics / "gram-matrices" / "two.safetensors").read_bytes()
     assert main([*command, "--text", *TEXT["two"], "--labels", "0"]) == 1
     assert "--labels: 0 must be at least 1" in capsys.readouterr().err
 
@@ -126,7 +133,7 @@ def test_gram_matrices_are_of_each_linear_layers_own_inputs_without_padding(fetc
     with torch.no_grad():
         for row in rows_of(statistics, fetched, "one"):
             model(**row)
-    found = Checkpoint(statistics / "gram" / "one.safetensors")
+    found = Checkpoint(statistics / "gram-matrices" / "one.safetensors")
     assert set(found) == set(seen)
     assert all(group_of(name) == "matrix" for name in found)
     for name, inputs in seen.items():
@@ -152,7 +159,7 @@ def test_fisher_merging_equals_its_dense_oracle(fetched: Path, statistics: Path,
 
 @pytest.mark.parametrize("alpha", [0.0, 0.9, 1.0])
 def test_regmean_equals_its_dense_oracle(fetched: Path, statistics: Path, tmp_path: Path, alpha: float) -> None:
-    files = {task: statistics / "gram" / f"{task}.safetensors" for task in LABELS}
+    files = {task: statistics / "gram-matrices" / f"{task}.safetensors" for task in LABELS}
     out = merged(fetched, tmp_path / "out", "regmean", {"alpha": alpha}, "strict", statistics=files, workers=2)
     base, experts = vectors(fetched)
     for name in base:

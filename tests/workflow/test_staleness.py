@@ -48,9 +48,10 @@ pytestmark = pytest.mark.workflow
 METRICS, READING = f"{LIBRARY}/scoring/metrics.py", f"{LIBRARY}/io/tensors.py"
 MERGED = "merge(*) merge_masked(*) compress(*) route_features(*) route(*) assemble(*) predict(*) ..."
 READ = f"fetch_base() fetch_expert(*) task_vectors(*) training_statistics(*) {MERGED}"
-EXPERT = f"fetch_expert(two) task_vectors(two) training_statistics(gram/two) {MERGED}"
+EXPERT = f"fetch_expert(two) task_vectors(two) training_statistics(gram-matrices/two) {MERGED}"
 DATA = (
-    "fetch_data(one) training_statistics(gram/one) merge(regmean) route_features(*) route(*) assemble(*) predict(*) ..."
+    "fetch_data(one) training_statistics(gram-matrices/one) merge(regmean) route_features(*) route(*) assemble(*) "
+    "predict(*) ..."
 )
 
 # What no job of either suite depends on.

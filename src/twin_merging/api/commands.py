@@ -68,7 +68,9 @@ def _add_method(command: argparse.ArgumentParser, method: Method) -> None:
 
 def _add_statistics(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_statistics)
-    command.add_argument("kind", choices=["fisher", "gram"], help="fisher: for fisher; gram: for regmean")
+    command.add_argument(
+        "kind", choices=["fisher", "gram-matrices"], help="fisher: for fisher; gram-matrices: for regmean"
+    )
     command.add_argument("--base", required=True, type=Path, metavar="DIR")
     command.add_argument("--expert", required=True, type=Path, metavar="DIR")
     command.add_argument("--data", required=True, type=Path, metavar="FILE", help="training rows (parquet)")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # static: one merged model. dynamic: experts weighed for each input by a router. masked: one vector, and a mask a task
 # that the true task chooses.
 Kind = Literal["static", "dynamic", "masked"]
-Statistics = Literal["fisher", "gram"]
+Statistics = Literal["fisher", "gram-matrices"]
 REQUIRED = inspect.Parameter.empty
 Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
 

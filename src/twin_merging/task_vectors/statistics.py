@@ -4,8 +4,8 @@ fisher: for each parameter of the body its diagonal Fisher information, the mean
 log p(y | x), each label y weighted by the model's own p(y | x) (for a regression with unit variance: the squared
 gradients of the output); divided by its norm over all of them. (Matena and Raffel 2022, arXiv 2111.09832.)
 
-gram: for each linear layer's weight, X' X (in, in) of the inputs X that the layer has on the rows' tokens, padding left
-out, divided by the number of rows. (Jin et al. 2023, arXiv 2212.09849.)
+gram-matrices: for each linear layer's weight, X' X (in, in) of the inputs X that the layer has on the rows' tokens,
+padding left out, divided by the number of rows. (Jin et al. 2023, arXiv 2212.09849.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BATCH = 32
 
 
 def gather_statistics(
-    kind: Literal["fisher", "gram"],
+    kind: Literal["fisher", "gram-matrices"],
     base: Path,
     expert: Path,
     data: Path,

@@ -160,6 +160,6 @@ FAMILY = Family(
     answers=Labelled,
     task=Classification,
     methods=("static", "masked", "dynamic"),
-    statistics=("fisher", "gram"),
+    statistics=("fisher", "gram-matrices"),
     usage=usage,
 )

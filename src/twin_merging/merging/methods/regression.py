@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@merging_method("static", source="Jin et al. 2023, arXiv 2212.09849", whole=True, statistics="gram")
+@merging_method("static", source="Jin et al. 2023, arXiv 2212.09849", whole=True, statistics="gram-matrices")
 def regmean(
     parameter: Parameter,
     *,
