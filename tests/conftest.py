@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ from tests.tiny import LABELS, make_suite
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.task_vectors.vectors import extract_task_vector
+
+# Whoever started the tests may have made them deaf to Ctrl-C, as a shell does with what it runs in the background; what
+# they start would be deaf too.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest, the longest first: begun first, so that the worker processes end at nearly the same time.
 LONGEST = [
