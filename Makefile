@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 SUITE ?= quickstart
 PYTEST_ARGS ?=
 
-# A process a core; the tests of one file share what they make once. The files come as tests/conftest.py orders them.
+# As many processes as tests/conftest.py says; the tests of one file share what they make once. The files come as tests/conftest.py orders them.
 PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv

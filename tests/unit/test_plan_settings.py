@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.plans import REMOVED, edited, planned, stale, suite_of
-from twin_merging.plan import settings
+from twin_merging.plan import modules, settings
 from twin_merging.plan.settings import RULES, true_task
 from twin_merging.plan.targets import jobs
 from twin_merging.suite.suite import load_suite
@@ -194,9 +194,9 @@ def test_what_a_model_is_told_of_the_true_task(tmp_path: Path) -> None:
 
 def test_a_merge_depends_on_the_modules_of_its_method_and_of_the_one_inside(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, SUITE)
-    modules = {name: [m.rpartition(".")[2] for m in settings.method_modules(suite, name)] for name in suite.methods}
-    assert modules["sum"] == ["arithmetic"]
-    assert modules["drop"] == ["pruning", "ties"]
+    found = {name: [m.rpartition(".")[2] for m in modules.method_modules(suite, name)] for name in suite.methods}
+    assert found["sum"] == ["arithmetic"]
+    assert found["drop"] == ["pruning", "ties"]
 
 
 def test_a_linear_sum_of_adapters_is_compressed_from_all_of_them(tmp_path: Path) -> None:

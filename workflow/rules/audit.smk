@@ -45,7 +45,7 @@ rule audit:
         gpu=0,
     params:
         settings=settings_of("audit"),
-        code=code_with("audit", plan_settings.model_modules),
+        code=code_with("audit", plan_modules.model_modules),
     script:
         "../scripts/audit.py"
 

@@ -24,6 +24,6 @@ rule card:
         runtime=10,
     params:
         settings=settings_of("card"),
-        code=code_with("card", plan_settings.family_modules),
+        code=code_with("card", plan_modules.family_modules),
     script:
         "../scripts/card.py"

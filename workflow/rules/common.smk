@@ -12,6 +12,7 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
@@ -91,17 +92,17 @@ def asked(function):
     return paths
 
 
+def timeless(function):
+    """The same for inputs that make no job stale, whatever is in them."""
+    return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
+
+
 def lock_settings(wildcards):
     """The suites to lock: those with Hub sources, or the one that `--config lock=` names."""
     try:
         return {"suites": [str(suite.file) for suite in FOLDER.to_lock(CHECKED.lock)], "threads": 1}
     except UserError as error:
         stop(error)
-
-
-def timeless(function):
-    """The same for inputs that make no job stale, whatever is in them."""
-    return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
 
 
 def settings_of(rule):
@@ -136,10 +137,21 @@ def outputs_of(*chosen):
             path
             for rule, others in targets.jobs(suite_of(wildcards))
             if not chosen or rule in chosen
-            for path in expand(without_record(getattr(rules, rule).output), suite=wildcards.suite, **others)
+            for item in without_record(getattr(rules, rule).output)
+            for path in paths_of(item, wildcards_of(suite_of(wildcards), others))
         ]
 
     return paths
+
+
+def wildcards_of(suite, others):
+    return Wildcards(fromdict={"suite": suite.name, **others})
+
+
+def paths_of(item, wildcards):
+    """The paths that one entry of a rule's input or output, a pattern or an input function, names for a job."""
+    found = item(wildcards) if callable(item) else expand(item, **dict(wildcards.items()))
+    return [found] if isinstance(found, str) else found
 
 
 @cache
@@ -151,15 +163,11 @@ def unfinished_of(name):
 
 def files_of(suite, rule, others):
     """What a job reads and writes, as its rule declares it. (Of what tabulate reads, the scores are enough.)"""
-    wildcards = Wildcards(fromdict={"suite": suite.name, **others})
-
-    def paths(item):
-        found = item(wildcards) if callable(item) else expand(item, **dict(wildcards.items()))
-        return [found] if isinstance(found, str) else found
-
-    declared = getattr(rules, rule)
+    wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
     read = [item for item in declared.input if rule != "tabulate" or not callable(item)]
-    return JobFiles(*([path for item in items for path in paths(item)] for items in (read, declared.output)))
+    return JobFiles(
+        *([path for item in items for path in paths_of(item, wildcards)] for items in (read, declared.output))
+    )
 
 
 def begun(wildcards):
@@ -169,12 +177,3 @@ def begun(wildcards):
 
 def without_record(output):
     return [path for path in output if path != output.record]
-
-
-def suites_to_lock():
-    """The suites with Hub sources, or the one that `--config lock=` names."""
-    names = [CHECKED.lock] if CHECKED.lock else [file.stem for file in SUITE_FILES]
-    try:
-        return targets.to_lock([suite_named(name) for name in names], CHECKED.suites, CHECKED.lock)
-    except UserError as error:
-        stop(error)

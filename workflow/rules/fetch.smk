@@ -109,7 +109,7 @@ rule fetch_data:
         runtime=60,
     params:
         settings=settings_of("fetch_data"),
-        code=code_with("fetch_data", plan_settings.family_modules),
+        code=code_with("fetch_data", plan_modules.family_modules),
     script:
         "../scripts/fetch_data.py"
 

@@ -47,6 +47,6 @@ rule generate_data:
         runtime=10,
     params:
         settings=settings_of("generate_data"),
-        code=code_with("generate_data", plan_settings.family_modules),
+        code=code_with("generate_data", plan_modules.family_modules),
     script:
         "../scripts/generate_data.py"

@@ -28,7 +28,7 @@ rule merge:
         runtime=120,
     params:
         settings=settings_of("merge"),
-        code=lambda w: code("merge", *plan_settings.method_modules(suite_of(w), w.method)),
+        code=lambda w: code("merge", *plan_modules.method_modules(suite_of(w), w.method)),
     script:
         "../scripts/merge.py"
 

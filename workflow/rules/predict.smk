@@ -22,6 +22,6 @@ rule predict:
         gpu=0,
     params:
         settings=settings_of("predict"),
-        code=code_with("predict", plan_settings.model_modules),
+        code=code_with("predict", plan_modules.model_modules),
     script:
         "../scripts/predict.py"

@@ -20,7 +20,7 @@ rule route_features:
         gpu=0,
     params:
         settings=settings_of("route_features"),
-        code=code_with("route_features", plan_settings.family_modules),
+        code=code_with("route_features", plan_modules.family_modules),
     script:
         "../scripts/route_features.py"
 

@@ -20,6 +20,6 @@ rule training_statistics:
         runtime=120,
     params:
         settings=settings_of("training_statistics"),
-        code=code_with("training_statistics", plan_settings.family_modules),
+        code=code_with("training_statistics", plan_modules.family_modules),
     script:
         "../scripts/training_statistics.py"

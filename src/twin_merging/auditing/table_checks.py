@@ -35,14 +35,13 @@ def check_tables(results: Results) -> Findings:
 
 def recomputed_scores(results: Results, score: Job) -> pd.DataFrame:
     """scores.csv again, from the predictions as they are."""
-    from twin_merging.scoring import metrics as functions
     from twin_merging.scoring.score import score_table
 
     settings = score["settings"]
     files = {
         model: results.path(results.of_suite("predictions", f"{model}.parquet")) for model in settings["protocols"]
     }
-    return score_table(files, settings["metrics"], settings["protocols"], functions.score)
+    return score_table(files, settings["metrics"], settings["protocols"])
 
 
 def _compare_scores(results: Results, found: Findings, score: Job, recomputed: pd.DataFrame) -> None:

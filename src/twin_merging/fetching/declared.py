@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from twin_merging.checkpoints.experts import ADAPTER_CONFIG
 from twin_merging.errors import UserError
+from twin_merging.fetching.packages import package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
 from twin_merging.io.validation import Model
 
@@ -87,14 +87,6 @@ class Package(Model):
     name: Text = Field(description="the package's name; it is not imported, and not installed for you")
     path: Text = Field(description="the model's folder inside the package")
 
-    @property
-    def version(self) -> str | None:
-        """The installed version; None where the package is not installed."""
-        try:
-            return version(self.name)
-        except PackageNotFoundError:
-            return None
-
 
 class Source(Model):
     """A source of a base, an expert or data; its first key says of which kind it is."""
@@ -147,7 +139,7 @@ class FromPackage(Source):
 
     @property
     def package_version(self) -> str | None:
-        return self.package.version
+        return package_version(self.package.name)
 
 
 class BaseFromPath(FromPath):

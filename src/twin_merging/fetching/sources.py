@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
+from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.files import file_record
 from twin_merging.io.tensors import INDEX, WEIGHTS
-
-
-def package_version(source: Mapping[str, Any]) -> str | None:
-    """Version of the package a source names, None for another kind of source or a package not installed."""
-    try:
-        return version(source["package"]["name"]) if "package" in source else None
-    except PackageNotFoundError:
-        return None
 
 
 @contextmanager
@@ -41,8 +32,9 @@ def located(
         files = [directory / name for name in names]
     else:
         if "package" in source:
-            directory = _package_folder(source["package"])
-            record["revision"] = package_version(source)
+            name, path = source["package"]["name"], source["package"]["path"]
+            directory = package_folder(name, path)
+            record["revision"] = package_version(name)
         else:
             directory = Path(source["path"])
         if not directory.is_dir():
@@ -50,14 +42,6 @@ def located(
         files = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
     record["files"] = {file.name: file_record(file) for file in files}
     yield directory, record
-
-
-def _package_folder(package: Mapping[str, Any]) -> Path:
-    name = package["name"]
-    specification = importlib.util.find_spec(name.replace("-", "_"))
-    if specification is None or not specification.submodule_search_locations:
-        raise UserError(f"package '{name}' is not installed; run: pip install --no-deps {name}")
-    return Path(next(iter(specification.submodule_search_locations)), package["path"])
 
 
 def _from_hub(

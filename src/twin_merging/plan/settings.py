@@ -11,14 +11,11 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
-from twin_merging.merging.registry import merging_methods
-from twin_merging.model.forms import FORMS
 from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
 from twin_merging.suite.suite import Suite
-from twin_merging.tasks.families import MODULES
 
 Settings = dict[str, Any]
 Wildcards = Mapping[str, str]
@@ -113,23 +110,6 @@ def merge(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "groups": dict(suite.protocol(method).groups),
         "heads": {name: task.whole.head for name, task in suite.tasks.items()},
     }
-
-
-def method_modules(suite: Suite, method: str) -> list[str]:
-    """Library modules that a method's entry names: its own, and that of the method it hands its vectors to."""
-    entry = suite.methods[method]
-    then = entry.options.get("then")
-    return [entry.method.module, *([merging_methods()[then["method"]].module] if then else [])]
-
-
-def family_modules(suite: Suite) -> list[str]:
-    """The library module of the suite's family, which jobs find by its name."""
-    return [MODULES[suite.family]]
-
-
-def model_modules(suite: Suite) -> list[str]:
-    """The modules of the suite's family, and of the class of its merged models."""
-    return [*family_modules(suite), FORMS[suite.family].module]
 
 
 def linear_coefficients(suite: Suite, shared: str) -> dict[str, float] | None:

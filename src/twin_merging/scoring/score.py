@@ -5,9 +5,8 @@ the library `evaluate`; importing that library would take longer than all scores
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,16 +22,13 @@ def score_predictions(
 ) -> None:
     """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol."""
     with whole_file(output) as partial:
-        score_table(predictions, metrics, protocols, score).to_csv(partial, index=False)
+        score_table(predictions, metrics, protocols).to_csv(partial, index=False)
 
 
 def score_table(
-    predictions: Mapping[str, Path],
-    metrics: Mapping[str, str],
-    protocols: Mapping[str, str],
-    score: Callable[[str, list[Any], list[Any]], float],
+    predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The lines of scores.csv, by `score`, which takes a metric's name, outputs and references."""
+    """The lines of scores.csv."""
     lines = []
     for model, path in predictions.items():
         table = pd.read_parquet(path)

@@ -1,0 +1,26 @@
+"""Library modules that jobs find by a name in the suite, which no import statement shows: the digest of a job's code
+takes them in."""
+
+from __future__ import annotations
+
+from twin_merging.merging.registry import merging_methods
+from twin_merging.model.forms import FORMS
+from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import MODULES
+
+
+def method_modules(suite: Suite, method: str) -> list[str]:
+    """Library modules that a method's entry names: its own, and that of the method it hands its vectors to."""
+    entry = suite.methods[method]
+    then = entry.options.get("then")
+    return [entry.method.module, *([merging_methods()[then["method"]].module] if then else [])]
+
+
+def family_modules(suite: Suite) -> list[str]:
+    """The library module of the suite's family, which jobs find by its name."""
+    return [MODULES[suite.family]]
+
+
+def model_modules(suite: Suite) -> list[str]:
+    """The modules of the suite's family, and of the class of its merged models."""
+    return [*family_modules(suite), FORMS[suite.family].module]
