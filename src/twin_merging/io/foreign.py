@@ -1,4 +1,4 @@
-"""Files that others wrote, as they lie: JSON objects read strictly, and what a file is that is not what its name says."""
+"""Files that others wrote, as they lie: JSON objects, and what a file is that is not what its name says."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read_object(path: Path) -> dict[str, Any]:
 _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
 
-class _Contradiction(ValueError):
+class _ContradictionError(ValueError):
     """A key that stands twice in one object."""
 
 
@@ -85,7 +85,9 @@ def _without_contradiction(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found and repr(found[key]) != repr(value):  # NaN is not equal to NaN
-            raise _Contradiction(f"key {key!r} stands twice, with {_short(found[key])} and {_short(value)}; keep one")
+            raise _ContradictionError(
+                f"key {key!r} stands twice, with {_short(found[key])} and {_short(value)}; keep one"
+            )
         found[key] = value
     return found
 
@@ -110,6 +112,6 @@ def _fault(error: Exception) -> str:
         if error.pos == len(text) - len(text.lstrip()):
             return f"not JSON: it begins with {_short(text[:37])}; {_AGAIN}"
         return f"not JSON: {error.msg.removesuffix(' at')} in line {error.lineno}, column {error.colno}; {_AGAIN}"
-    if isinstance(error, _Contradiction):
+    if isinstance(error, _ContradictionError):
         return str(error)
     return f"not JSON that can be read ({str(error).split(';')[0].split(' while')[0]}); {_AGAIN}"
