@@ -95,7 +95,7 @@ def test_chunks_are_whole_pieces_and_cover_every_row_once(shape: tuple[int, ...]
 def script(base: Path, experts: dict[str, Path], output: Path) -> str:
     """A merge that gives away a process's number and goes on slowly."""
     return f"""
-import signal, time
+import signal, time, tests.random_models
 from twin_merging.merging import body as stage
 from twin_merging import merge
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests deaf to it
@@ -150,7 +150,7 @@ def test_merging_in_a_program_that_computes_with_many_threads_neither_hangs_nor_
 ) -> None:
     base, experts = write_models(tmp_path)
     code = f"""
-import torch, twin_merging
+import torch, twin_merging, tests.random_models
 torch.set_num_threads(4)
 matrix = torch.randn(900, 900)
 torch.linalg.svd(matrix @ matrix)

@@ -17,8 +17,8 @@ from tests.tiny_decoders import make_decoder_suite, tokenizer, written
 from twin_merging import TwinModel, UserError, merge
 from twin_merging.api.answer import answer_text
 from twin_merging.fetching.models import fetch_adapter, fetch_base, fetch_expert
-from twin_merging.io.tensors import open_directory
 from twin_merging.io.validation import validate
+from twin_merging.io.weights import open_directory
 from twin_merging.model.forms import FORMS
 from twin_merging.model.twin import class_of
 from twin_merging.plan.settings import true_task
@@ -133,7 +133,7 @@ def test_a_language_models_output_layer_is_fetched_and_merged(made: Path, tmp_pa
     base, experts = made / "base", made / "experts"
     fetch_base({"path": str(base)}, tmp_path / "base", whole=LANGUAGE)
     fetch_expert({"path": str(experts / "echo")}, LANGUAGE, tmp_path / "base", tmp_path / "echo")
-    fetch_adapter({"path": str(experts / "next")}, LANGUAGE, tmp_path / "base", tmp_path / "next")
+    fetch_adapter({"path": str(experts / "next")}, tmp_path / "base", tmp_path / "next", LANGUAGE)
     assert set(open_directory(tmp_path / "base")) == set(open_directory(tmp_path / "echo"))
     assert open_directory(tmp_path / "echo")["lm_head.weight"].equal(open_directory(experts / "echo")["lm_head.weight"])
 
@@ -145,7 +145,7 @@ def test_a_body_alone_is_no_language_model(made: Path, tmp_path: Path) -> None:
     save_file(body, tmp_path / "body/model.safetensors", {"format": "pt"})
     with pytest.raises(UserError) as caught:
         fetch_base({"path": str(tmp_path / "body")}, tmp_path / "out", whole=LANGUAGE)
-    one_sentence(caught.value, "lacks tensor 'lm_head.weight'")
+    one_sentence(caught.value, "no tensor 'lm_head.weight'")
 
 
 def test_a_stored_copy_of_a_tied_embedding_is_dropped_and_one_that_differs_is_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_stored_copy_of_a_tied_embedding_is_dropped_and_one_that_differs_is_re
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(UserError) as caught:
         fetch_base({"path": str(tmp_path / "base")}, tmp_path / "out", whole=LANGUAGE)
-    one_sentence(caught.value, "'lm_head.weight' is not the embedding", "tie_word_embeddings")
+    one_sentence(caught.value, "'lm_head.weight' is not the same as 'model.embed_tokens.weight'", "tie_word_embeddings")
 
 
 def test_a_static_language_model_of_the_library_answers_by_itself(made: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.files import read_json, sha256
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.tasks.classification import Classification
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-2, "batch_size": 8, "weight_decay": 0.01, "warmup": 0.1, "max_length": 16}

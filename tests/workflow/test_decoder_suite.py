@@ -16,7 +16,7 @@ from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
 from twin_merging.fetching.models import fetch_base
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.model.twin import TwinModel
 from twin_merging.tasks.families import family_named, whole_model
 from twin_merging.tasks.rows import load_tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from twin_merging.checkpoints.opening import open_models
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
@@ -53,14 +54,15 @@ def twin_merge(
     seed: int = 0,
     threads: int | None = None,
     overwrite: bool = False,
+    allow_differences: Collection[str] = (),
     **options: Any,
 ) -> Path:
     """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
 
-    base, experts: as for `merge`, sequence classifiers or language models. texts: of each task, some hundred or more
-    inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static method of the
-    shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options. options: those of
-    the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
+    base, experts, allow_differences: as for `merge`, sequence classifiers or language models. texts: of each task, some
+    hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static
+    method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options.
+    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
@@ -78,9 +80,10 @@ def twin_merge(
             "protocol": protocol,
             "seed": seed,
             "threads": threads,
+            "allow_differences": allow_differences,
         }
         merge(output=work / "shared", **common, **below)
-        exclusives = _compress(Path(base), experts, work, protocol, entry)
+        exclusives = _compress(Path(base), experts, work, protocol, entry, allow_differences)
         _extract(texts, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
@@ -134,10 +137,15 @@ def _checked(
 
 
 def _compress(
-    base: Path, experts: Mapping[str, str | Path], work: Path, protocol: str, entry: Mapping[str, Any]
+    base: Path,
+    experts: Mapping[str, str | Path],
+    work: Path,
+    protocol: str,
+    entry: Mapping[str, Any],
+    allowed: Collection[str],
 ) -> dict[str, Path]:
     """Every task's exclusive vector, in a file."""
-    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()})
+    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()}, allowed)
     vectors = {task: ExpertVector(expert) for task, expert in sorted(opened.items())}
     below = read_json(work / "shared" / "merge.json")
     linear = all(expert.is_adapter for expert in opened.values())

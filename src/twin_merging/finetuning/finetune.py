@@ -24,9 +24,9 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
+from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
-from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors

@@ -55,14 +55,16 @@ def stand_in(path: Path) -> str | None:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file that is not ours, as a model's configuration or an index of shards.
 
-    A byte order mark is dropped. NaN and Infinity are numbers, as for transformers, which writes them. Raises UserError
-    with what the file is: missing, a folder, empty, cut off, a Git LFS pointer, a web page, not UTF-8, not an object,
-    a key that stands twice with two values.
+    NaN and Infinity are numbers, as for transformers, which writes them. Raises UserError
+    with what the file is: missing, a folder, empty, cut off, a Git LFS pointer, a web page, not UTF-8, one with a byte
+    order mark (which transformers does not read either), not an object, a key that stands twice with two values.
     """
     path = Path(path)
     check_is_file(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise UserError(f"{path}: begins with a byte order mark; save it as UTF-8 without one")
         content = json.loads(text, object_pairs_hook=_without_contradiction)
         json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:

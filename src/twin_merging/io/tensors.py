@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json, whole_file
+from twin_merging.io.files import whole_file
 from twin_merging.io.foreign import check_is_file, stand_in
 from twin_merging.io.ranges import row_count, row_width
 
@@ -78,8 +78,12 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def without(self, names: Collection[str]) -> Checkpoint:
         """The same checkpoint without some of its tensors."""
+        return self.view({name: name for name in self if name not in names})
+
+    def view(self, names: Mapping[str, str]) -> Checkpoint:
+        """Some of the tensors under other names: `names` has for each name the one that it has here."""
         rest = copy(self)
-        rest._places = {name: place for name, place in self._places.items() if name not in names}
+        rest._places = {name: self._places[stored] for name, stored in names.items()}
         return rest
 
     @property
@@ -112,20 +116,6 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return tensor
 
 
-def open_directory(directory: Path) -> Checkpoint:
-    """Open the safetensors checkpoint of a model directory: one file, or shards with their index."""
-    directory = Path(directory)
-    if (directory / INDEX).is_file():
-        try:
-            shards = sorted(set(read_json(directory / INDEX)["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{directory / INDEX}: not an index of shards; fetch the checkpoint again") from None
-        return Checkpoint(*(directory / shard for shard in shards))
-    if (directory / WEIGHTS).is_file():
-        return Checkpoint(directory / WEIGHTS)
-    raise UserError(f"{directory}: no {WEIGHTS} or {INDEX} in it; name a directory that holds a checkpoint")
-
-
 def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
     """Where each tensor of a file is. Adds the file's metadata to `metadata`. safetensors checks the file."""
     from safetensors import SafetensorError, safe_open
@@ -147,7 +137,10 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
     for name, entry in header.items():
         if entry["dtype"] not in _CODES:
             kinds = ", ".join(_CODES)
-            raise UserError(f"{path}: tensor '{name}' is stored as {entry['dtype']}; convert it to one of {kinds}")
+            raise UserError(
+                f"{path}: tensor '{name}' is stored as {entry['dtype']}, a quantised type; write the model out in one "
+                f"of {kinds} (model.dequantize(), then save_pretrained)"
+            )
         places[name] = _Place(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
     return places
 

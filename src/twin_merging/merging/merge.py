@@ -12,7 +12,8 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body

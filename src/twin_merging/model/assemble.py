@@ -13,7 +13,8 @@ from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
 from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, read_json, sha256, whole_directory, write_json
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
 from twin_merging.model.forms import family_of, form_of

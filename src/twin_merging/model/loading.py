@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel
-from transformers import logging as transformers_logging
 from transformers.models.auto import modeling_auto
 
+from twin_merging.checkpoints.architectures import quiet
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
@@ -105,15 +105,8 @@ def _quietly(kind: Any, directory: Path, dtype: Any, options: dict[str, Any]) ->
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     config.architectures = None
     vars(config).pop("auto_map", None)
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
+    with quiet():
         return kind.from_pretrained(directory, config=config, local_files_only=True, dtype=dtype, **options).eval()
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _device(device_map: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.io.files import whole_file
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.jobs.progress import Progress
 from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows

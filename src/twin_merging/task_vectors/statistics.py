@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from twin_merging.checkpoints.architectures import load_config
-from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.kinds import WholeModel
-from twin_merging.checkpoints.names import match_names
+from twin_merging.checkpoints.opening import open_expert
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import open_directory, save_tensors
+from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
 from twin_merging.tasks.task import Answers
@@ -68,23 +67,21 @@ def load_expert(base: Path, directory: Path, whole: WholeModel) -> tuple[Any, di
     """An expert as one whole model, in eval mode and fp32; and for its body's parameters the base's names."""
     import transformers
 
-    start = open_directory(base)
-    expert = Expert(directory, start)
     config = whole.configured(load_config(base))
     shapes = whole.architecture(config)
+    own, expert = open_expert(base, directory, lambda found: whole.architecture(whole.configured(found)))
     model = getattr(transformers, whole.auto).from_config(config, trust_remote_code=False)
-    matched = match_names(shapes.body, start)
-    names = {shapes.in_model(name): own for name, own in matched.items() if own in start}
-    tensors = {name: expert.parameter(own) for name, own in names.items()}
+    names = {shapes.in_model(name): own[name] for name in shapes.body if name in own}
+    tensors = {name: expert.parameter(stored) for name, stored in names.items()}
     for name in (*shapes.body, *shapes.head):  # the head, and a pooler, which the base lacks
         stored = shapes.in_model(name)
         if stored not in tensors:
-            own = next((key for key in (name, stored) if key in expert.head), None)
-            if own is None:
+            key = next((key for key in (name, stored) if key in expert.head), None)
+            if key is None:
                 raise UserError(
                     f"{directory}: no tensor '{stored}', which a classifier of its kind has; fetch it again"
                 )
-            tensors[stored] = expert.head[own]
+            tensors[stored] = expert.head[key]
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     return model.eval(), names
 
