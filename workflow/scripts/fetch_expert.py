@@ -14,7 +14,7 @@ def main(job: Any) -> None:
     base, output = folder(job.input.base[0]), folder(job.output.config)
     pinned = locked_files(job.input.locks, job.wildcards.suite, "expert", settings["source"])
     whole = whole_model(settings["family"], settings["head"])
-    fetch_expert(settings["source"], whole, base=base, output=output, pinned=pinned)
+    fetch_expert(settings["source"], whole, base=base, output=output, pinned=pinned, allowed=settings["allowed"])
 
 
 run_job(snakemake, main)

@@ -21,16 +21,21 @@ _NOT_READ = re.compile(
 _POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")  # read only where they scale rotary positions
 
 
-def check_agreement(directory: Path, own: Any, base: Any, allowed: Collection[str] = ()) -> None:
-    """Raise UserError where an expert's configuration describes another computation than the base's.
-
-    own, base: configurations of transformers. allowed: names of fields that may differ.
-    """
+def check_type(directory: Path, own: Any, base: Any) -> None:
+    """Raise UserError where an expert is of another type of model than the base."""
     if own.model_type != base.model_type:
         raise UserError(
             f"{directory}: model type {own.model_type}, but the base's is {base.model_type}; name an expert of this "
             "base"
         )
+
+
+def check_agreement(directory: Path, own: Any, base: Any, allowed: Collection[str] = ()) -> None:
+    """Raise UserError where an expert's configuration describes another computation than the base's.
+
+    own, base: configurations of transformers. allowed: names of fields that may differ.
+    """
+    check_type(directory, own, base)
     for field, mine, theirs in differences(own, base):
         if field not in allowed and field.partition(".")[0] not in allowed:
             raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.agreement import check_agreement
+from twin_merging.checkpoints.agreement import check_agreement, check_type
 from twin_merging.checkpoints.architectures import is_causal
 from twin_merging.checkpoints.experts import Expert, is_adapter
 from twin_merging.checkpoints.groups import group_of, is_pooler
@@ -61,7 +61,7 @@ def open_expert(
     if is_adapter(directory):
         return names, adapter_on(directory, start.architecture, names, _view(start, names, []), pickled)
     found = read_model(directory, architecture, pickled)
-    check_agreement(directory, found.config, start.config)
+    check_type(directory, found.config, start.config)
     found.check_whole()
     found.check_head()
     return names, _whole(with_output_of(start, found), names, _view(start, names, [found]))

@@ -17,7 +17,7 @@ from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
-from twin_merging.model.loading import Loading, Stored, load_body, load_expert
+from twin_merging.model.loading import Loading, Stored, configured_by, load_body, load_expert
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
 from twin_merging.model.twin import TwinModel
@@ -73,9 +73,10 @@ class TwinForSequenceClassification(TwinModel):
     def unmerged(
         cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
     ) -> TwinForSequenceClassification:
-        model = load_body(base)
-        if body is not None:
-            load_expert(model, experts[body])
+        own = None if body is None else experts[body]
+        model = load_body(base, configured=configured_by(own))
+        if own is not None:
+            load_expert(model, own)
         private = {task: expert.private(PROTOCOLS["strict"]) for task, expert in experts.items()}
         return cls(model, {task: own.labels for task, own in tasks.items()}, private)
 

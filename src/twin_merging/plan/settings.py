@@ -50,7 +50,8 @@ def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task = suite.tasks[wildcards["task"]]
-    return {**_model(task.expert, threads), "family": suite.family, "head": task.whole.head}
+    allowed = list(suite.says.allow_differences)
+    return {**_model(task.expert, threads), "family": suite.family, "head": task.whole.head, "allowed": allowed}
 
 
 def fetch_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from twin_merging.checkpoints.architectures import load_config
+from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.kinds import WholeModel
 from twin_merging.checkpoints.opening import open_expert
 from twin_merging.errors import UserError
@@ -67,7 +68,7 @@ def load_expert(base: Path, directory: Path, whole: WholeModel) -> tuple[Any, di
     """An expert as one whole model, in eval mode and fp32; and for its body's parameters the base's names."""
     import transformers
 
-    config = whole.configured(load_config(base))
+    config = whole.configured(load_config(base if is_adapter(directory) else directory))
     shapes = whole.architecture(config)
     own, expert = open_expert(base, directory, lambda found: whole.architecture(whole.configured(found)))
     model = getattr(transformers, whole.auto).from_config(config, trust_remote_code=False)
