@@ -18,7 +18,7 @@ rule fetch_base:
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -46,7 +46,7 @@ rule fetch_expert:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -74,7 +74,7 @@ rule fetch_adapter:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -102,7 +102,7 @@ rule fetch_data:
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=2000,
@@ -125,7 +125,7 @@ rule fetch_router:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=2000,

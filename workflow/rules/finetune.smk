@@ -16,7 +16,7 @@ rule finetune:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("finetune")
     resources:
         mem_mb=8000,

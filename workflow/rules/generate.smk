@@ -15,7 +15,7 @@ rule generate_base:
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("generate")
     resources:
         mem_mb=4000,
@@ -40,7 +40,7 @@ rule generate_data:
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

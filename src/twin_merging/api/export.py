@@ -51,7 +51,7 @@ def export(
     if not (directory / "exclusive").is_dir():
         raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
     model = TwinModel.from_pretrained(directory)
-    with whole_directory(output) as partial:
+    with whole_directory(output, replace=False) as partial:
         if form == "lora":
             _export_lora(model, directory, weights, partial)
         else:

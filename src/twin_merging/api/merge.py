@@ -86,7 +86,7 @@ def merge(
         chunk=chunk,
         progress=_shown if progress else lambda done, what, total: done,
     )
-    with whole_directory(output) as partial:
+    with whole_directory(output, replace=overwrite) as partial:
         write_body(chosen, options, start, inputs, partial)
         write_private(opened, groups, partial)
         pass_on(Path(base), partial)

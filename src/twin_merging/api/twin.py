@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from twin_merging.checkpoints.opening import open_models
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
+from twin_merging.io.partials import folder_beside
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
@@ -71,9 +71,7 @@ def twin_merge(
     entry, settings = _checked(tasks, texts, router, options)
     check_output(output, overwrite)
     below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        work = Path(folder)
+    with folder_beside(output) as work:
         common: dict[str, Any] = {
             "base": base,
             "experts": experts,
@@ -97,7 +95,7 @@ def twin_merge(
             exclusives=exclusives,
         )
         _record_labels(work / "shared", tasks)
-        with whole_directory(output) as partial:
+        with whole_directory(output, replace=overwrite) as partial:
             assemble(
                 entry,
                 "routed",

@@ -155,6 +155,13 @@ def _read(builder: str, files: Mapping[str, list[Path]], split: str, place: str)
 
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache, _reading(f"{place}, split '{split}'"):
-        data_files = {name: [str(path) for path in paths] for name, paths in files.items()}
+        data_files = {name: [_linked(path, Path(cache)) for path in paths] for name, paths in files.items()}
         rows = datasets.load_dataset(builder, data_files=data_files, split=split, cache_dir=cache, keep_in_memory=True)
         return rows.to_pandas()
+
+
+def _linked(file: Path, folder: Path) -> str:
+    """A link to a file: `datasets` takes a name for a pattern, and [a], a*b or a::b for other files or none."""
+    link = folder / f"{len(list(folder.iterdir()))}{file.suffix}"
+    link.symlink_to(file.resolve())
+    return str(link)

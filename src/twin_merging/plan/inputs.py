@@ -53,6 +53,10 @@ def data_source(suite: Suite, wildcards: Wildcards) -> list[str]:
     return suite.tasks[wildcards["task"]].data.files()
 
 
+def suite_file(suite: Suite, wildcards: Wildcards) -> str:
+    return str(suite.file)
+
+
 def lock(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The suite's lock, where it has one."""
     file = lock_file(suite.file)

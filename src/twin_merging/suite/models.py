@@ -127,7 +127,7 @@ class SuiteFile(Model):
     allow_differences: tuple[Text, ...] = Field(
         (),
         description="fields of `config.json` in which an expert may differ from the base although they change what a "
-        "model computes, such as `rope_parameters`; an expert is evaluated with its own, a merged model with the base's",
+        "model computes, as `rope_parameters`; experts are evaluated with theirs, merged models with the base's",
     )
     limits: Limits = Field(Limits(), description="how many rows are used")
     statistics: Statistics = Field(
