@@ -18,10 +18,13 @@ from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.checkpoints.groups import HEADS, is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, WholeModel
 from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
+from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
+from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
+from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError
 from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
-from twin_merging.io.files import TOKENIZER, copy_file, read_json, write_json
+from twin_merging.io.files import PASSED_ON, copy_file, read_json, write_json
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
 
 if TYPE_CHECKING:
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-              "spm.model")  # fmt: skip
-EXPERT_FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors",
+ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
+WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
-BASE_FILES = [*EXPERT_FILES, *dict.fromkeys([*TOKENIZER, *TOKENIZERS])]
-ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
+BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
+EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
+ADAPTER_FILES = [*ADAPTER_PARTS, *VOCABULARY]
 Pins = Mapping[str, str] | None
 
 
@@ -55,9 +58,9 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
                 _check_base(directory, name, body[name], shape)
             elif not name.startswith("pooler."):
                 raise UserError(f"{directory}: the base lacks tensor '{name}' of its architecture; fetch it again")
-        tokenizer = _tokenizer(directory)
+        tokenizer = load_tokenizer(directory)
         save_tokenizer(tokenizer, output)
-        write_config(config, output)
+        write_config(with_padding(config, tokenizer.pad_token_id), output)
         save_tensors(output / WEIGHTS, body)
         heads = [name for name in found if name in shapes.head]
         write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
@@ -70,7 +73,8 @@ def fetch_expert(source: Mapping[str, Any], whole: WholeModel, base: Path, outpu
         if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
-        config = whole.configured(load_config(directory))
+        check_tokenizers(base, [directory])
+        config = with_padding(whole.configured(load_config(directory)), load_config(base).pad_token_id)
         shapes = whole.architecture(config)
         found, left_out = _matched(directory, shapes, whole.unused)
         write_expert(output, shapes, config, found, base, {**record, "left_out": left_out}, where=directory)
@@ -80,11 +84,12 @@ def fetch_adapter(source: Mapping[str, Any], whole: WholeModel, base: Path, outp
     """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head."""
     output = Path(output)
     with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
-        for name in ADAPTER_FILES:
+        for name in ADAPTER_PARTS:
             if not (directory / name).is_file():
                 raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
+        check_tokenizers(base, [directory])
         _check_adapter(directory, base, whole)
-        for name in ADAPTER_FILES:
+        for name in ADAPTER_PARTS:
             copy_file(directory / name, output / name)
         write_json(output / "source.json", record)
 
@@ -109,18 +114,6 @@ def _check_adapter(directory: Path, base: Path, whole: WholeModel) -> None:
     for name in [*shapes, *(name for name in architecture.body if name not in expert.base)]:
         if name not in expert.head:
             raise UserError(f"{directory}: no tensor '{name}' of the head; train it with modules_to_save")
-
-
-def _tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    if not any((directory / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
-        raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None
 
 
 def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
