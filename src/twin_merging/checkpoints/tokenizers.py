@@ -13,8 +13,9 @@ def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a local model directory, with a token to pad by. Runs no code of the directory.
 
     It pads by its own padding token, else by the token that config.json names as pad_token_id, else by its end of text
-    (attention masks what is padded); and by none that the model's embedding has no row for. Raises UserError, naming
-    the file, for a tokenizer that is missing, cannot be read, or has nothing to pad by.
+    (attention masks what is padded); and by none that the model's embedding has no row for. Where texts end with the
+    end of text it is no padding, since a classifier could not tell the two: then it is the unknown word. Raises
+    UserError, naming the file, for a tokenizer that is missing, cannot be read, or has nothing to pad by.
     """
     tokenizer = read_tokenizer(directory)
     config = load_config(directory) if Path(directory, "config.json").is_file() else None
@@ -58,7 +59,10 @@ def _padding(tokenizer: Any, config: Any) -> int | None:
     told = None if config is None else config.get_text_config()
     rows = getattr(told, "vocab_size", None) or len(tokenizer)
     known = set(tokenizer.get_vocab().values())
-    choices = (tokenizer.pad_token_id, getattr(told, "pad_token_id", None), tokenizer.eos_token_id)
+    ending = tokenizer.eos_token_id
+    if ending is not None and tokenizer("")["input_ids"][-1:] == [ending]:
+        ending = tokenizer.unk_token_id
+    choices = (tokenizer.pad_token_id, getattr(told, "pad_token_id", None), ending)
     return next((one for one in choices if isinstance(one, int) and one in known and one < rows), None)
 
 

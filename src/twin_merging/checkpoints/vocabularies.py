@@ -10,6 +10,7 @@ import filecmp
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,13 @@ def check_tokenizers(base: Path, experts: Iterable[Path]) -> None:
             continue
         try:
             own = token_ids(base) if own is None else own
-            other = token_ids(expert)
+            found = Differences.of(own, token_ids(expert))
+            if found.are_wrong and start.name != file.name:  # vocab.txt has another form in some architectures
+                found = Differences.of(_loaded(base), _loaded(expert))
         except _NotComparedError as error:
             log.warning("%s and %s: tokenizers that differ, and could not be compared: %s", base, expert, error)
             continue
-        _compare(base, own, expert, other)
+        _say(base, expert, found)
 
 
 def vocabulary_file(directory: Path) -> Path | None:
@@ -66,11 +69,9 @@ def token_ids(directory: Path) -> dict[str, int]:
     if file.name != WHOLE and file.name not in PLAIN:
         return _loaded(directory)
     try:
-        found = _whole(read_json(file)) if file.name == WHOLE else _plain(file)
-        added = _added(directory)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise UserError(f"{file}: not a tokenizer's vocabulary; fetch it again") from None
-    return {**added, **found}
+        return {**_added(directory), **(_whole(_json(file)) if file.name == WHOLE else _plain(file))}
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):  # a form of its own
+        return _loaded(directory)
 
 
 class _NotComparedError(Exception):
@@ -84,11 +85,18 @@ def _same(one: Path, other: Path) -> bool:
     )
 
 
-def _small(directory: Path) -> Ids:
+def _small(directory: Path) -> Ids | None:
     try:
         return _added(directory)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{directory / CONFIG}: not a tokenizer's configuration; fetch it again") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def _json(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except ValueError:
+        raise UserError(f"{file}: not JSON; fetch it again") from None
 
 
 def _whole(content: Mapping[str, Any]) -> dict[str, int]:
@@ -101,7 +109,7 @@ def _whole(content: Mapping[str, Any]) -> dict[str, int]:
 
 def _plain(file: Path) -> dict[str, int]:
     if file.suffix == ".json":
-        return {str(word): int(number) for word, number in read_json(file).items()}
+        return {str(word): int(number) for word, number in _json(file).items()}
     lines = file.read_text(encoding="utf-8").split("\n")
     return {word.rstrip("\r"): number for number, word in enumerate(lines) if word or number + 1 < len(lines)}
 
@@ -109,11 +117,11 @@ def _plain(file: Path) -> dict[str, int]:
 def _added(directory: Path) -> dict[str, int]:
     """Tokens that are added beside the vocabulary: by the configuration, else by a file of their own."""
     config, file = directory / CONFIG, directory / ADDED
-    told = (read_json(config).get("added_tokens_decoder") or {}) if config.is_file() else {}
+    told = (_json(config).get("added_tokens_decoder") or {}) if config.is_file() else {}
     if told:
         return {_content(token): int(number) for number, token in told.items()}
     if file.is_file() and not (directory / WHOLE).is_file():
-        return {str(token): int(number) for token, number in read_json(file).items()}
+        return {str(token): int(number) for token, number in _json(file).items()}
     return {}
 
 
@@ -128,30 +136,61 @@ def _loaded(directory: Path) -> dict[str, int]:
         raise _NotComparedError(str(error)) from None
 
 
-def _compare(base: Path, own: Ids, expert: Path, other: Ids) -> None:
-    taken = {number: token for token, number in own.items()}
-    moved = [token for token, number in other.items() if own.get(token, number) != number]
-    new = [token for token in other if token not in own]
-    replaced = [token for token in new if other[token] in taken]
-    if moved or replaced:
-        first = min(moved or replaced, key=lambda token: (other[token], token))
-        if moved:
-            said = f"'{first}' has id {own[first]} in the base and {other[first]} in the expert"
-        else:
-            said = f"id {other[first]} is '{taken[other[first]]}' in the base and '{first}' in the expert"
-        raise UserError(
-            f"{expert}: its tokenizer is not that of {base}: {said}, and {len({*moved, *replaced})} of "
-            f"{len(other)} tokens differ; name an expert with the base's tokenizer, or put the expert's tokenizer "
-            "files into the base's folder if all experts have it"
+@dataclass(frozen=True)
+class Differences:
+    """Tokens by which an expert's vocabulary, `other`, differs from the base's, `own`.
+
+    moved: those with another id; replaced: those whose id is another token of the base; new: those that the base lacks;
+    missing: those that the expert lacks.
+    """
+
+    own: Ids
+    other: Ids
+    moved: list[str]
+    replaced: list[str]
+    new: list[str]
+    missing: list[str]
+
+    @classmethod
+    def of(cls, own: Ids, other: Ids) -> Differences:
+        taken = set(own.values())
+        new = [token for token in other if token not in own]
+        return cls(
+            own,
+            other,
+            moved=[token for token, number in other.items() if own.get(token, number) != number],
+            replaced=[token for token in new if other[token] in taken],
+            new=new,
+            missing=[token for token in own if token not in other],
         )
-    if new:
-        log.warning(
-            "%s: its tokenizer has %s, which %s lacks: a merged model has the base's tokenizer", expert,
-            _named(new, other), base,
-        )  # fmt: skip
-    missing = [token for token in own if token not in other]
-    if missing:
-        log.warning("%s: its tokenizer lacks %s, which %s has", expert, _named(missing, own), base)
+
+    @property
+    def are_wrong(self) -> bool:
+        return bool(self.moved or self.replaced)
+
+    @property
+    def first(self) -> str:
+        """The first wrong token, in the order of ids, with both meanings."""
+        token = min(self.moved or self.replaced, key=lambda token: (self.other[token], token))
+        number = self.other[token]
+        if self.moved:
+            return f"'{token}' has id {self.own[token]} in the base and {number} in the expert"
+        before = next(word for word, one in self.own.items() if one == number)
+        return f"id {number} is '{before}' in the base and '{token}' in the expert"
+
+
+def _say(base: Path, expert: Path, found: Differences) -> None:
+    if found.are_wrong:
+        raise UserError(
+            f"{expert}: its tokenizer is not that of {base}: {found.first}, and {len(found.moved + found.replaced)} of "
+            f"{len(found.other)} tokens differ; name an expert with the base's tokenizer, or put the expert's "
+            "tokenizer files into the base's folder if all experts have it"
+        )
+    if found.new:
+        new = _named(found.new, found.other)
+        log.warning("%s: its tokenizer has %s; %s lacks that, and a merged model with it", expert, new, base)
+    if found.missing:
+        log.warning("%s: its tokenizer lacks %s of %s", expert, _named(found.missing, found.own), base)
 
 
 def _named(tokens: list[str], ids: Ids) -> str:
