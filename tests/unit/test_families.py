@@ -26,6 +26,7 @@ from twin_merging.scoring.metrics import METRICS, score
 from twin_merging.suite.suite import load_suite
 from twin_merging.tasks.families import KINDS, MODULES, family_named, whole_model
 from twin_merging.tasks.generation import Ending, Generation
+from twin_merging.tasks.task import Longest
 
 TASK = {"prompt": "{word} and {other}:", "target": "reply", "metric": "exact_match"}
 ROWS = pd.DataFrame({"word": ["w1", 7], "other": ["w2 w3", "{word}"], "reply": [" w4 ", 2]})
@@ -49,10 +50,10 @@ def test_a_prompt_is_the_template_with_a_rows_values() -> None:
     assert task.texts(ROWS) == ["w1 and w2 w3:", "7 and {word}:"]
     assert (task.columns, task.needed) == (("word", "other"), ("word", "other", "reply"))
     assert task.references(ROWS).tolist() == ["w4", "2"]
-    encoded = task.encode(ROWS.head(1), tokenizer(), 4)
+    encoded = task.encode(ROWS.head(1), tokenizer(), Longest(4, "four"))
     assert dict(encoded[0].features) == {"input_ids": [6, 3, 7, 3], "attention_mask": [1] * 4}
     with pytest.raises(UserError) as caught:
-        task.encode(ROWS.iloc[[1, 0]].set_index(pd.Index([5, 9])), tokenizer(), 3)
+        task.encode(ROWS.iloc[[1, 0]].set_index(pd.Index([5, 9])), tokenizer(), Longest(3, "inference.max_length is 3"))
     one_sentence(caught.value, "row 9", "4 tokens", "inference.max_length is 3")
 
 

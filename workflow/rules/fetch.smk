@@ -34,7 +34,7 @@ rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
-        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
+        base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -62,7 +62,7 @@ rule fetch_adapter:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
-        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
+        base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",

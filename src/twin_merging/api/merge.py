@@ -12,13 +12,14 @@ from typing import Any
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
+from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
-from twin_merging.io.files import whole_directory
+from twin_merging.io.files import pass_on, whole_directory
 from twin_merging.io.foreign import read_object
 from twin_merging.io.ranges import CHUNK
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merged_names, pass_on, write_body, write_private, write_record
+from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.task_vectors.vectors import ExpertVector
 
@@ -76,6 +77,7 @@ def merge(
         )
     check_output(output, overwrite)
     start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names}, allow_differences)
+    check_tokenizers(Path(base), [Path(experts[name]) for name in names])
     groups = PROTOCOLS[protocol]
     inputs = Inputs(
         base=start,

@@ -13,6 +13,7 @@ from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
@@ -25,14 +26,13 @@ from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
 from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
-from twin_merging.model.twin import class_of
+from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.options import OwnRouter
 from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
-from twin_merging.tasks.rows import load_tokenizer
-from twin_merging.tasks.task import Encoded
+from twin_merging.tasks.lengths import encoded_text, longest, warn_of_cut
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def twin_merge(
     tasks = list(experts)
     entry, settings = _checked(tasks, texts, router, options)
     check_output(output, overwrite)
+    tokenizer = _tokenizer(Path(base))
     below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
     with folder_beside(output) as work:
         common: dict[str, Any] = {
@@ -82,7 +83,7 @@ def twin_merge(
         }
         merge(output=work / "shared", **common, **below)
         exclusives = _compress(Path(base), experts, work, protocol, entry, allow_differences)
-        _extract(texts, settings["features"], work, max_length, batch_size)
+        _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
         make_router(
@@ -168,26 +169,46 @@ def _compress(
     return found
 
 
-def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max_length: int, batch_size: int) -> None:
-    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts."""
-    tokenizer = load_tokenizer(work / "shared")
+def _tokenizer(base: Path) -> Any:
+    """The base's tokenizer, which reads the texts: what is wrong with it is said before the merge."""
+    load_config(base)
+    return load_tokenizer(base)
+
+
+def _extract(
+    texts: Mapping[str, Sequence[Text]], tokenizer: Any, features: Any, work: Path, max_length: int, batch_size: int
+) -> None:
+    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts.
+
+    A classifier's texts are cut where they are too long; a language model's are not.
+    """
     body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
+    limit = longest(max_length, body.config, tokenizer, key="max_length")
+    whole = _kind(work / "shared").writes
     found = {}
     for task, inputs in texts.items():
         log.info("features of %s: %d texts", task, len(inputs))
         pairs = [(one,) if isinstance(one, str) else tuple(one) for one in inputs]
-        examples = [Encoded(dict(tokenizer(*pair, truncation=True, max_length=max_length))) for pair in pairs]
+        examples = [
+            encoded_text(tokenizer, pair, limit, f"texts of '{task}': text {row}", whole)
+            for row, pair in enumerate(pairs)
+        ]
+        warn_of_cut(task, examples, limit)
         rows = of_examples(body, tokenizer, examples, batch_size, features)
         held = max(1, round(HELD_OUT * len(rows)))
         found[f"{task}/train"], found[f"{task}/validation"] = rows[:-held], rows[-held:]
     save_tensors(work / "features", found)
 
 
+def _kind(shared: Path) -> type[TwinModel]:
+    """The class of the models that the shared expert is one of."""
+    return class_of(family_of(shared, read_json(shared / "merge.json")))
+
+
 def _record_labels(shared: Path, tasks: list[str]) -> None:
     """Write each classifier's label count, which its head tells, into the record of the shared expert."""
-    record = read_json(shared / "merge.json")
-    kind = class_of(family_of(shared, record))
+    record, kind = read_json(shared / "merge.json"), _kind(shared)
     for task in tasks:
         head = Checkpoint(shared / "private" / f"{task}.safetensors")
         record["tasks"][task] |= kind.about_head(load_config(shared), head, f"{shared.name}: expert '{task}'")

@@ -60,9 +60,9 @@ def _check_expert(where: Path, shapes: Architecture, tensors: Mapping[str, torch
 
 
 def save_tokenizer(tokenizer: Any, output: Path) -> None:
-    """Write exactly tokenizer.json and tokenizer_config.json."""
+    """Write exactly tokenizer.json and tokenizer_config.json, which has its chat templates."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder, save_jinja_files=False)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not Path(folder, name).is_file():
                 raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no {name}; only fast tokenizers are used")

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from twin_merging.errors import UserError
 from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
 from twin_merging.fetching.hashes import SHA256, disagreement, hash_of, is_hash, may_agree
-from twin_merging.io.files import sha256
+from twin_merging.io.files import is_named_by, sha256
 from twin_merging.jobs.progress import progress_bar, report
 
 log = logging.getLogger(__name__)
@@ -118,14 +117,11 @@ def chosen(listing: Listing, subfolder: str | None, patterns: Collection[str]) -
     """Paths of a folder's files that patterns name, in order. Raises UserError when there are none."""
     within = f"{subfolder.strip('/')}/" if subfolder else ""
     names = [path.removeprefix(within) for path in sorted(listing.files) if path.startswith(within)]
-    paths = [
-        f"{within}{name}"
-        for name in names
-        if "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+    paths = [f"{within}{name}" for name in names if "/" not in name and is_named_by(name, patterns)]
     if not paths:
+        wanted = ", ".join(pattern for pattern in patterns if not pattern.startswith("!"))
         raise UserError(
-            f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({', '.join(patterns)}); correct "
+            f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({wanted}); correct "
             "repo or subfolder in the suite"
         )
     return paths

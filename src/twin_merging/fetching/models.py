@@ -21,20 +21,23 @@ from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
 from twin_merging.checkpoints.opening import open_expert, with_output_of
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.reading import read_model
+from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
+from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
+from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError
 from twin_merging.fetching.sources import located
-from twin_merging.io.files import TOKENIZER, copy_file, write_json
+from twin_merging.io.files import PASSED_ON, copy_file, write_json
 from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import read_pickled
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors
 from twin_merging.io.weights import has_weights
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-              "spm.model")  # fmt: skip
-EXPERT_FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors",
+ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
+WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
-BASE_FILES = [*EXPERT_FILES, *dict.fromkeys([*TOKENIZER, *TOKENIZERS])]
-ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER]
+BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
+EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
+ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, *VOCABULARY]
 Pins = Mapping[str, str] | None
 
 
@@ -54,9 +57,9 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
                 raise UserError(f"{directory}: no tensor '{name}', which its architecture has; fetch it again")
         for name, tensor in body.items():
             check_finite(directory, name, tensor)
-        tokenizer = _tokenizer(directory)
+        tokenizer = load_tokenizer(directory)
         save_tokenizer(tokenizer, output)
-        write_config(found.config, output)
+        write_config(with_padding(found.config, tokenizer.pad_token_id), output)
         save_tensors(output / WEIGHTS, body)
         heads = [found.names[name] for name in found.names if name in found.architecture.head]
         write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads])})
@@ -80,15 +83,17 @@ def fetch_expert(
         if not has_weights(directory):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if is_adapter(directory) else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
+        check_tokenizers(base, [directory])
         start = read_model(base, whole.architecture)
         found = read_model(directory, lambda config: whole.architecture(whole.configured(config)), pickled=True)
         check_agreement(directory, found.config, start.config, allowed)
         found.check_whole(head=_said(whole))
         found.check_head()
         found = with_output_of(start, found)
+        config = with_padding(whole.configured(found.config), start.config.pad_token_id)
         tensors = {name: found.tensor(name) for name in found.names}
         record |= {"left_out": list(found.left_out)}
-        write_expert(output, found.architecture, whole.configured(found.config), tensors, base, record, where=directory)
+        write_expert(output, found.architecture, config, tensors, base, record, where=directory)
 
 
 def fetch_adapter(
@@ -102,6 +107,7 @@ def fetch_adapter(
     with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
         if not is_adapter(directory):
             raise UserError(f"{directory}: no {ADAPTER_CONFIG} in it, which an adapter has; leave out adapter: true")
+        check_tokenizers(base, [directory])
         names, expert = open_expert(base, directory, whole.architecture, pickled=True)
         _check_adapter(expert, whole.architecture(load_config(base)), names, _said(whole))
         _write_adapter(expert, output)
@@ -145,15 +151,3 @@ def _write_adapter(expert: Expert, output: Path) -> None:
         copy_file(file, output / ADAPTER_CONFIG)
     else:
         write_json(output / ADAPTER_CONFIG, {**config, "fan_in_fan_out": expert.is_transposed})
-
-
-def _tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    if not any((directory / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
-        raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None

@@ -10,7 +10,7 @@ from typing import Any
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.fetching.packages import package_folder, package_version
-from twin_merging.io.files import file_record
+from twin_merging.io.files import file_record, is_named_by
 from twin_merging.io.tensors import INDEX, WEIGHTS
 
 
@@ -39,7 +39,7 @@ def located(
             directory = Path(source["path"])
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; correct the source in the suite")
-        files = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+        files = sorted(file for file in directory.iterdir() if is_named_by(file.name, patterns) and file.is_file())
     record["files"] = {file.name: file_record(file) for file in files}
     yield directory, record
 

@@ -27,12 +27,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.scoring.metrics import score
-from twin_merging.tasks.rows import load_tokenizer, read_rows
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Encoded, Trainable
 
 log = logging.getLogger(__name__)
@@ -93,10 +95,13 @@ def _train(
     set_seed(seed)
     tokenizer, whole = load_tokenizer(base), task.whole
     config = whole.configured(load_config(base))
-    parts = {}
+    limit = longest(settings["max_length"], config, tokenizer, key="finetune.max_length")
+    encoded, parts = [], {}
     for split in ("train", "validation"):
         rows = read_rows(Path(data) / f"{split}.parquet", limits.get(split))
-        parts[split] = Examples(task.encode(rows, tokenizer, settings["max_length"]), task.targets(rows))
+        examples = task.encode(rows, tokenizer, limit)
+        encoded += examples
+        parts[split] = Examples(examples, task.targets(rows))
     model: Any = getattr(transformers, whole.auto).from_pretrained(
         base, config=config, local_files_only=True, dtype=torch.float32
     )
@@ -116,6 +121,8 @@ def _train(
         compute_metrics=scores,
         callbacks=[_Steps()],
     )
+    if trainer.is_world_process_zero():
+        warn_of_cut(Path(data).name, encoded, limit)
     last = get_last_checkpoint(str(checkpoints)) if Path(checkpoints).is_dir() else None
     if last:
         log.info("going on from %s", last)

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from twin_merging.errors import UserError
 from twin_merging.io.foreign import read_object as read_object
 from twin_merging.io.partials import beside, folder_beside, own_name, remove
 
-# The files that a merged model takes over from the base, if the base has them.
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-             "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
-PASSED_ON = ("config.json", "generation_config.json", *TOKENIZER)
+# What a merged model takes over from the base, by names as in .gitignore (the last one that fits decides): whatever a
+# configuration, tokenizer, processor or chat template may be stored in, since each architecture has names of its own.
+# No weights, index, adapter, training state, code, or text about the model; nothing that is unpickled or run.
+PASSED_ON = (
+    "*.json", "*.txt", "*.jinja", "*.model", "*.model.v*", "*.spm", "*.tokenizer", "*.tiktoken", "*.codes", "*.bpe",
+    "*.vocab",
+    "!.*", "!*.index.json", "!adapter_config.json", "!trainer_state.json", "!*_results.json", "!*_results.txt",
+    "!requirements*.txt", "![Rr][Ee][Aa][Dd][Mm][Ee]*", "!model_index.json", "!modelcard.json",
+    "!modules.json", "!config_sentence_transformers.json",  # of folders that are not passed on
+    "!merge.json", "!mixture.json", "!source.json",  # this library's own
+)  # fmt: skip
+CHAT_TEMPLATES = "additional_chat_templates"  # the folder of those beside chat_template.jinja
 
 
 @contextmanager
@@ -101,6 +110,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that we wrote. `read_object` is for what others wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def is_named_by(name: str, patterns: Iterable[str]) -> bool:
+    """Whether the last pattern that fits a file's name asks for it; one that begins with `!` asks for none such."""
+    found = False
+    for pattern in patterns:
+        if fnmatchcase(name, pattern.removeprefix("!")):
+            found = not pattern.startswith("!")
+    return found
+
+
+def pass_on(source: Path, target: Path, but: Collection[str] = ()) -> None:
+    """Copy what a merged model takes over from a model's directory, `but` for files of these names."""
+    files = [*Path(source).iterdir(), *Path(source, CHAT_TEMPLATES).glob("*.jinja")]
+    for file in sorted(files):
+        if file.is_file() and is_named_by(file.name, PASSED_ON) and file.name not in but:
+            copy_file(file, target / file.relative_to(source))
 
 
 def copy_file(source: Path, target: Path) -> None:

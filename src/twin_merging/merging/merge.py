@@ -10,7 +10,7 @@ from typing import Any
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
-from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
+from twin_merging.io.files import file_hashes, pass_on, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
@@ -99,13 +99,6 @@ def write_private(experts: Mapping[str, Expert], protocol: Protocol, output: Pat
     with whole_directory(output / "private") as private:
         for task, expert in experts.items():
             save_tensors(private / f"{task}.safetensors", expert.private(protocol))
-
-
-def pass_on(base: Path, output: Path) -> None:
-    """Copy the base's configuration and tokenizer into the merged model's directory."""
-    for name in PASSED_ON:
-        if (base / name).is_file():
-            copy_file(base / name, output / name)
 
 
 def write_record(

@@ -27,6 +27,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     """A merged language model. `model` is the shared expert with its output layer."""
 
     form = FORMS["decoder"]
+    writes = True
     padding_side = "left"
 
     def __init__(

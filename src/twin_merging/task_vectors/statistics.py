@@ -19,10 +19,12 @@ from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.kinds import WholeModel
 from twin_merging.checkpoints.opening import open_expert
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
-from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import collate, read_rows
 from twin_merging.tasks.task import Answers
 
 if TYPE_CHECKING:
@@ -50,7 +52,9 @@ def gather_statistics(
     """
     model, names = load_expert(base, expert, task.whole)
     tokenizer = load_tokenizer(base)
-    examples = task.encode(read_rows(data, rows), tokenizer, max_length)
+    limit = longest(max_length, model.config, tokenizer)
+    examples = task.encode(read_rows(data, rows), tokenizer, limit)
+    warn_of_cut(Path(data).parent.name, examples, limit)
     size = 1 if kind == "fisher" else BATCH
     progress = Progress(len(examples), "rows")
 

@@ -12,8 +12,9 @@ from twin_merging.errors import UserError
 from twin_merging.io.fields import Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
+from twin_merging.tasks.lengths import tokenised
 from twin_merging.tasks.rows import first_row
-from twin_merging.tasks.task import Encoded
+from twin_merging.tasks.task import Encoded, Longest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +35,9 @@ class Texts(Model):
     def columns(self) -> tuple[str, ...]:
         return self.text
 
-    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
-        """One text or pair a row, cut to max_length tokens."""
-        columns = [rows[column].astype(str).tolist() for column in self.text]
-        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
-        return [Encoded({key: encoded[key][row] for key in encoded}) for row in range(len(rows))]
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """One text or pair a row; what is longer than the limit is cut."""
+        return tokenised(tokenizer, [rows[column].astype(str).tolist() for column in self.text], limit)
 
 
 class Labelled(Texts):
@@ -53,6 +52,10 @@ class Labelled(Texts):
     @property
     def whole(self) -> Classifier:
         return Classifier(self.labels)
+
+    @property
+    def new_tokens(self) -> int:
+        return 0
 
     @property
     def needed(self) -> tuple[str, ...]:

@@ -43,16 +43,6 @@ def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
     return pd.read_parquet(path).head(limit) if limit else pd.read_parquet(path)
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """A model directory's tokenizer. One that has no padding token pads with its end of text, which attention masks."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
 def batches(examples: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
     """Positions of examples in batches of near lengths, longest first, in an order that depends on lengths alone."""
     order = sorted(range(len(examples)), key=lambda position: (-len(examples[position]), position))

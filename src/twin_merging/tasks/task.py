@@ -22,9 +22,20 @@ class Encoded:
     """Token ids of one input, without padding, and what else the tokenizer gives for it."""
 
     features: Mapping[str, list[int]]
+    is_cut: bool = False  # to the longest input
 
     def __len__(self) -> int:
         return len(self.features["input_ids"])
+
+
+@dataclass(frozen=True)
+class Longest:
+    """Tokens of the longest input (twin_merging.tasks.lengths). `why` says, as part of a sentence, whose limit that is,
+    and `remedy` what helps."""
+
+    tokens: int
+    why: str
+    remedy: str = "shorten it"
 
 
 class Inputs(Protocol):
@@ -34,8 +45,9 @@ class Inputs(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
 
-    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
-        """Tokenise rows, each into at most max_length tokens."""
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Tokenise rows, none into more tokens than the longest input has. Raises UserError for one that may not be
+        cut."""
 
 
 class Rows(Inputs, Protocol):
@@ -58,6 +70,10 @@ class Answers(Rows, Protocol):
     @property
     def whole(self) -> WholeModel:
         """The kind of model that answers, with the task's own head where it has one."""
+
+    @property
+    def new_tokens(self) -> int:
+        """How many tokens an answer may add to its input."""
 
     def output_of(self, answer: Any) -> Any:
         """What is stored of an answer."""
