@@ -17,6 +17,7 @@ from twin_merging.checkpoints.directories import check_finite, check_shape, save
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.checkpoints.groups import HEADS, is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, WholeModel
+from twin_merging.checkpoints.labels import Names, agreed, label_axes, names_of, write_ordered
 from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
 from twin_merging.errors import UserError
 from twin_merging.fetching.pickled import read_pickled
@@ -35,6 +36,7 @@ EXPERT_FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
 BASE_FILES = [*EXPERT_FILES, *dict.fromkeys([*TOKENIZER, *TOKENIZERS])]
 ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
+ADAPTER_SOURCE = [*ADAPTER_FILES, "config.json"]  # which an adapter may have, to name its labels
 Pins = Mapping[str, str] | None
 
 
@@ -63,30 +65,52 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
         write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
 
 
-def fetch_expert(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
-    """Write an expert under its own checkpoint's names, checked against the base's names and shapes."""
+def fetch_expert(
+    source: Mapping[str, Any],
+    whole: WholeModel,
+    base: Path,
+    output: Path,
+    pinned: Pins = None,
+    label_names: Names | None = None,
+) -> None:
+    """Write an expert under its own checkpoint's names, checked against the base's names and shapes, and with its
+    labels in the order of `label_names`, the data's."""
     output = Path(output)
     with located(source, EXPERT_FILES, output, pinned) as (directory, record):
         if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
-        config = whole.configured(load_config(directory))
+        config = load_config(directory)
+        labels = agreed(names_of(config.id2label), label_names, whole, directory)
+        config = labels.configured(whole.configured(config))
         shapes = whole.architecture(config)
         found, left_out = _matched(directory, shapes, whole.unused)
-        write_expert(output, shapes, config, found, base, {**record, "left_out": left_out}, where=directory)
+        found = labels.ordered(found, label_axes(whole, config))
+        record = {**record, "left_out": left_out, **labels.record}
+        write_expert(output, shapes, config, found, base, record, where=directory)
 
 
-def fetch_adapter(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
-    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head."""
+def fetch_adapter(
+    source: Mapping[str, Any],
+    whole: WholeModel,
+    base: Path,
+    output: Path,
+    pinned: Pins = None,
+    label_names: Names | None = None,
+) -> None:
+    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head, and with
+    its labels in the order of `label_names`, the data's."""
     output = Path(output)
-    with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
+    with located(source, ADAPTER_SOURCE, output, pinned) as (directory, record):
         for name in ADAPTER_FILES:
             if not (directory / name).is_file():
                 raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
         _check_adapter(directory, base, whole)
-        for name in ADAPTER_FILES:
-            copy_file(directory / name, output / name)
-        write_json(output / "source.json", record)
+        own = names_of(load_config(directory).id2label) if (directory / "config.json").is_file() else None
+        labels = agreed(own, label_names, whole, directory)
+        copy_file(directory / ADAPTER_CONFIG, output / ADAPTER_CONFIG)
+        write_ordered(directory / ADAPTER, output / ADAPTER, labels, label_axes(whole, load_config(base)))
+        write_json(output / "source.json", {**record, **labels.record})
 
 
 def _check_adapter(directory: Path, base: Path, whole: WholeModel) -> None:

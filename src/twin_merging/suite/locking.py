@@ -66,7 +66,7 @@ def _looked_up(
     """A source's listing, and the hash of each file that a fetch of it would take."""
     from twin_merging.fetching.data import fetched_files
     from twin_merging.fetching.hub import hashes_of, list_repository
-    from twin_merging.fetching.models import ADAPTER_FILES, BASE_FILES, EXPERT_FILES
+    from twin_merging.fetching.models import ADAPTER_SOURCE, BASE_FILES, EXPERT_FILES
     from twin_merging.fetching.router import router_path
     from twin_merging.fetching.sources import model_paths
 
@@ -84,7 +84,7 @@ def _looked_up(
         case "base":
             paths = model_paths(listing, hub.get("subfolder"), BASE_FILES)
         case _:
-            paths = model_paths(listing, hub.get("subfolder"), ADAPTER_FILES if hub.get("adapter") else EXPERT_FILES)
+            paths = model_paths(listing, hub.get("subfolder"), ADAPTER_SOURCE if hub.get("adapter") else EXPERT_FILES)
     return listing, hashes_of(listing, paths)
 
 

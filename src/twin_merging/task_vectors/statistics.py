@@ -24,6 +24,7 @@ from twin_merging.io.tensors import open_directory, save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
 from twin_merging.tasks.task import Answers
+from twin_merging.tasks.texts import with_texts
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def gather_statistics(
     """
     model, names = load_expert(base, expert, task.whole)
     tokenizer = load_tokenizer(base)
-    examples = task.encode(read_rows(data, rows), tokenizer, max_length)
+    examples = task.encode(with_texts(read_rows(data, rows), task.columns, str(data)), tokenizer, max_length)
     size = 1 if kind == "fisher" else BATCH
     progress = Progress(len(examples), "rows")
 
