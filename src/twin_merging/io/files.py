@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from twin_merging.io.foreign import read_object as read_object
+
 # The files that a merged model takes over from the base, if the base has them.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
              "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
@@ -59,6 +61,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that we wrote. `read_object` is for what others wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 

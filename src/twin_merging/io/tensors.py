@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, whole_file
+from twin_merging.io.foreign import check_is_file, stand_in
 from twin_merging.io.ranges import row_count, row_width
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 _CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
 Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
 
@@ -127,13 +130,15 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
     """Where each tensor of a file is. Adds the file's metadata to `metadata`. safetensors checks the file."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; fetch the checkpoint again")
+    check_is_file(path)
     try:
         with safe_open(path, framework="np") as handle:
             metadata |= handle.metadata() or {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+        fault = stand_in(path) or f"not a whole safetensors file ({_cut(path) or error}); fetch it again"
+        raise UserError(f"{path}: {fault}") from None
     file = io.FileIO(path)
     length = struct.unpack("<Q", file.read(8))[0]
     header = json.loads(file.read(length))
@@ -145,6 +150,22 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
             raise UserError(f"{path}: tensor '{name}' is stored as {entry['dtype']}; convert it to one of {kinds}")
         places[name] = _Place(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
     return places
+
+
+def _cut(path: Path) -> str | None:
+    """How much of a file is there, where its header says that it was longer."""
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin = file.read(1)
+        if begin != b"{" or length > _LONGEST_HEADER:
+            return None
+        try:
+            header = json.loads(begin + file.read(length - 1))
+            whole = 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__")
+        except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
+            whole = 8 + length
+        return f"cut off: {size} of {whole} bytes" if isinstance(whole, int) and size < whole else None
 
 
 class TensorWriter:
