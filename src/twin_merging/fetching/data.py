@@ -177,6 +177,7 @@ def _reader(builder: Any, task: Rows) -> Any:
         dialect = known_dialect(_options(config))
         if dialect is None:
             config.converters = {**(config.converters or {}), **dict.fromkeys(task.needed, str)}
+            config.na_filter = False
             return None
         return lambda file, where: read_csv(file, where, **dialect)
     if isinstance(config, JsonConfig) and not (options := _options(config)).keys() - {"field"}:

@@ -23,6 +23,7 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
 from twin_merging.io.files import TOKENIZER, copy_file, read_json, write_json
+from twin_merging.io.foreign import read_object
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def fetch_adapter(
             if not (directory / name).is_file():
                 raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
         _check_adapter(directory, base, whole)
-        own = names_of(load_config(directory).id2label) if (directory / "config.json").is_file() else None
+        config = directory / "config.json"
+        own = names_of(read_object(config).get("id2label")) if config.is_file() else None
         labels = agreed(own, label_names, whole, directory)
         copy_file(directory / ADAPTER_CONFIG, output / ADAPTER_CONFIG)
         write_ordered(directory / ADAPTER, output / ADAPTER, labels, label_axes(whole, load_config(base)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from twin_merging.errors import UserError
+from twin_merging.tasks.texts import is_unicode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,12 +89,19 @@ def read_json_rows(file: Path, where: str, texts: Collection[str], field: str | 
     """
     with _text(file, where) as stream:
         content = stream.read()
-    if field is not None or content.lstrip().startswith("["):
-        rows = _whole(content, where, texts, field)
-    else:
-        lines = ((number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip())
-        rows = [_row(line, f"{where}: line {number}", texts) for number, line in lines]
-    return _frame(rows, texts)
+    if field is not None or content.lstrip().startswith("[") or _is_one_object(content):
+        return _frame(_whole(content, where, texts, field), where)
+    lines = ((number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip())
+    return _frame([_row(line, f"{where}: line {number}", texts) for number, line in lines], where)
+
+
+def _is_one_object(content: str) -> bool:
+    """Whether a file is an object of several lines."""
+    first, _, rest = content.strip().partition("\n")
+    try:
+        return bool(rest) and first.strip() == "{" and isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _whole(content: str, where: str, texts: Collection[str], field: str | None) -> list[Row]:
@@ -134,14 +142,17 @@ def _with_spelling(row: Row, spelled: Row, texts: Collection[str]) -> Row:
 def _spelling(value: Any, spelled: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    return spelled if isinstance(value, (int, float)) else value
+    return spelled if isinstance(value, (int, float)) and value == value else value  # NaN stands for no value
 
 
 def _parsed(text: str, where: str, **numbers: Any) -> Any:
     try:
         return json.loads(text, **numbers)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise UserError(f"{where} is no JSON ({error.msg}: {place}); correct it") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no JSON ({error}); correct it") from None
+        raise UserError(f"{where} is JSON that cannot be read ({error}); correct it") from None
 
 
 def _check_row(row: Any, where: str) -> None:
@@ -154,25 +165,30 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _frame(rows: list[Row], texts: Collection[str]) -> pd.DataFrame:
-    """Rows as a table, each value as it is. A column of values of several kinds, which no table can store, is kept as
-    JSON text."""
+def _frame(rows: list[Row], where: str) -> pd.DataFrame:
+    """Rows as a table, each value as it is."""
     import pandas as pd
 
     names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        if not is_unicode(name):
+            raise UserError(f"{where}: key {name!r} has half of a surrogate pair, which is no character; correct it")
     columns = {name: [row.get(name) for row in rows] for name in names}
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
 def storable(column: pd.Series) -> pd.Series:
-    """A column as it is where a parquet file can hold it, else each value as JSON text."""
+    """A column as it is where its values are of one plain kind that a parquet file can hold, else as JSON text."""
     import pyarrow as pa
 
+    def as_json(value: Any) -> str | None:
+        return None if value is None else json.dumps(value)
+
     try:
-        pa.array(column, from_pandas=True)
+        found = pa.array(column, from_pandas=True)
     except (pa.ArrowException, OverflowError, UnicodeError):
-        return column.map(lambda value: json.dumps(value, default=str), na_action="ignore")
-    return column
+        return column.map(as_json)
+    return column.map(as_json) if pa.types.is_nested(found.type) else column
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.labels import comparable
@@ -70,9 +72,11 @@ def _whole(value: Any) -> int | None:
     """A whole number that a value is; None for another value."""
     import numpy as np
 
-    if isinstance(value, (bool, int, np.bool_, np.integer)):
+    if isinstance(value, np.bool_):
         return int(value)
-    return int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else None
+    if not isinstance(value, (Real, Decimal)) or not math.isfinite(value):
+        return None
+    return whole if (whole := math.trunc(value)) == value else None
 
 
 def _fault(value: Any, number: int | None, count: int, names: Sequence[str] | None) -> str:

@@ -25,11 +25,11 @@ def checked_rows(rows: pd.DataFrame, task: Rows, where: str, names: Sequence[str
 
     where: what an error names as their place; the row is named by the table's index. names: the labels' in order.
     """
+    if rows.empty:
+        raise UserError(f"{where}: holds no rows; give it some")
     for column in task.needed:
         if column not in rows:
             raise UserError(f"{where}: no column '{column}'; it has {', '.join(map(str, rows.columns))}")
-    if rows.empty:
-        raise UserError(f"{where}: holds no rows; give it a larger slice")
     rows = with_texts(rows, task.text_columns, where)
     for column in set(task.needed) - set(task.text_columns):
         for row, value in rows[column].items():

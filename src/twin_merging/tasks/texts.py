@@ -25,6 +25,9 @@ def with_texts(rows: pd.DataFrame, columns: Collection[str], where: str) -> pd.D
 
 def _texts(column: pd.Series, what: str, where: str) -> list[str]:
     values = column.astype(object).tolist()
+    for row, value in zip(column.index, values, strict=True):
+        if type(value) is not str and is_missing(value):
+            raise UserError(f"{where}: row {row} has no value in {what}; fill it in or remove the row")
     return [
         value if type(value) is str and value.isascii() else _text(value, f"{where}: row {row}", what)
         for row, value in zip(column.index, values, strict=True)
@@ -32,8 +35,6 @@ def _texts(column: pd.Series, what: str, where: str) -> list[str]:
 
 
 def _text(value: Any, row: str, what: str) -> str:
-    if is_missing(value):
-        raise UserError(f"{row} has no value in {what}; fill it in or remove the row")
     kind, spelled = _described(value)
     if spelled is None:
         raise UserError(f"{row} has {kind} in {what}, which is read as text; store the column as text")
