@@ -34,6 +34,8 @@ rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
+        label_names=asked(inputs.path_label_names),
+        hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/config.json",
@@ -62,6 +64,8 @@ rule fetch_adapter:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
+        label_names=asked(inputs.path_label_names),
+        hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
@@ -94,6 +98,7 @@ rule fetch_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
         source="results/{suite}/data/{task}/source.json",
         record="results/{suite}/records/fetch_data/{task}.json",
     log:

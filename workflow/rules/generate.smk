@@ -32,6 +32,7 @@ rule generate_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
         source="results/{suite}/data/{task}/source.json",
         record="results/{suite}/records/generate_data/{task}.json",
     log:

@@ -101,6 +101,15 @@ class Expert:
         """The files that hold the expert's tensors."""
         return self._file.paths
 
+    @property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """All that its files hold, by the names that they have there."""
+        return self._file
+
+    def stored_as(self, name: str) -> str:
+        """The name in its files of a parameter that it stores whole."""
+        return self._own[name]
+
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows of one of the body's parameters that is stored whole."""
         if name not in self._own:

@@ -18,6 +18,7 @@ from twin_merging.checkpoints.directories import check_finite, check_shape, save
 from twin_merging.checkpoints.experts import Expert, is_adapter
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
+from twin_merging.checkpoints.labels import Labels, Names, agreed, label_axes, names_of
 from twin_merging.checkpoints.opening import open_expert, with_output_of
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.reading import read_model
@@ -28,7 +29,6 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.sources import located
 from twin_merging.io.files import PASSED_ON, copy_file, write_json
 from twin_merging.io.foreign import read_object
-from twin_merging.io.pickled import read_pickled
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors
 from twin_merging.io.weights import has_weights
 
@@ -37,7 +37,8 @@ WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
 BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
 EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
-ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, *VOCABULARY]
+# An adapter may have a config.json, which names its labels.
+ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, "config.json", *VOCABULARY]
 Pins = Mapping[str, str] | None
 
 
@@ -72,8 +73,10 @@ def fetch_expert(
     output: Path,
     pinned: Pins = None,
     allowed: Collection[str] = (),
+    label_names: Names | None = None,
 ) -> None:
-    """Write an expert under its own checkpoint's names, checked against the base's names and shapes.
+    """Write an expert under its own checkpoint's names, checked against the base's names and shapes, and with its
+    labels in the order of `label_names`, the data's.
 
     whole: what it is; a number: a sequence classifier of so many labels. allowed: fields of its configuration that may
     differ from the base's.
@@ -87,19 +90,26 @@ def fetch_expert(
         start = read_model(base, whole.architecture)
         found = read_model(directory, lambda config: whole.architecture(whole.configured(config)), pickled=True)
         check_agreement(directory, found.config, start.config, allowed)
+        labels = agreed(names_of(found.config.id2label), label_names, whole, directory)
         found.check_whole(head=_said(whole))
         found.check_head()
         found = with_output_of(start, found)
-        config = with_padding(whole.configured(found.config), start.config.pad_token_id)
-        tensors = {name: found.tensor(name) for name in found.names}
-        record |= {"left_out": list(found.left_out)}
+        config = labels.configured(with_padding(whole.configured(found.config), start.config.pad_token_id))
+        tensors = labels.ordered({name: found.tensor(name) for name in found.names}, label_axes(whole, config))
+        record |= {"left_out": list(found.left_out), **labels.record}
         write_expert(output, found.architecture, config, tensors, base, record, where=directory)
 
 
 def fetch_adapter(
-    source: Mapping[str, Any], base: Path, output: Path, whole: WholeModel | int = CLASSIFIER, pinned: Pins = None
+    source: Mapping[str, Any],
+    base: Path,
+    output: Path,
+    whole: WholeModel | int = CLASSIFIER,
+    pinned: Pins = None,
+    label_names: Names | None = None,
 ) -> None:
-    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head.
+    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head, and with
+    its labels in the order of `label_names`, the data's.
 
     whole: as for `fetch_expert`.
     """
@@ -110,8 +120,11 @@ def fetch_adapter(
         check_tokenizers(base, [directory])
         names, expert = open_expert(base, directory, whole.architecture, pickled=True)
         _check_adapter(expert, whole.architecture(load_config(base)), names, _said(whole))
-        _write_adapter(expert, output)
-        write_json(output / "source.json", record)
+        config = directory / "config.json"
+        own = names_of(read_object(config).get("id2label")) if config.is_file() else None
+        labels = agreed(own, label_names, whole, directory)
+        _write_adapter(expert, output, labels, label_axes(whole, load_config(base)))
+        write_json(output / "source.json", {**record, **labels.record})
 
 
 def _said(whole: WholeModel) -> str:
@@ -138,13 +151,15 @@ def _check_adapter(expert: Expert, architecture: Architecture, names: Collection
             raise UserError(f"{directory}: no tensor '{name}' of the head; train it with modules_to_save")
 
 
-def _write_adapter(expert: Expert, output: Path) -> None:
-    """Its two files as they are, but safetensors for pickled tensors, and the truth of how its matrices are kept."""
+def _write_adapter(expert: Expert, output: Path, labels: Labels, axes: Mapping[str, int]) -> None:
+    """Its two files as they are, but safetensors for pickled tensors, the head in the order of the labels (axes: as for
+    `Labels.ordered`), and the truth of how its matrices are kept."""
     source = expert.paths[0]
-    if source.name == ADAPTER:
+    if source.name == ADAPTER and labels.order is None:
         copy_file(source, output / ADAPTER)
     else:
-        save_tensors(output / ADAPTER, dict(read_pickled(source)))
+        stored = {expert.stored_as(name): axis for name, axis in axes.items() if name in expert.head}
+        save_tensors(output / ADAPTER, labels.ordered(expert.tensors, stored))
     file = expert.directory / ADAPTER_CONFIG
     config = read_object(file)
     if bool(config.get("fan_in_fan_out")) == expert.is_transposed:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.fetching.packages import package_folder, package_version
@@ -58,4 +59,4 @@ def model_paths(listing: Listing, subfolder: str | None, patterns: Collection[st
     """What is fetched of a model's repository: pickled weights only where there are no others."""
     paths = chosen(listing, subfolder, patterns)
     names = {Path(path).name for path in paths}
-    return [path for path in paths if not (path.endswith(".bin") and {WEIGHTS, INDEX} & names)]
+    return [path for path in paths if not (path.endswith(".bin") and {WEIGHTS, INDEX, ADAPTER} & names)]

@@ -27,6 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
+from twin_merging.checkpoints.labels import Labels, Names
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
@@ -63,16 +64,18 @@ def finetune(
     checkpoints: Path,
     output: Path,
     devices: int | None = None,
+    label_names: Names | None = None,
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
     task: how its rows are read, and answers scored; settings: a `finetune` source of the suite. `checkpoints` is kept
     when the job is interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how
     many train together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
+    label_names: what the rows' labels are called, which the expert's configuration will say.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
-    arguments = (base, data, task, dict(settings), dict(limits), seed, kept, output, processes)
+    arguments = (base, data, task, dict(settings), dict(limits), seed, kept, output, processes, label_names)
     if processes > 1:
         launch(_train, arguments, processes)
     else:
@@ -90,11 +93,12 @@ def _train(
     checkpoints: Path,
     output: Path,
     processes: int,
+    label_names: Names | None,
 ) -> None:
     """One of the processes that train an expert together; the first writes it."""
     set_seed(seed)
     tokenizer, whole = load_tokenizer(base), task.whole
-    config = whole.configured(load_config(base))
+    config = Labels(label_names).configured(whole.configured(load_config(base)))
     limit = longest(settings["max_length"], config, tokenizer, key="finetune.max_length")
     encoded, parts = [], {}
     for split in ("train", "validation"):

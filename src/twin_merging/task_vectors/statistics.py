@@ -26,6 +26,7 @@ from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import collate, read_rows
 from twin_merging.tasks.task import Answers
+from twin_merging.tasks.texts import with_texts
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ def gather_statistics(
     model, names = load_expert(base, expert, task.whole)
     tokenizer = load_tokenizer(base)
     limit = longest(max_length, model.config, tokenizer)
-    examples = task.encode(read_rows(data, rows), tokenizer, limit)
+    examples = task.encode(with_texts(read_rows(data, rows), task.columns, str(data)), tokenizer, limit)
     warn_of_cut(Path(data).parent.name, examples, limit)
     size = 1 if kind == "fisher" else BATCH
     progress = Progress(len(examples), "rows")

@@ -79,8 +79,16 @@ class Asked(Prompts):
     def needed(self) -> tuple[str, ...]:
         return (*self.columns, self.target)
 
-    def check(self, rows: pd.DataFrame, where: str) -> None:
-        """Any value can stand in a prompt or be an answer."""
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return self.needed
+
+    def named(self, names: Sequence[str] | None, where: str) -> None:
+        """A language model has no labels."""
+
+    def checked(self, rows: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
+        """Any text can stand in a prompt or be an answer."""
+        return rows
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
         return rows[self.target].astype(str).str.strip()
