@@ -17,7 +17,8 @@ from twin_merging.checkpoints.directories import check_finite, check_shape, save
 from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
 from twin_merging.checkpoints.groups import HEADS, is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, WholeModel
-from twin_merging.checkpoints.labels import Names, agreed, label_axes, names_of, write_ordered
+from twin_merging.checkpoints.label_names import Names, names_of
+from twin_merging.checkpoints.labels import agreed, label_axes, write_ordered
 from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
 from twin_merging.errors import UserError
 from twin_merging.fetching.pickled import read_pickled
