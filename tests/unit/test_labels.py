@@ -21,7 +21,8 @@ from tests.tiny import WORDS, classifier, config_of, expert_of
 from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.kinds import Classifier, LanguageModel
-from twin_merging.checkpoints.labels import agreed, comparable, label_axes, named, names_of, order_of, read_names
+from twin_merging.checkpoints.label_names import comparable, named, names_of, order_of, read_names
+from twin_merging.checkpoints.labels import agreed, label_axes
 from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
 from twin_merging.fetching.models import fetch_adapter, fetch_expert
@@ -69,6 +70,8 @@ def of(labels: int, *names: str) -> Labelled:
         ([2, 0, 1], of(3, *NAMES), [2, 0, 1]),
         (["not equivalent", "Equivalent"], of(2, "equivalent", "not_equivalent"), [1, 0]),
         (["5", "1", "3"], of(3, "1", "3", "5"), [2, 0, 1]),
+        (["-1", "1", "0"], of(3, "-1", "0", "1"), [0, 2, 1]),
+        (["-", "+"], of(2, "+", "-"), [1, 0]),
         (["NA", "null"], of(2, "null", "NA"), [1, 0]),
     ],
 )  # fmt: skip
@@ -195,6 +198,7 @@ def test_a_suite_names_each_label_once(names: Any, words: str) -> None:
 
 def test_names_are_the_same_but_for_case_and_separators() -> None:
     assert comparable("Not_Equivalent") == comparable("not equivalent") == comparable("NOT-EQUIVALENT")
+    assert len({comparable(name) for name in ("-1", "1", "+1", "+", "-", "0-10", "010", "a/b", "ab")}) == 9
     assert order_of(("b", "A", "c d"), ("a", "B", "C_D")) == [1, 0, 2]
     assert order_of(("a", "b"), ("a", "c")) is None
     assert order_of(("a", "a"), ("a", "b")) is None

@@ -230,9 +230,9 @@ def test_csv_files_of_the_hub_are_read_as_written(hub: FakeHub, tmp_path: Path, 
     (folder / "README.md").write_text(CARDS[card])
     texts = ["007", "1e5", "NA", "", "null", "a;b", "it's"]
     rows = pd.DataFrame({"sentence": texts, "label": [0, 1, 0, 1, 0, 1, 0]})
-    own: dict[str, Any] = {"sep": ";", "quotechar": "'"} if card == "separators and quotes" else {}
+    separator, quote = (";", "'") if card == "separators and quotes" else (",", '"')
     for split in ("train", "validation", "test"):
-        rows.to_csv(folder / f"{split}.csv", index=False, **own)
+        rows.to_csv(folder / f"{split}.csv", index=False, sep=separator, quotechar=quote)
     hub.add("own/texts", folder, "datasets")
     fetch_data({"hub": {"repo": "own/texts", "revision": "main"}}, TASK, tmp_path / "out")
     found = pd.read_parquet(tmp_path / "out" / "test.parquet")

@@ -6,7 +6,7 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.checkpoints.labels import read_names
+    from twin_merging.checkpoints.label_names import read_names
     from twin_merging.fetching.models import fetch_adapter
     from twin_merging.suite.locks import locked_files
     from twin_merging.tasks.families import whole_model

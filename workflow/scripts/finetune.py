@@ -7,7 +7,7 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.checkpoints.labels import LABEL_NAMES, read_names
+    from twin_merging.checkpoints.label_names import LABEL_NAMES, read_names
     from twin_merging.finetuning.finetune import finetune
     from twin_merging.io.validation import validate
     from twin_merging.jobs.digest import settings_digest

@@ -18,7 +18,8 @@ from twin_merging.checkpoints.directories import check_finite, check_shape, save
 from twin_merging.checkpoints.experts import Expert, is_adapter
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
-from twin_merging.checkpoints.labels import Labels, Names, agreed, label_axes, names_of
+from twin_merging.checkpoints.label_names import Names, names_of
+from twin_merging.checkpoints.labels import Labels, agreed, label_axes
 from twin_merging.checkpoints.opening import open_expert, with_output_of
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.reading import read_model

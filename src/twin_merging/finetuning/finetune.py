@@ -27,7 +27,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
-from twin_merging.checkpoints.labels import Labels, Names
+from twin_merging.checkpoints.label_names import Names
+from twin_merging.checkpoints.labels import Labels
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json

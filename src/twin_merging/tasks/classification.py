@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.kinds import Classifier
-from twin_merging.checkpoints.labels import comparable, named, order_of
+from twin_merging.checkpoints.label_names import comparable, named, order_of
 from twin_merging.errors import UserError
 from twin_merging.io.fields import ABSENT, FilledText, Positive, Text, problem
 from twin_merging.io.validation import Model

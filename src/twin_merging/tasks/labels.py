@@ -9,7 +9,7 @@ from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.labels import comparable
+from twin_merging.checkpoints.label_names import comparable
 from twin_merging.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def _meaning(texts: Sequence[str], names: Sequence[str] | None) -> dict[str, int
     """The number that each text stands for; none for a text of which that is not known."""
     kinds = sorted(set(texts))
     by_name = {comparable(name): number for number, name in enumerate(names or ())}
-    named = {text: by_name[comparable(text)] for text in kinds if comparable(text) in by_name}
+    by_name = by_name if len(by_name) == len(names or ()) else {}  # two that differ in case alone are told apart
+    exact = {name: number for number, name in enumerate(names or ())}
+    found = {text: exact.get(text, by_name.get(comparable(text))) for text in kinds}
+    named = {text: number for text, number in found.items() if number is not None}
     if len(named) == len(kinds) or any(_WHOLE.fullmatch(name.strip()) for name in names or ()):
         return named
     whole = {text: int(float(text)) for text in kinds if _WHOLE.fullmatch(text.strip())}
@@ -76,7 +79,8 @@ def _whole(value: Any) -> int | None:
         return int(value)
     if not isinstance(value, (Real, Decimal)) or not math.isfinite(value):
         return None
-    return int(value) if math.trunc(value) == value else None
+    whole = int(math.trunc(value))
+    return whole if whole == value else None
 
 
 def _fault(value: Any, number: int | None, count: int, names: Sequence[str] | None) -> str:

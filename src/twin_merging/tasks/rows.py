@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.labels import LABEL_NAMES, write_names
+from twin_merging.checkpoints.label_names import LABEL_NAMES, write_names
 from twin_merging.errors import UserError
 from twin_merging.io.files import whole_file
 from twin_merging.tasks.task import Encoded, Rows
