@@ -288,8 +288,8 @@ def write_model(case: Case, how: Whole, model: Any, folder: Path) -> None:
     if how.stored.buffers:
         tensors |= KINDS[case.kind].buffers(start)
     old = {name: value * 2 for name, value in tensors.items()}
-    both = [_renamed(each, how.stored.prefix, start, model.base_model_prefix) for each in (tensors, old)]
-    _write_files(*both, how.stored.files, folder)
+    new, old = (_renamed(each, how.stored.prefix, start, model.base_model_prefix) for each in (tensors, old))
+    _write_files(new, old, how.stored.files, folder)
 
 
 def _renamed(tensors: Tensors, prefix: str, start: str, body: str) -> Tensors:
@@ -302,7 +302,7 @@ def _renamed(tensors: Tensors, prefix: str, start: str, body: str) -> Tensors:
 
 def _write_files(tensors: Tensors, old: Tensors, files: str, folder: Path) -> None:
     if files in ("shards", "stale index"):
-        places = {}
+        places: dict[str, str] = {}
         chosen = tensors if files == "shards" else old
         for number in range(2):
             part = dict(sorted(chosen.items())[number::2])
@@ -482,9 +482,9 @@ def held(case: Case, folder: Path) -> Verdict:
         found = answered(case, out)
     except UnreadableError as error:
         return Verdict(False, "merged, and weights are missing", str(error))
-    error = float((found - wanted).abs().max())
-    close = error <= TOLERANCE[case.base.stored.dtype] * max(1.0, float(wanted.abs().max()))
-    return Verdict(close, right if close else "other answers", f"off by {error:.2g}")
+    distance = float((found - wanted).abs().max())
+    close = distance <= TOLERANCE[case.base.stored.dtype] * max(1.0, float(wanted.abs().max()))
+    return Verdict(close, right if close else "other answers", f"off by {distance:.2g}")
 
 
 # Refusals of what transformers or PEFT can load: why that is so, when, and what the sentence says.
