@@ -79,7 +79,7 @@ def _whole(value: Any) -> int | None:
         return int(value)
     if not isinstance(value, (Real, Decimal)) or not math.isfinite(value):
         return None
-    whole = int(math.trunc(value))
+    whole: Any = math.trunc(value)
     return whole if whole == value else None
 
 
