@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from twin_merging.io.files import write_json
 from twin_merging.io.ranges import chunks
-from twin_merging.io.tensors import open_directory, tensor_file
+from twin_merging.io.tensors import tensor_file
+from twin_merging.io.weights import open_directory
 
 # RoBERTa-base: 124 M parameters; a decoder of the shapes of Qwen2.5-1.5B (tied embeddings): 1.54 G.
 SHAPES: dict[str, dict[str, Any]] = {

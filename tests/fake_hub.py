@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -57,6 +57,8 @@ class FakeHub:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     tokens: dict[str, str] = field(default_factory=dict)  # repository -> the token that may read it
+    etag: Callable[[bytes], str] | None = None  # the header that a mirror gives for a content, quotes included
+    line: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # how a mirror lists a file
     url: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -168,7 +170,7 @@ class Answer(BaseHTTPRequestHandler):
         if file:
             return self.send_file(repository, commit, file[4], fault)
         assert api is not None
-        entries = [entry_of(repository.folder, path) for path in repository.files()]
+        entries = [(self.served.line or dict)(entry_of(repository.folder, path)) for path in repository.files()]
         if api[3] == "tree":
             return self.send_json([entry for entry in entries if entry["path"].startswith(api[5] or "")])
         if api[3] == "paths-info":
@@ -196,7 +198,8 @@ class Answer(BaseHTTPRequestHandler):
             content = content[:-1] + bytes([content[-1] ^ 1])
         if kind == "wrong size":
             content = content[: len(content) // 2]
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        given = self.served.etag(place.read_bytes()) if self.served.etag else f'"{etag}"'
+        headers = {"ETag": given, "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         status, start = 200, 0
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked:

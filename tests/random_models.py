@@ -1,4 +1,7 @@
-"""Random checkpoints with a parameter of every group, large enough to be cut into many chunks."""
+"""Random checkpoints with a parameter of every group, large enough to be cut into many chunks.
+
+They are of an architecture of their own, which is registered with transformers as a user's would be.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 Tensors = dict[str, torch.Tensor]
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -26,6 +31,51 @@ NAMES = ("cola", "sst2", "mnli")
 HEADS = {"cola": 2, "sst2": 1, "mnli": 3}
 
 
+class PartsConfig(PretrainedConfig):
+    model_type = "random-parts"
+    words: int = SHAPES["embeddings.word_embeddings.weight"][0]
+
+
+class PartsModel(PreTrainedModel):
+    """Parameters of all shapes, that compute nothing."""
+
+    config_class = PartsConfig
+    base_model_prefix = "roberta"
+
+    def __init__(self, config: PartsConfig):
+        super().__init__(config)
+        words = {"embeddings.word_embeddings.weight": (config.words, 64)}
+        for name, shape in {**SHAPES, **words}.items():
+            _module(self, name).register_parameter(name.rpartition(".")[2], nn.Parameter(torch.empty(shape)))
+        _module(self, BUFFER).register_buffer(BUFFER.rpartition(".")[2], torch.arange(7))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing is ever made of it but names and shapes."""
+
+
+class PartsClassifier(PartsModel):
+    def __init__(self, config: PartsConfig):
+        PreTrainedModel.__init__(self, config)
+        self.roberta = PartsModel(config)
+        self.classifier = nn.Linear(64, config.num_labels)
+        self.post_init()
+
+
+def _module(root: nn.Module, name: str) -> nn.Module:
+    """The module that a name's tensor is in, made where it is missing."""
+    for part in name.split(".")[:-1]:
+        if not hasattr(root, part):
+            root.add_module(part, nn.Module())
+        root = getattr(root, part)
+    return root
+
+
+AutoConfig.register("random-parts", PartsConfig)
+AutoModel.register(PartsConfig, PartsModel)
+AutoModelForSequenceClassification.register(PartsConfig, PartsClassifier)
+
+
 def random_tensors(seed: int, base: Tensors | None = None, size: float = 0.02) -> Tensors:
     """A body, or one that differs from `base` by normal noise of that size."""
     generator = torch.Generator().manual_seed(seed)
@@ -37,7 +87,12 @@ def write_model(folder: Path, tensors: Mapping[str, torch.Tensor], prefix: str =
     """A model directory, its body's names behind a prefix, in one file or in shards."""
     folder.mkdir(parents=True)
     named = {f"{prefix}{name}" if not name.startswith("classifier") else name: t for name, t in tensors.items()}
-    (folder / "config.json").write_text(json.dumps({"model_type": "roberta", "architectures": ["RobertaModel"]}))
+    labels = len(tensors.get("classifier.bias", ()))
+    words = len(tensors.get("embeddings.word_embeddings.weight", range(2500)))
+    kind = "PartsClassifier" if labels else "PartsModel"
+    config = {"model_type": "random-parts", "architectures": [kind], "words": words}
+    names = {number: f"LABEL_{number}" for number in range(labels)}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names} if labels else config))
     if shards == 1:
         save_file(named, folder / "model.safetensors", {"format": "pt"})
         return folder

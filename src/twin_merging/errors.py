@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# What a file's name may hold and a line cannot: line breaks and the like, and bytes that are no text.
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+
 
 class UserError(Exception):
-    """A wrong input. The message is one sentence: where, what, the value, and the remedy."""
+    """A wrong input. The message is one sentence, in one line: where, what, the value, and the remedy."""
+
+    def __str__(self) -> str:
+        return _UNREADABLE.sub(lambda match: repr(match[0])[1:-1], super().__str__())
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:

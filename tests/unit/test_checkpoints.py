@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, sha256, whole_directory, whole_file, write_json
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors, write_tensors
+from twin_merging.io.tensors import Checkpoint, save_tensors, write_tensors
+from twin_merging.io.weights import open_directory
 
 TENSORS = {
     "b": torch.randn(3, 4),

@@ -13,7 +13,8 @@ from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.compression.compress import compress
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.model.assemble import cut
 
 

@@ -18,13 +18,14 @@ from tests.originals import (
     save,
 )
 from tests.tiny import expert_of, perturbed
-from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
+from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import ExpertFromHub, FromPath
 from twin_merging.fetching.models import fetch_adapter
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 
@@ -62,7 +63,7 @@ def adapter(tiny: Tiny, folder: Path, **options: Any) -> tuple[Path, Tensors]:
 def test_an_adapter_gives_the_weights_that_peft_merges(model: Tiny, tmp_path: Path, options: Any) -> None:
     folder, wanted = adapter(model, tmp_path / "adapter", **options)
     assert FromPath(path=str(folder)).is_adapter
-    fetch_adapter({"path": str(folder)}, Classifier(3), model.base, tmp_path / "out")
+    fetch_adapter({"path": str(folder)}, model.base, tmp_path / "out", Classifier(3))
     base = open_directory(model.base)
     expert = Expert(tmp_path / "out", base)
     for name in base:
@@ -101,7 +102,8 @@ LORA = f"base_model.model.roberta.{QUERY}".removesuffix("weight")
         (lambda tensors: tensors.pop(HEAD), ("classifier.out_proj.weight", "modules_to_save")),
         (lambda tensors: tensors.update({HEAD: torch.zeros(2, 16)}), ("[2, 16]", "labels: 3")),
         (lambda tensors: tensors.pop(f"{LORA}lora_B.weight"), ("lora_B", "query")),
-        (lambda tensors: tensors.update({f"{LORA}lora_B.weight": torch.zeros(8, 3)}), (QUERY, "[8, 16]", "[16, 16]")),
+        (lambda tensors: tensors.update({f"{LORA}lora_B.weight": torch.zeros(8, 3)}),
+         ("layer.0.attention.self.query", "[8, 16]", "[16, 16]")),
         (lambda tensors: tensors[f"{LORA}lora_B.weight"].fill_(float("inf")), (QUERY, "infinity")),
         (lambda tensors: tensors.update({"base_model.model.x.lora_A.weight": torch.ones(3, 2),
                                          "base_model.model.x.lora_B.weight": torch.ones(2, 3)}), ("'x'", "fits no")),
@@ -136,6 +138,6 @@ def test_an_adapter_and_a_whole_expert_are_told_apart(roberta: Tiny, tmp_path: P
 def adapter_refused(tiny: Tiny, folder: Path, *words: str) -> None:
     output = folder.with_name("refused")
     with pytest.raises(UserError) as caught:
-        fetch_adapter({"path": str(folder)}, Classifier(3), tiny.base, output)
+        fetch_adapter({"path": str(folder)}, tiny.base, output, Classifier(3))
     one_sentence(caught.value, *words)
     assert not output.exists()

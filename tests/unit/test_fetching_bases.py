@@ -23,7 +23,8 @@ from tests.tiny import WORDS
 from twin_merging.errors import UserError
 from twin_merging.fetching.models import fetch_base
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import PICKLED, WEIGHTS, open_directory
+from twin_merging.io.tensors import PICKLED, WEIGHTS
+from twin_merging.io.weights import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 IDS = torch.arange(5, 5 + len(WORDS)).reshape(4, 10)
@@ -81,7 +82,7 @@ def test_a_base_without_a_tokenizer_is_refused_and_nothing_is_written(roberta: T
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda tensors: tensors.pop(f"roberta.{QUERY}"), ("lacks", QUERY)),
+        (lambda tensors: tensors.pop(f"roberta.{QUERY}"), ("no tensor", QUERY)),
         (lambda tensors: tensors.update({f"roberta.{QUERY}": torch.zeros(4, 4)}), (QUERY, "[4, 4]", "[16, 16]")),
         (lambda tensors: tensors[f"roberta.{QUERY}"].fill_(float("nan")), (QUERY, "NaN")),
         (lambda tensors: tensors.update({"roberta.extra.weight": torch.zeros(2)}), ("roberta.extra.weight", "fits no")),

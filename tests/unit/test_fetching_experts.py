@@ -23,7 +23,8 @@ from tests.tiny import WORDS, classifier, config_of
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import PICKLED, WEIGHTS, open_directory
+from twin_merging.io.tensors import PICKLED, WEIGHTS
+from twin_merging.io.weights import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 IDS = torch.arange(5, 5 + len(WORDS)).reshape(4, 10)
@@ -57,8 +58,7 @@ FORMS: dict[str, Callable[[Path, Tiny], None]] = {
         folder,
         {
             **tiny.expert_tensors,
-            "lm_head.dense.weight": torch.ones(2, 2),
-            "cls.predictions.bias": torch.ones(2),
+            **{n: t for n, t in tiny.base_tensors.items() if n.startswith(("lm_head.", "cls."))},
             f"{tiny.prefix}.embeddings.position_ids": torch.arange(40)[None],
         },
     ),
@@ -100,7 +100,7 @@ def test_a_missing_tensor_is_named(model: Tiny, tmp_path: Path) -> None:
 
 def test_a_tensor_that_fits_nothing_is_named(model: Tiny, tmp_path: Path) -> None:
     tensors = {**model.expert_tensors, f"{model.prefix}.adapter.down.weight": torch.ones(2)}
-    model.refused(tmp_path / "expert", tensors, f"{model.prefix}.adapter.down.weight", "remove it")
+    model.refused(tmp_path / "expert", tensors, f"{model.prefix}.adapter.down.weight", "config.json")
 
 
 def test_one_parameter_under_two_names_is_refused(model: Tiny, tmp_path: Path) -> None:
@@ -118,7 +118,13 @@ def test_nan_and_infinity_are_refused(model: Tiny, tmp_path: Path, value: float)
 def test_another_vocabulary_is_refused(model: Tiny, tmp_path: Path) -> None:
     name = f"{model.prefix}.embeddings.word_embeddings.weight"
     tensors = {**model.expert_tensors, name: torch.zeros(50, 16)}
-    model.refused(tmp_path / "expert", tensors, "embeddings.word_embeddings.weight", "[50, 16]", "[45, 16]", "base")
+    model.refused(tmp_path / "expert", tensors, name, "[50, 16]", "[45, 16]", "config.json")
+    config = config_of(model.kind, 3)
+    config.vocab_size = 50
+    folder = save(tmp_path / "resized", config, tensors)
+    with pytest.raises(UserError) as caught:
+        model.fetch(folder)
+    one_sentence(caught.value, str(folder), "embeddings.word_embeddings.weight", "[50, 16]", "[45, 16]", "the base")
 
 
 def test_a_wrong_count_of_labels_is_refused(model: Tiny, tmp_path: Path) -> None:
@@ -132,7 +138,7 @@ def test_an_expert_with_more_layers_than_the_base_is_refused(roberta: Tiny, tmp_
     folder = save(tmp_path / "expert", config, deeper.state_dict())
     with pytest.raises(UserError) as caught:
         roberta.fetch(folder)
-    one_sentence(caught.value, str(folder), "encoder.layer.2.", "not in the base")
+    one_sentence(caught.value, str(folder), "num_hidden_layers is 3, but 2", "allow_differences")
 
 
 def test_an_expert_of_another_architecture_is_refused(roberta: Tiny, tmp_path: Path) -> None:

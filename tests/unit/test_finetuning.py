@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, Trainer
+from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.files import read_json, sha256
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.tasks.classification import Classification
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-2, "batch_size": 8, "weight_decay": 0.01, "warmup": 0.1, "max_length": 16}
@@ -54,6 +54,14 @@ def test_an_expert_learns_its_task_and_is_a_classifier_that_transformers_loads(
         assert torch.equal(parameter, expert.parameter(name))
     assert set(expert.head) == {f"classifier.{n}" for n, _ in model.classifier.named_parameters()}
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_expert_s_configuration_says_what_its_labels_are_called(fetched: Path, data: Path, tmp_path: Path) -> None:
+    limits, output = {"train": 8, "validation": 4}, tmp_path / "expert"
+    settings = {**SETTINGS, "epochs": 1}
+    finetune(fetched / "base", data, TASK, settings, limits, 0, tmp_path / "c", output, label_names=("low", "high"))
+    config = AutoConfig.from_pretrained(output)
+    assert (config.id2label, config.label2id) == ({0: "low", 1: "high"}, {"low": 0, "high": 1})
 
 
 def test_an_interrupted_run_goes_on_from_its_last_epoch_and_gives_the_same_bytes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.random_models import BUFFER, SHAPES, write_model, write_models
+from tests.random_models import SHAPES, write_model, write_models
 from twin_merging import merge
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
+from twin_merging.io.tensors import WEIGHTS
+from twin_merging.io.weights import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 WORDS = "embeddings.word_embeddings.weight"
@@ -51,15 +51,11 @@ def test_mixed_types_are_summed_in_fp32_and_written_in_the_bases(tmp_path: Path)
     ("edit", "words"),
     [
         (lambda t: t.__setitem__(f"roberta.{QUERY}", torch.zeros(700, 301)), ["[700, 301]", "[700, 300]", QUERY]),
-        (lambda t: t.pop(f"roberta.{QUERY}"), [f"no tensor '{QUERY}'", "which the base has"]),
+        (lambda t: t.pop(f"roberta.{QUERY}"), [f"no tensor '{QUERY}'", "which its architecture has"]),
         (lambda t: t[f"roberta.{QUERY}"].__setitem__((3, 4), torch.nan), [QUERY, "NaN or infinity"]),
         (lambda t: t[f"roberta.{QUERY}"].__setitem__((699, 299), -torch.inf), [QUERY, "NaN or infinity"]),
-        (
-            lambda t: t.__setitem__(f"roberta.{WORDS}", torch.zeros(2600, 64)),
-            [WORDS, "2600 rows", "2500 in the base", "vocabularies differ", "resize_token_embeddings"],
-        ),
     ],
-    ids=["shape", "missing", "nan", "infinity", "vocabulary"],
+    ids=["shape", "missing", "nan", "infinity"],
 )
 @pytest.mark.parametrize("method", ["weight_average", "ties", "breadcrumbs", "tsv_m"])
 def test_an_expert_that_does_not_fit_is_named_with_the_tensor(
@@ -72,6 +68,16 @@ def test_an_expert_that_does_not_fit_is_named_with_the_tensor(
     assert str(experts["sst2"]) in str(error.value)
     assert all(word in str(error.value) for word in words), error.value
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_an_expert_of_another_vocabulary_is_named_with_the_remedy(tmp_path: Path) -> None:
+    base, experts = write_models(tmp_path / "models")
+    tensors = {name.removeprefix("roberta."): tensor for name, tensor in load_file(experts["sst2"] / WEIGHTS).items()}
+    other = write_model(tmp_path / "models" / "other", {**tensors, WORDS: torch.zeros(2600, 64)}, "roberta.")
+    with pytest.raises(UserError) as error:
+        merge("ties", base=base, experts={"other": other}, output=tmp_path / "out", allow_differences=["words"])
+    for word in (str(other), WORDS, "2600 rows", "2500 in the base", "vocabularies differ", "resize_token_embeddings"):
+        assert word in str(error.value)
 
 
 def test_a_base_with_nan_is_named_as_the_base(tmp_path: Path) -> None:
@@ -166,55 +172,3 @@ def test_the_record_tells_method_options_and_the_hash_of_every_file(tmp_path: Pa
     assert all(len(entry["sha256"]) == 64 for entry in record["inputs"].values())
     quick = merge("ties", base=base, experts=experts, output=tmp_path / "quick", record_hashes=False)
     assert {entry["sha256"] for entry in read_json(quick / "merge.json")["inputs"].values()} == {None}
-
-
-def test_pretraining_heads_of_the_base_are_left_out_and_its_pooler_where_experts_have_none(tmp_path: Path) -> None:
-    base, experts = write_models(tmp_path / "models")
-    extra = {"lm_head.dense.weight": torch.ones(4, 4), "pooler.dense.weight": torch.ones(4, 4)}
-    change(base, lambda tensors: tensors.update(extra))
-    out = merge("weight_average", base=base, experts=experts, output=tmp_path / "out")
-    assert set(open_directory(out)) == {*SHAPES, BUFFER}
-
-
-def test_a_base_that_has_a_head_of_the_experts_names_keeps_it_and_so_does_each_expert(tmp_path: Path) -> None:
-    base, experts = write_models(tmp_path / "models")
-    change(
-        base, lambda tensors: tensors.update({"classifier.weight": torch.ones(5, 64), "classifier.bias": torch.ones(5)})
-    )
-    out = merge("weight_average", base=base, experts=experts, output=tmp_path / "out")
-    assert torch.equal(open_directory(out)["classifier.weight"], torch.ones(5, 64))
-    assert Checkpoint(out / "private" / "mnli.safetensors").shape("classifier.weight") == (3, 64)
-
-
-def language_model(folder: Path, seed: int, tied_copy: bool, tie: bool = True) -> Path:
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {
-        "model.embed_tokens.weight": torch.randn(50, 8, generator=generator),
-        "model.layers.0.self_attn.q_proj.weight": torch.randn(8, 8, generator=generator),
-        "model.norm.weight": torch.randn(8, generator=generator),
-    }
-    if tied_copy:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
-    elif not tie:
-        tensors["lm_head.weight"] = torch.randn(50, 8, generator=generator)
-    write_model(folder, tensors)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": tie}))
-    return folder
-
-
-def test_a_tied_copy_of_the_embedding_is_merged_once_wherever_it_is_stored(tmp_path: Path) -> None:
-    plain = language_model(tmp_path / "base", 0, tied_copy=False)
-    copied = language_model(tmp_path / "base-with-copy", 0, tied_copy=True)
-    experts = {"a": language_model(tmp_path / "a", 1, tied_copy=True), "b": language_model(tmp_path / "b", 2, False)}
-    for number, base in enumerate((plain, copied)):
-        out = merge("weight_average", base=base, experts=experts, output=tmp_path / f"out{number}")
-        assert "lm_head.weight" not in open_directory(out)
-        assert all(len(Checkpoint(out / "private" / f"{name}.safetensors")) == 0 for name in experts)
-
-
-def test_an_output_layer_that_is_not_tied_is_merged(tmp_path: Path) -> None:
-    base = language_model(tmp_path / "base", 0, tied_copy=False, tie=False)
-    experts = {name: language_model(tmp_path / name, seed, False, tie=False) for seed, name in enumerate("ab", 1)}
-    out = merge("weight_average", base=base, experts=experts, output=tmp_path / "out")
-    wanted = sum(open_directory(path)["lm_head.weight"] for path in experts.values()) / 2
-    torch.testing.assert_close(open_directory(out)["lm_head.weight"], wanted)

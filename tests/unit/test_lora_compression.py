@@ -12,12 +12,13 @@ import torch
 from tests.random_models import SHAPES, random_tensors, write_model
 from tests.unit.test_lora_merging import DENSE, QUERY, SETTINGS, scale, write_adapter
 from twin_merging import merge
-from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.compression.compress import compress
 from twin_merging.compression.decompositions import decompose_sum
 from twin_merging.compression.exclusives import Exclusive
-from twin_merging.io.tensors import Checkpoint, open_directory
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.options import coefficients, complete_options
 from twin_merging.merging.registry import merging_methods
 from twin_merging.task_vectors.vectors import extract_task_vector

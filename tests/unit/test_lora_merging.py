@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.random_models import SHAPES, random_tensors, write_model
 from twin_merging import merge
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 DENSE = "encoder.layer.0.output.dense.weight"
@@ -162,11 +162,17 @@ def test_factors_of_different_ranks_cannot_be_merged_apart(
 
 def test_an_adapter_that_fits_no_parameter_or_holds_nan_is_named(tmp_path: Path) -> None:
     base, adapters, _ = equal_ranks(tmp_path / "models")
-    stored = dict(open_directory(base))
-    stored.pop(DENSE)
-    other = write_model(tmp_path / "other", stored)
-    with pytest.raises(UserError, match=r"LoRA of 'encoder\.layer\.0\.output\.dense' fits no parameter of the base"):
-        merge("ties", base=other, experts=adapters, output=tmp_path / "out")
-    write_adapter(tmp_path / "c", 3, {"r": 4, "lora_alpha": math.inf, "use_rslora": False})
+    file = min(adapters.values()) / "adapter_model.safetensors"
+    factors = load_file(file)
+    moved = {name.replace("layer.0.output", "layer.9.output"): tensor for name, tensor in factors.items()}
+    save_file(moved, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"LoRA of 'encoder\.layer\.9\.output\.dense' fits no parameter of the base"):
+        merge("ties", base=base, experts=adapters, output=tmp_path / "out")
+    save_file(factors, file, {"format": "pt"})
+    write_adapter(tmp_path / "c", 3, {"r": 4, "lora_alpha": 8, "use_rslora": False})
+    poisoned = tmp_path / "c" / "adapter_model.safetensors"
+    tensors = load_file(poisoned)
+    next(iter(tensors.values()))[0, 0] = math.inf
+    save_file(tensors, poisoned, {"format": "pt"})
     with pytest.raises(UserError, match=r"/c: tensor '.*' holds NaN or infinity"):
         merge("ties", base=base, experts={**adapters, "c": tmp_path / "c"}, output=tmp_path / "out")

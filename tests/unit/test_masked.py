@@ -15,7 +15,8 @@ from tests.unit.test_methods import dense
 from twin_merging import TwinModel, merge
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape, unpack
-from twin_merging.io.tensors import Checkpoint, open_directory
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import open_directory
 
 WORDS = ["w1 w2 w3", "w4 w5 w6 w7 w8", "w9 w1", "w2 w2 w2"]
 TASKS = ["one", "two", "two", "one"]

@@ -13,7 +13,8 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS, group_of, protocol_of
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
+from twin_merging.io.tensors import WEIGHTS, Checkpoint
+from twin_merging.io.weights import open_directory
 from twin_merging.task_vectors.vectors import TaskVector, extract_task_vector
 
 METHODS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -118,7 +119,7 @@ def test_a_lora_expert_is_merged_as_the_product_of_its_factors(tiny: Path, fetch
             if "lora_" in name:
                 parameter.normal_(std=0.2)
     model.save_pretrained(tmp_path / "adapter")
-    fetch_adapter({"path": str(tmp_path / "adapter")}, Classifier(2), fetched / "base", tmp_path / "expert")
+    fetch_adapter({"path": str(tmp_path / "adapter")}, fetched / "base", tmp_path / "expert", Classifier(2))
     extract_task_vector(fetched / "base", tmp_path / "expert", tmp_path / "vector.safetensors")
     vector, base = TaskVector(tmp_path / "vector.safetensors"), open_directory(fetched / "base")
     assert vector.is_lora

@@ -14,7 +14,8 @@ from twin_merging.api.merge import merge
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
+from twin_merging.io.tensors import WEIGHTS, Checkpoint
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.magnitudes import magnitudes_at, trim
 from twin_merging.merging.registry import merging_methods

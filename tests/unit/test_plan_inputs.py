@@ -156,3 +156,40 @@ def test_published_scores_are_read_before_they_are_compared_with(suite: Suite, t
         inputs.published_scores(compared, {})
     scores.write_text("model,task,scale,value,source\nsum,one,absolute,50,here\n")
     assert inputs.published_scores(compared, {}) == str(scores)
+
+
+LABELLED = {"data": {"path": "data/one"}, "labels": 3, "metric": "accuracy", "expert": {"path": "models/one"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "files", "path", "hub"),
+    [
+        ({}, ["train.parquet"], True, False),
+        ({}, ["train.csv", "test.jsonl"], False, False),
+        ({"label_names": ["a", "b", "c"]}, ["train.parquet"], False, False),
+        ({"labels": 1, "metric": "pearson_spearman"}, ["train.parquet"], False, False),
+        ({"data": {"hub": {"repo": "a/b"}}}, [], False, True),
+        ({"data": {"hub": {"repo": "a/b"}}, "label_names": ["a", "b", "c"]}, [], False, False),
+        ({"data": {"hub": {"repo": "a/b"}}, "labels": 1, "metric": "pearson_spearman"}, [], False, False),
+        ({"data": {"generate": {"task": "inference"}}, "text": ["premise", "hypothesis"]}, [], False, False),
+    ],
+)
+def test_the_fetch_of_an_expert_reads_what_the_data_may_call_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], files: list[str], path: bool, hub: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/one").mkdir(parents=True)
+    for name in files:
+        Path("data/one", name).touch()
+    suite = suite_of(tmp_path, edited(SUITE, {"tasks/one": {**LABELLED, **changes}}))
+    wanted = ["results/mine/data/one/label_names.json"]
+    assert inputs.path_label_names(suite, {"task": "one"}) == (wanted if path else [])
+    assert inputs.hub_label_names(suite, {"task": "one"}) == (wanted if hub else [])
+
+
+def test_the_fetch_of_a_language_model_asks_for_no_names_of_labels(tmp_path: Path) -> None:
+    task = {"data": {"hub": {"repo": "a/b"}}, "prompt": "{q}", "metric": "exact_match", "expert": {"path": "models/x"}}
+    methods = {"sum": {"method": "task_arithmetic", "scaling": 0.3}}
+    edits = {"family": "decoder", "tasks": {"one": task}, "methods": methods}
+    suite = suite_of(tmp_path, edited(SUITE, edits))
+    assert inputs.path_label_names(suite, {"task": "one"}) == inputs.hub_label_names(suite, {"task": "one"}) == []

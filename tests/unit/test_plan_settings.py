@@ -101,6 +101,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"tasks/own/labels": 4},
         {"fetch_data(own)", "fetch_expert(own)", "training_statistics(fisher/own)", *MERGED, *PREDICTED},
     ),
+    "names of labels": ({"tasks/own/label_names": ["a", "b", "c"]}, {"fetch_data(own)", "fetch_expert(own)"}),
     "an expert": ({"tasks/own/expert/path": "models/others"}, {"fetch_expert(own)"}),
     "an expert's training": ({"tasks/made/expert/finetune/epochs": 3}, {"finetune(made)"}),
     # How much

@@ -72,6 +72,7 @@ def test_the_listed_names_are_still_there() -> None:
     assert [*inspect.signature(auto_factory._get_model_class).parameters] == ["config", "model_mapping"]
     for name in ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend"):
         assert isinstance(vars(PreTrainedModel)[name], bool)
+    assert {"_keys_to_ignore_on_load_unexpected", "_keys_to_ignore_on_load_missing"} <= set(vars(PreTrainedModel))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")

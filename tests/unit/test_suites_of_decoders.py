@@ -43,7 +43,7 @@ def test_a_suite_of_language_models(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edits", "words"),
     [
-        ({"family": "encoder"}, ("tasks.capitals: unknown key 'prompt'", "allowed: data, expert, labels")),
+        ({"family": "encoder"}, ("tasks.capitals: unknown key 'prompt'", "allowed: data, expert, label_names, labels")),
         ({"tasks/capitals/labels": 2}, ("tasks.capitals: unknown key 'labels'", "prompt")),
         ({"tasks/capitals/prompt": REMOVED}, ("tasks.capitals: key 'prompt' is missing",)),
         ({"tasks/capitals/prompt": "The capital"}, ("tasks.capitals.prompt: 'The capital' names no column",)),

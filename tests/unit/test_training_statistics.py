@@ -14,7 +14,8 @@ from twin_merging.__main__ import main
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.checkpoints.kinds import Classifier
-from twin_merging.io.tensors import Checkpoint, open_directory
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import open_directory
 from twin_merging.task_vectors.statistics import gather_statistics
 from twin_merging.tasks.classification import Labelled
 from twin_merging.tasks.rows import read_rows

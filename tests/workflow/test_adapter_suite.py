@@ -14,7 +14,7 @@ from tests.tiny import LABELS, expert_of, make_suite, perturbed
 from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.compression.exclusives import Exclusive
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 
 pytestmark = pytest.mark.workflow
 

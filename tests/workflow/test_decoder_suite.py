@@ -14,12 +14,12 @@ from tests.tiny_decoders import TASKS, make_decoder_suite, written
 from tests.workflow.running import make_working_folder, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.fetching.models import fetch_base
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.model.twin import TwinModel
 from twin_merging.tasks.families import family_named, whole_model
-from twin_merging.tasks.rows import load_tokenizer
 
 pytestmark = pytest.mark.workflow
 

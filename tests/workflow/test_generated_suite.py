@@ -11,7 +11,7 @@ import torch
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.io.files import read_json
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 
 pytestmark = pytest.mark.workflow
 

@@ -14,7 +14,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from twin_merging import TwinModel, merge
 from twin_merging.io.files import read_json, sha256
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory
+from twin_merging.io.tensors import WEIGHTS, Checkpoint
+from twin_merging.io.weights import open_directory
 
 pytestmark = pytest.mark.workflow
 

@@ -24,7 +24,7 @@ rule assemble:
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "models", lambda suite: suite.dynamic),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("assemble")
     resources:
         mem_mb=4000,

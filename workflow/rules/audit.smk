@@ -13,7 +13,7 @@ rule provenance:
         "results/{suite}/logs/provenance.log",
         benchmark="results/{suite}/benchmarks/provenance.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,
@@ -37,7 +37,7 @@ rule audit:
         page=f"{AUDIT}.html",
         benchmark="results/{suite}/benchmarks/audit.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("predict")
     resources:
         mem_mb=6000,
@@ -56,9 +56,9 @@ rule crate:
         audit=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
         results=outputs_of("predict", "score", "tabulate"),
-        suite=lambda w: str(suite_of(w).file),
+        suite=asked(inputs.suite_file),
         lock=asked(inputs.lock),
-        configuration=[file for file in [CONFIGURATION] if Path(file).is_file()],
+        configuration=[alias(file) for file in [CONFIGURATION] if Path(file).is_file()],
     output:
         f"{AUDIT}.crate.zip",
         record="results/{suite}/records/crate.json",
@@ -66,7 +66,7 @@ rule crate:
         "results/{suite}/logs/crate.log",
         benchmark="results/{suite}/benchmarks/crate.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,

@@ -17,7 +17,7 @@ rule card:
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "models", lambda suite: suite.methods),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

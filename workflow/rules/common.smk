@@ -5,8 +5,10 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.settings.types import PersistenceBackend
 
 from twin_merging.errors import UserError
+from twin_merging.io.aliases import alias, escaped
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
@@ -26,6 +28,12 @@ os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
 AUDIT = "results/audit/{suite}"
 CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
+ENVIRONMENT = "../../environment.yml"
+if escaped(str(WORKFLOW)) != str(WORKFLOW):  # Snakemake fills in what stands in braces, in the folder's name too
+    ENVIRONMENT = escaped(str(WORKFLOW.parent / "environment.yml"))
+if escaped(os.getcwd()) != os.getcwd():  # there Snakemake looks for its locks in other folders, but for in a database
+    workflow.workflow_settings.persistence_backend = PersistenceBackend.DB
+    workflow.workflow_settings.persistence_backend_db_url = "sqlite:///.snakemake/metadata.db"
 
 
 wildcard_constraints:
@@ -77,8 +85,8 @@ def suite_of(wildcards):
 
 
 def asked(function):
-    """An input function: what `function(suite, wildcards)` gives. Of some the time does not count (`is_ancient`); what
-    cannot be found ends the run with one sentence."""
+    """An input function: what `function(suite, wildcards)` gives, under names that Snakemake reads as they stand. Of
+    some the time does not count (`is_ancient`); what cannot be found ends the run with one sentence."""
 
     def paths(wildcards):
         try:
@@ -86,8 +94,8 @@ def asked(function):
         except UserError as error:
             stop(error)
         if isinstance(found, str):
-            return found
-        return [ancient(path) if inputs.is_ancient(path) else path for path in found]
+            return alias(found)
+        return [ancient(alias(path)) if inputs.is_ancient(path) else alias(path) for path in found]
 
     return paths
 

@@ -14,7 +14,7 @@ rule compare:
         "results/{suite}/logs/compare.log",
         benchmark="results/{suite}/benchmarks/compare.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

@@ -13,7 +13,7 @@ rule compress:
         "results/{suite}/logs/compress/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("compress")
     resources:
         mem_mb=4000,

@@ -18,7 +18,7 @@ rule fetch_base:
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -34,7 +34,9 @@ rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
-        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
+        label_names=asked(inputs.path_label_names),
+        hub_label_names=timeless(inputs.hub_label_names),
+        base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -46,7 +48,7 @@ rule fetch_expert:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -62,7 +64,9 @@ rule fetch_adapter:
     input:
         source=asked(inputs.expert_source),
         locks=timeless(inputs.expert_locks),
-        base=inside("results/{suite}/base", *CONFIG, *WEIGHTS),
+        label_names=asked(inputs.path_label_names),
+        hub_label_names=timeless(inputs.hub_label_names),
+        base=inside("results/{suite}/base", *MODEL),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
@@ -74,7 +78,7 @@ rule fetch_adapter:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=4000,
@@ -94,6 +98,7 @@ rule fetch_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
         source="results/{suite}/data/{task}/source.json",
         record="results/{suite}/records/fetch_data/{task}.json",
     log:
@@ -102,7 +107,7 @@ rule fetch_data:
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=2000,
@@ -125,7 +130,7 @@ rule fetch_router:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("fetch")
     resources:
         mem_mb=2000,

@@ -4,7 +4,7 @@
 rule finetune:
     input:
         base=inside("results/{suite}/base", *MODEL),
-        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet"),
+        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet", "label_names.json"),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -16,7 +16,7 @@ rule finetune:
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("finetune")
     resources:
         mem_mb=8000,

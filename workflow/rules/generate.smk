@@ -15,7 +15,7 @@ rule generate_base:
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("generate")
     resources:
         mem_mb=4000,
@@ -32,6 +32,7 @@ rule generate_data:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
         test="results/{suite}/data/{task}/test.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
         source="results/{suite}/data/{task}/source.json",
         record="results/{suite}/records/generate_data/{task}.json",
     log:
@@ -40,7 +41,7 @@ rule generate_data:
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=True),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

@@ -6,7 +6,7 @@ rule lock:
         "results/logs/lock.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

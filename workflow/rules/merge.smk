@@ -21,7 +21,7 @@ rule merge:
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "models", lambda suite: suite.static),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("merge")
     resources:
         mem_mb=4000,

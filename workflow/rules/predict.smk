@@ -14,7 +14,7 @@ rule predict:
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "predictions", lambda suite: suite.models, end=r"\.parquet"),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("predict")
     resources:
         mem_mb=6000,

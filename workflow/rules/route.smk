@@ -12,7 +12,7 @@ rule route_features:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
         benchmark="results/{suite}/benchmarks/route_features/{shared}/{features}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("route")
     resources:
         mem_mb=4000,
@@ -38,7 +38,7 @@ rule route:
         "results/{suite}/logs/route/{router}.log",
         benchmark="results/{suite}/benchmarks/route/{router}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("route")
     resources:
         mem_mb=4000,

@@ -11,7 +11,7 @@ rule score:
         "results/{suite}/logs/score.log",
         benchmark="results/{suite}/benchmarks/score.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,

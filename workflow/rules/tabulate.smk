@@ -19,7 +19,7 @@ rule tabulate:
         "results/{suite}/logs/tabulate.log",
         benchmark="results/{suite}/benchmarks/tabulate.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

@@ -12,7 +12,7 @@ rule task_vectors:
         "results/{suite}/logs/task_vectors/{task}.log",
         benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("task_vectors")
     resources:
         mem_mb=2000,

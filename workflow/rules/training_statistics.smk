@@ -13,7 +13,7 @@ rule training_statistics:
         "results/{suite}/logs/training_statistics/{kind}/{task}.log",
         benchmark="results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of("training_statistics")
     resources:
         mem_mb=4000,

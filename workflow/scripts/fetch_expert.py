@@ -6,6 +6,7 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.checkpoints.label_names import read_names
     from twin_merging.fetching.models import fetch_expert
     from twin_merging.suite.locks import locked_files
     from twin_merging.tasks.families import whole_model
@@ -14,7 +15,16 @@ def main(job: Any) -> None:
     base, output = folder(job.input.base[0]), folder(job.output.config)
     pinned = locked_files(job.input.locks, job.wildcards.suite, "expert", settings["source"])
     whole = whole_model(settings["family"], settings["head"])
-    fetch_expert(settings["source"], whole, base=base, output=output, pinned=pinned)
+    names = settings["label_names"] or read_names([*job.input.label_names, *job.input.hub_label_names])
+    fetch_expert(
+        settings["source"],
+        whole,
+        base=base,
+        output=output,
+        pinned=pinned,
+        allowed=settings["allowed"],
+        label_names=names,
+    )
 
 
 run_job(snakemake, main)

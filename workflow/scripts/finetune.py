@@ -7,6 +7,7 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.checkpoints.label_names import LABEL_NAMES, read_names
     from twin_merging.finetuning.finetune import finetune
     from twin_merging.io.validation import validate
     from twin_merging.jobs.digest import settings_digest
@@ -24,6 +25,7 @@ def main(job: Any) -> None:
         seed=settings["seed"],
         checkpoints=Path(f"{job.params.checkpoints}-{settings_digest(settings, inputs)}"),
         output=output,
+        label_names=read_names(file for file in job.input.data if Path(file).name == LABEL_NAMES),
     )
 
 

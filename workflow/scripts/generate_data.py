@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.jobs.run import run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
@@ -17,8 +17,9 @@ def main(job: Any) -> None:
     generate = settings["generate"]
     task = validate(family_named(settings["family"]).rows, settings["task"])
     counts = {split: generate[split] for split in SPLITS}
-    for split, rows in generate_task(generate["task"], counts, settings["seed"]).items():
-        write_rows(rows, task, Path(job.output[split]), f"generated task '{generate['task']}', {split}")
+    made = generate_task(generate["task"], counts, settings["seed"])
+    splits = {split: (rows, f"generated task '{generate['task']}', {split}") for split, rows in made.items()}
+    write_rows(splits, task, folder(job.output.train))
     write_json(Path(job.output.source), {"source": {"generate": generate}, "seed": settings["seed"]})
 
 

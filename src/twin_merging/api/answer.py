@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
 
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError, unknown
 from twin_merging.model.answers import Answer
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.twin import TwinModel
-from twin_merging.tasks.rows import load_tokenizer
+from twin_merging.tasks.lengths import encoded_text, longest, table_positions
+from twin_merging.tasks.rows import collate
 
-UNLIMITED = 1_000_000  # tokenizers without a limit name a larger one
+log = logging.getLogger(__name__)
 
 
 def answer_text(
@@ -19,7 +21,9 @@ def answer_text(
 ) -> Answer:
     """Answer a text, or a pair of texts. task: whose private parameters answer, instead of the routed task's.
 
-    Raises UserError for a directory that holds no merged model, an unknown task, or a static model without a task.
+    A text that is too long is cut for a classifier. A language model writes no further than its positions go. Raises
+    UserError for a directory that holds no merged model, an unknown task, a static model without a task, or a prompt
+    that is too long.
     """
     directory = local_directory(directory, {})
     known = list(read_record(directory)["tasks"])
@@ -29,11 +33,10 @@ def answer_text(
     if task is None and model.router is None and model.has_private:
         raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.tasks)}")
     tokenizer = load_tokenizer(directory)
-    batch = tokenizer(text, pair, return_tensors="pt", truncation=True, max_length=_longest(tokenizer, model))
-    return model.answer_one(batch, tokenizer, task, max_new_tokens)
-
-
-def _longest(tokenizer: Any, model: TwinModel) -> int:
-    if tokenizer.model_max_length < UNLIMITED:
-        return tokenizer.model_max_length
-    return getattr(model.config, "max_position_embeddings", 514) - 2
+    limit = longest(None, model.config, tokenizer, new=int(model.writes))
+    example = encoded_text(tokenizer, (text,) if pair is None else (text, pair), limit, "the text", model.writes)
+    if example.is_cut:
+        log.warning("the text is longer than %d tokens and was cut: %s", limit.tokens, limit.why)
+    table = table_positions(model.config)
+    room = max_new_tokens if table is None else min(max_new_tokens, table - len(example))
+    return model.answer_one(collate([example], tokenizer), tokenizer, task, room)

@@ -107,6 +107,8 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--protocol", choices=list(PROTOCOLS), default="strict", help="what is merged (%(default)s)")
     command.add_argument("--threads", type=int, help="processes that merge (all cores); changes no byte")
     command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
+    command.add_argument("--allow-difference", dest="allow_differences", action="append", default=[], metavar="FIELD",
+                         help="a field of config.json in which experts may differ from the base")  # fmt: skip
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -219,7 +221,7 @@ def _twin(given: dict[str, Any]) -> None:
 def _lines(path: Path) -> list[Any]:
     """Texts, and pairs of texts, of a file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; name a file with a text a line") from None
     except UnicodeDecodeError:

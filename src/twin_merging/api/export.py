@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from twin_merging.errors import UserError, unknown
-from twin_merging.io.files import TOKENIZER, copy_file, whole_directory, write_json
+from twin_merging.io.files import pass_on, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.gated import Gated, PerTask
@@ -51,15 +51,13 @@ def export(
     if not (directory / "exclusive").is_dir():
         raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
     model = TwinModel.from_pretrained(directory)
-    with whole_directory(output) as partial:
+    with whole_directory(output, replace=False) as partial:
         if form == "lora":
             _export_lora(model, directory, weights, partial)
         else:
             chosen = task or max(weights, key=lambda name: (weights[name], -tasks.index(name)))
             single_model(model, weights, chosen).save_pretrained(partial)
-            for name in TOKENIZER:
-                if (directory / name).is_file():
-                    copy_file(directory / name, partial / name)
+            pass_on(directory, partial, but=[file.name for file in partial.iterdir()])
         write_json(partial / "mixture.json", {"weights": dict(weights), "form": form, "task": task})
     return output
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
+from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
-from twin_merging.io.files import read_json, whole_directory
+from twin_merging.io.files import pass_on, whole_directory
+from twin_merging.io.foreign import read_object
 from twin_merging.io.ranges import CHUNK
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merged_names, pass_on, write_body, write_private, write_record
+from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.task_vectors.vectors import ExpertVector
 
@@ -38,17 +40,20 @@ def merge(
     overwrite: bool = False,
     progress: bool = False,
     record_hashes: bool = True,
+    allow_differences: Collection[str] = (),
     **options: Any,
 ) -> Path:
     """Merge experts of one base into the directory `output` (written whole or not at all), and give its path.
 
-    base: a Hugging Face model directory (one safetensors file, or shards); experts: by name, directories of the same
-    architecture or of PEFT LoRA adapters on the base. The body's names may have a prefix or not; what an expert has
-    beside the base's parameters is its head, and stays its own. options: the method's (config/README.md). statistics:
+    base: a Hugging Face model directory, with safetensors or pickled tensors, in one file or in shards; experts: by
+    name, directories of the same architecture or of PEFT LoRA adapters on the base. The body's names may have a prefix
+    or not. An expert's head is what its own class of transformers, or its adapter's modules_to_save, has beside the
+    body; it stays its own. options: the method's (config/README.md). statistics:
     for `fisher` and `regmean`, a file of training statistics for each expert. protocol: which groups of parameters
     are merged. seed: of random masks. threads and chunk (numbers of each tensor in memory at once) change the time
     and the memory, and no byte of the result. record_hashes: write the SHA-256 of every input into merge.json (which
-    takes longer than a simple merge does).
+    takes longer than a simple merge does). allow_differences: fields of config.json that a forward pass reads, in which
+    experts may differ from the base all the same.
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
@@ -71,7 +76,8 @@ def merge(
             f"statistics: {method} {need} training statistics{' of each expert' if chosen.statistics else ''}"
         )
     check_output(output, overwrite)
-    start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names})
+    start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names}, allow_differences)
+    check_tokenizers(Path(base), [Path(experts[name]) for name in names])
     groups = PROTOCOLS[protocol]
     inputs = Inputs(
         base=start,
@@ -82,7 +88,7 @@ def merge(
         chunk=chunk,
         progress=_shown if progress else lambda done, what, total: done,
     )
-    with whole_directory(output) as partial:
+    with whole_directory(output, replace=overwrite) as partial:
         write_body(chosen, options, start, inputs, partial)
         write_private(opened, groups, partial)
         pass_on(Path(base), partial)
@@ -128,7 +134,7 @@ def _statistics(files: Mapping[str, str | Path], names: list[str]) -> dict[str, 
 def _labels(expert: Expert) -> dict[str, Any]:
     """What merge.json says of an expert: its number of labels, where its configuration tells one."""
     config = expert.directory / "config.json"
-    names = read_json(config).get("id2label") if config.is_file() else None
+    names = read_object(config).get("id2label") if config.is_file() else None
     return {"labels": len(names)} if names else {}
 
 

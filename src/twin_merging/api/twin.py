@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,26 @@ from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.opening import open_models
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.io.partials import folder_beside
+from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
 from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
-from twin_merging.model.twin import class_of
+from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.options import OwnRouter
 from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
-from twin_merging.tasks.rows import load_tokenizer
-from twin_merging.tasks.task import Encoded
+from twin_merging.tasks.lengths import encoded_text, longest, warn_of_cut
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +54,15 @@ def twin_merge(
     seed: int = 0,
     threads: int | None = None,
     overwrite: bool = False,
+    allow_differences: Collection[str] = (),
     **options: Any,
 ) -> Path:
     """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
 
-    base, experts: as for `merge`, sequence classifiers or language models. texts: of each task, some hundred or more
-    inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static method of the
-    shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options. options: those of
-    the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
+    base, experts, allow_differences: as for `merge`, sequence classifiers or language models. texts: of each task, some
+    hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static
+    method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options.
+    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
@@ -68,20 +70,20 @@ def twin_merge(
     tasks = list(experts)
     entry, settings = _checked(tasks, texts, router, options)
     check_output(output, overwrite)
+    tokenizer = _tokenizer(Path(base))
     below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        work = Path(folder)
+    with folder_beside(output) as work:
         common: dict[str, Any] = {
             "base": base,
             "experts": experts,
             "protocol": protocol,
             "seed": seed,
             "threads": threads,
+            "allow_differences": allow_differences,
         }
         merge(output=work / "shared", **common, **below)
-        exclusives = _compress(Path(base), experts, work, protocol, entry)
-        _extract(texts, settings["features"], work, max_length, batch_size)
+        exclusives = _compress(Path(base), experts, work, protocol, entry, allow_differences)
+        _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
         make_router(
@@ -94,7 +96,7 @@ def twin_merge(
             exclusives=exclusives,
         )
         _record_labels(work / "shared", tasks)
-        with whole_directory(output) as partial:
+        with whole_directory(output, replace=overwrite) as partial:
             assemble(
                 entry,
                 "routed",
@@ -134,10 +136,15 @@ def _checked(
 
 
 def _compress(
-    base: Path, experts: Mapping[str, str | Path], work: Path, protocol: str, entry: Mapping[str, Any]
+    base: Path,
+    experts: Mapping[str, str | Path],
+    work: Path,
+    protocol: str,
+    entry: Mapping[str, Any],
+    allowed: Collection[str],
 ) -> dict[str, Path]:
     """Every task's exclusive vector, in a file."""
-    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()})
+    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()}, allowed)
     vectors = {task: ExpertVector(expert) for task, expert in sorted(opened.items())}
     below = read_json(work / "shared" / "merge.json")
     linear = all(expert.is_adapter for expert in opened.values())
@@ -162,26 +169,46 @@ def _compress(
     return found
 
 
-def _extract(texts: Mapping[str, Sequence[Text]], features: Any, work: Path, max_length: int, batch_size: int) -> None:
-    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts."""
-    tokenizer = load_tokenizer(work / "shared")
+def _tokenizer(base: Path) -> Any:
+    """The base's tokenizer, which reads the texts: what is wrong with it is said before the merge."""
+    load_config(base)
+    return load_tokenizer(base)
+
+
+def _extract(
+    texts: Mapping[str, Sequence[Text]], tokenizer: Any, features: Any, work: Path, max_length: int, batch_size: int
+) -> None:
+    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts.
+
+    A classifier's texts are cut where they are too long; a language model's are not.
+    """
     body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
+    limit = longest(max_length, body.config, tokenizer, key="max_length")
+    whole = _kind(work / "shared").writes
     found = {}
     for task, inputs in texts.items():
         log.info("features of %s: %d texts", task, len(inputs))
         pairs = [(one,) if isinstance(one, str) else tuple(one) for one in inputs]
-        examples = [Encoded(dict(tokenizer(*pair, truncation=True, max_length=max_length))) for pair in pairs]
+        examples = [
+            encoded_text(tokenizer, pair, limit, f"texts of '{task}': text {row}", whole)
+            for row, pair in enumerate(pairs)
+        ]
+        warn_of_cut(task, examples, limit)
         rows = of_examples(body, tokenizer, examples, batch_size, features)
         held = max(1, round(HELD_OUT * len(rows)))
         found[f"{task}/train"], found[f"{task}/validation"] = rows[:-held], rows[-held:]
     save_tensors(work / "features", found)
 
 
+def _kind(shared: Path) -> type[TwinModel]:
+    """The class of the models that the shared expert is one of."""
+    return class_of(family_of(shared, read_json(shared / "merge.json")))
+
+
 def _record_labels(shared: Path, tasks: list[str]) -> None:
     """Write each classifier's label count, which its head tells, into the record of the shared expert."""
-    record = read_json(shared / "merge.json")
-    kind = class_of(family_of(shared, record))
+    record, kind = read_json(shared / "merge.json"), _kind(shared)
     for task in tasks:
         head = Checkpoint(shared / "private" / f"{task}.safetensors")
         record["tasks"][task] |= kind.about_head(load_config(shared), head, f"{shared.name}: expert '{task}'")

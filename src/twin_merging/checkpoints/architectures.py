@@ -1,55 +1,56 @@
-"""What a Hugging Face configuration says of a model's parameters, without making the model."""
+"""What a Hugging Face configuration says of a model, without making the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.names import modern
 from twin_merging.errors import UserError
+from twin_merging.io.foreign import read_object
 
 if TYPE_CHECKING:
     from torch import nn
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Names and shapes of a whole model's parameters: `body`, which is merged, and `head`, which is a task's own.
-
-    prefix: what stands before the body's names in the model's own checkpoint, and not here. added: what stands before
-    the body's names here, and not in the checkpoint of a body alone.
-    """
-
-    prefix: str
-    body: Shapes
-    head: Shapes
-    added: str = ""
-
-    def canonical(self, name: str) -> str:
-        """A checkpoint's name as it stands here, and with today's names for LayerNorm's parameters."""
-        found = modern(name).removeprefix(f"{self.prefix}.")
-        return whole if found not in self.body and (whole := f"{self.added}.{found}") in self.body else found
-
-    def in_model(self, name: str) -> str:
-        """A canonical name as the model's own checkpoint has it."""
-        return f"{self.prefix}.{name}" if self.prefix and name in self.body else name
+CONFIG = "config.json"
 
 
 def load_config(directory: Path) -> Any:
     """The configuration of a local model directory. Runs no code of the directory."""
     from transformers import AutoConfig
 
-    if not (Path(directory) / "config.json").is_file():
-        raise UserError(f"{directory}: no config.json in it; name a directory that holds a Hugging Face model")
+    content = raw_config(directory)
+    if "model_type" not in content:
+        raise UserError(f"{directory}/{CONFIG}: no model_type in it; fetch the model again")
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{directory}/config.json: not an architecture that transformers knows: {first}") from None
+    except Exception as error:  # whatever a value of the file makes transformers raise, it is the file that is wrong
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{directory}/{CONFIG}: not an architecture that transformers knows: {first}") from None
+
+
+def raw_config(directory: Path) -> dict[str, Any]:
+    """What the config.json of a directory says."""
+    if not (Path(directory) / CONFIG).exists():
+        raise UserError(f"{directory}: no {CONFIG} in it; name a directory that holds a Hugging Face model")
+    return read_object(Path(directory) / CONFIG)
+
+
+def is_known_type(raw: dict[str, Any]) -> bool:
+    """Whether transformers has the type of model that a configuration says."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return raw.get("model_type") is None or raw["model_type"] in CONFIG_MAPPING
+
+
+def generic_config(raw: dict[str, Any]) -> Any:
+    """The configuration of a type that transformers does not know."""
+    from transformers import PretrainedConfig
+
+    config = PretrainedConfig.from_dict(dict(raw))
+    config.model_type = raw["model_type"]
+    return config
 
 
 def on_meta(auto: str, config: Any, what: str) -> nn.Module:
@@ -58,7 +59,7 @@ def on_meta(auto: str, config: Any, what: str) -> nn.Module:
     import torch
     import transformers
 
-    with torch.device("meta"):
+    with quiet(), torch.device("meta"):
         try:
             return getattr(transformers, auto).from_config(config, trust_remote_code=False)
         except ValueError:
@@ -70,8 +71,24 @@ def body_on_meta(config: Any) -> nn.Module:
     import torch
     from transformers import AutoModel
 
-    with torch.device("meta"):
+    with quiet(), torch.device("meta"):
         return AutoModel.from_config(config, trust_remote_code=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers says no more than errors, and shows no bars."""
+    from transformers import logging
+
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def is_causal(config: Any) -> bool:
@@ -116,12 +133,13 @@ def transposed_layers(body: nn.Module) -> set[str]:
     return {path for path, part in body.named_modules() if isinstance(part, Conv1D)}
 
 
-def shapes_of(model: Any) -> tuple[str, Shapes]:
-    """The prefix of the body's names in a model, and the shape of each of its parameters; tied copies stand once."""
-    return model.base_model_prefix, {name: tuple(value.shape) for name, value in model.named_parameters()}
-
-
 def heads_of(model: Any) -> list[str]:
     """Names of a classifier's parts beside its body that have parameters."""
     parts = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]
     return [name for name in parts if name != model.base_model_prefix]
+
+
+def output_layer(model: Any) -> tuple[str, Any] | None:
+    """Path and module of a language model's output layer, which lies beside its body."""
+    output = model.get_output_embeddings()
+    return next(((path, part) for path, part in model.named_modules() if part is output), None)

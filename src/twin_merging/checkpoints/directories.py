@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.architectures import Architecture
 from twin_merging.checkpoints.experts import PREFIX
 from twin_merging.checkpoints.groups import is_pooler
+from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.errors import UserError
-from twin_merging.io.files import copy_file, read_json, write_json
-from twin_merging.io.tensors import WEIGHTS, open_directory, save_tensors
+from twin_merging.io.files import copy_file, write_json
+from twin_merging.io.tensors import WEIGHTS, save_tensors
+from twin_merging.io.weights import open_directory
 
 if TYPE_CHECKING:
     import torch
@@ -31,48 +32,37 @@ def write_expert(
     record: Mapping[str, Any],
     where: Path | None = None,
 ) -> None:
-    """Write an expert's directory from tensors by canonical name, after checking that they fit base and task.
+    """Write an expert's directory from tensors by canonical name, after checking that they fit the base.
 
     shapes: of the expert's architecture, which `config` describes.
 
     `where` is what an error names as the expert's place; by default the output.
     """
-    _check_expert(where or output, shapes, config, tensors, base)
+    _check_expert(where or output, shapes, tensors, base)
+    config.architectures = [shapes.title]
     write_config(config, output)
     named = {shapes.in_model(name): tensor for name, tensor in tensors.items()}
     save_tensors(output / WEIGHTS, named, {PREFIX: shapes.prefix})
     write_json(output / "source.json", record)
 
 
-def _check_expert(
-    where: Path, shapes: Architecture, config: Any, tensors: Mapping[str, torch.Tensor], base: Path
-) -> None:
-    kind = read_json(Path(base) / "config.json")["model_type"]
-    if config.model_type != kind:
-        raise UserError(
-            f"{where}: model type {config.model_type}, but the base's is {kind}; name an expert of this base"
-        )
+def _check_expert(where: Path, shapes: Architecture, tensors: Mapping[str, torch.Tensor], base: Path) -> None:
     body = open_directory(base)
-    for name in [*shapes.body, *shapes.head]:
-        if name not in tensors:
-            raise UserError(f"{where}: no tensor '{name}', which its architecture has; fetch it again")
     for name in body:
         if name not in tensors:
             raise UserError(f"{where}: no tensor '{name}', which the base has; name an expert of this base")
     for name, tensor in tensors.items():
         if name in body:
             check_shape(where, name, tuple(tensor.shape), body.shape(name))
-        elif name in shapes.head:
-            check_shape(where, name, tuple(tensor.shape), shapes.head[name], f"labels: {config.num_labels}")
-        elif not is_pooler(name):
+        elif name not in shapes.head and not is_pooler(name):
             raise UserError(f"{where}: tensor '{name}' is not in the base; name an expert of this base")
         check_finite(where, name, tensor)
 
 
 def save_tokenizer(tokenizer: Any, output: Path) -> None:
-    """Write exactly tokenizer.json and tokenizer_config.json."""
+    """Write exactly tokenizer.json and tokenizer_config.json, which has its chat templates."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder, save_jinja_files=False)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not Path(folder, name).is_file():
                 raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no {name}; only fast tokenizers are used")

@@ -12,9 +12,6 @@ Disposition = Literal["merge", "expert", "base"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 DISPOSITIONS: tuple[Disposition, ...] = get_args(Disposition)
 
-# Parts of a checkpoint that belong to its pretraining, and that no classifier has.
-PRETRAINING = ("lm_head.", "cls.", "generator_", "discriminator_predictions.", "vocab_", "mlm.", "pooler.",
-               "predictions.", "lm_predictions.", "mask_predictions.", "sop_classifier.")  # fmt: skip
 # Heads of tasks.
 HEADS = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")
 

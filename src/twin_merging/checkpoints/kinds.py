@@ -10,8 +10,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from twin_merging.checkpoints.architectures import Architecture, on_meta, shapes_of
-from twin_merging.checkpoints.groups import PRETRAINING
+from twin_merging.checkpoints.architectures import on_meta
+from twin_merging.checkpoints.parameters import Architecture, architecture_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,6 @@ class WholeModel(Protocol):
 
     auto: ClassVar[str]  # the name of transformers' Auto class
     peft_task: ClassVar[str]  # what PEFT calls an adapter's task
-    unused: ClassVar[tuple[str, ...]]  # beginnings of names that checkpoints have, and no model of this kind
 
     @property
     def head(self) -> dict[str, int]:
@@ -45,7 +44,6 @@ class Classifier:
     labels: int | None = None
     auto: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_task: ClassVar[str] = "SEQ_CLS"
-    unused: ClassVar[tuple[str, ...]] = PRETRAINING
 
     @property
     def head(self) -> dict[str, int]:
@@ -64,11 +62,7 @@ class Classifier:
 
     def architecture(self, config: Any) -> Architecture:
         """The body's names are those of `AutoModel`, the head's are as they are."""
-        prefix, names = shapes_of(self.on_meta(config))
-        start = f"{prefix}."
-        body = {name.removeprefix(start): shape for name, shape in names.items() if name.startswith(start)}
-        head = {name: shape for name, shape in names.items() if not name.startswith(start)}
-        return Architecture(prefix, body, head)
+        return architecture_of(self.on_meta(config), is_whole=False)
 
 
 CLASSIFIER = Classifier()
@@ -80,7 +74,6 @@ class LanguageModel:
 
     auto: ClassVar[str] = "AutoModelForCausalLM"
     peft_task: ClassVar[str] = "CAUSAL_LM"
-    unused: ClassVar[tuple[str, ...]] = ()
 
     @property
     def head(self) -> dict[str, int]:
@@ -94,5 +87,4 @@ class LanguageModel:
 
     def architecture(self, config: Any) -> Architecture:
         """All names are those of the language model: its output layer is merged as the body is."""
-        prefix, names = shapes_of(self.on_meta(config))
-        return Architecture("", names, {}, prefix)
+        return architecture_of(self.on_meta(config), is_whole=True)

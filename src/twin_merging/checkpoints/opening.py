@@ -3,66 +3,186 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from twin_merging.checkpoints.experts import ADAPTER_CONFIG, Expert
-from twin_merging.checkpoints.groups import HEADS, PRETRAINING, group_of
-from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
+from twin_merging.checkpoints.agreement import check_agreement, check_type
+from twin_merging.checkpoints.architectures import is_causal
+from twin_merging.checkpoints.experts import Expert, is_adapter
+from twin_merging.checkpoints.groups import group_of, is_pooler
+from twin_merging.checkpoints.parameters import Architecture
+from twin_merging.checkpoints.reading import Reading, place_of, read_model, unwrapped
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json
-from twin_merging.io.tensors import Checkpoint, open_directory
+from twin_merging.io.tensors import Checkpoint
 
 log = logging.getLogger(__name__)
 
 
-def open_models(base: Path, experts: Mapping[str, Path]) -> tuple[Checkpoint, dict[str, Expert]]:
+def open_models(
+    base: Path, experts: Mapping[str, Path], allowed: Collection[str] = ()
+) -> tuple[Checkpoint, dict[str, Expert]]:
     """The base's checkpoint without what is no part of the merge, and the experts, checked against it.
 
-    Left out of the base: a pretraining or task head that not every expert has, and a tied copy of the embedding.
+    Left out of the base is what its architecture does not use, and a head that the experts have not. allowed: fields of
+    the configuration in which experts may differ from the base.
     """
-    start = open_directory(base).without(tied_copies(base))
-    opened = {name: _open(directory, start) for name, directory in experts.items()}
-    whole = [expert for expert in opened.values() if not expert.is_adapter]
-    lacking = {name for name in start if start.dtype(name).is_floating_point and not all(e.has(name) for e in whole)}
-    unused = sorted(name for name in lacking if _is_head(name))
-    if unused:
-        log.info("%s: left out, no part of every expert: %s", base, ", ".join(unused))
-        start = start.without(unused)
-        opened = {name: _open(directory, start) for name, directory in experts.items()}
+    start = read_model(base)
+    start.check_whole()
+    whole = {name: read_model(path) for name, path in experts.items() if not is_adapter(path)}
+    for name, found in whole.items():
+        check_agreement(found.directory, found.config, start.config, allowed)
+        found.check_whole()
+        found.check_head()
+        whole[name] = with_output_of(start, found)
+    unused = _unused(start, list(whole.values()))
+    names = {name: _written_as(start, name) for name in start.names if name not in unused}
+    view = _view(start, names, list(whole.values()))
+    opened = {}
+    for name, path in experts.items():
+        if name in whole:
+            opened[name] = _whole(whole[name], names, view)
+        else:
+            opened[name] = adapter_on(path, start.architecture, names, view)
     for expert in opened.values():
-        _check_shapes(expert, start)
-    return start, opened
+        _check_shapes(expert, view)
+    return view, opened
 
 
-def _open(directory: Path, base: Checkpoint) -> Expert:
-    return Expert(directory, base, () if (directory / ADAPTER_CONFIG).is_file() else tied_copies(directory))
+def open_expert(
+    base: Path, directory: Path, architecture: Callable[[Any], Architecture], pickled: bool = False
+) -> tuple[dict[str, str], Expert]:
+    """One expert on its base; and by canonical name the base's own names. architecture: what the expert is, by its
+    configuration. pickled: whether pickled tensors of it are read."""
+    start = read_model(base, architecture)
+    start.check_whole()
+    names = {name: _written_as(start, name) for name in start.names if name not in start.architecture.head}
+    if is_adapter(directory):
+        return names, adapter_on(directory, start.architecture, names, _view(start, names, []), pickled)
+    found = read_model(directory, architecture, pickled)
+    check_type(directory, found.config, start.config)
+    found.check_whole()
+    found.check_head()
+    return names, _whole(with_output_of(start, found), names, _view(start, names, [found]))
 
 
-def tied_copies(directory: Path) -> list[str]:
-    """Names of output layers that a checkpoint stores although they are its input embedding again."""
-    checkpoint = open_directory(directory)
-    config = Path(directory) / "config.json"
-    if not config.is_file():
-        raise UserError(f"{directory}: no config.json in it; name a directory that holds a Hugging Face model")
-    if not read_json(config).get("tie_word_embeddings", True):
-        return []
-    inputs = [name for name in checkpoint if name.endswith(INPUT_EMBEDDINGS)]
-    outputs = [name for name in checkpoint if name.endswith(OUTPUT_EMBEDDINGS)]
-    return [name for name in outputs if any(_same(checkpoint, name, other) for other in inputs)]
+def with_output_of(base: Reading, found: Reading) -> Reading:
+    """A language model with its output layer as the base has it: one that is tied is untied where the base's is not.
+    Raises UserError where the base's is tied and the expert's is not."""
+    if not (base.has_output and found.has_output):
+        return found
+    if set(found.architecture.copies) & set(base.names):
+        return found.untied()
+    for name, of in base.architecture.copies.items():
+        if name not in found.names or of not in found.names:
+            continue
+        if not found.tensor(name).equal(found.tensor(of)):
+            raise UserError(
+                f"{found.directory}: tensor '{found.names[name]}' is an output layer of its own, but the base's is "
+                f"tied to '{of}'; name a base whose output layer is its own (tie_word_embeddings: false in its "
+                f"config.json, and '{name}' in its checkpoint, a copy of '{of}')"
+            )
+        found = replace(found, names={own: stored for own, stored in found.names.items() if own != name})
+    return found
 
 
-def _same(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    import torch
+def adapter_on(
+    directory: Path, architecture: Architecture, names: Mapping[str, str], base: Checkpoint, pickled: bool = False
+) -> Expert:
+    """An adapter on a base. names: by canonical name the base's own in `base`. pickled: whether adapter_model.bin is
+    read. Raises UserError where it changes one of an embedding and an output layer that the base has tied."""
 
-    if checkpoint.shape(one) != checkpoint.shape(other) or checkpoint.dtype(one) != checkpoint.dtype(other):
-        return False
-    return torch.equal(checkpoint[one], checkpoint[other])
+    def find(name: str) -> str | None:
+        place = place_of(architecture, name)
+        if place is None or place.kind == "unused":
+            return None
+        return names.get(place.name) or names.get(place.parameter) or place.name
+
+    turned = [names[name] for name in architecture.transposed if name in names]
+    copies = [architecture.in_model(name) for name in architecture.copies]
+    expert = Expert.of_adapter(directory, base, find, copies, turned, pickled)
+    if not architecture.is_language_model or expert.head or expert.keeps_tie:
+        return expert
+    tied = {names[of]: name for name, of in architecture.copies.items() if of in names}
+    for name in (*expert.factors, *expert.changed):
+        if name in tied:
+            raise UserError(
+                f"{expert.directory}: changes '{name}', which is tied to '{tied[name]}' in the base, and not both; "
+                "name a base whose output layer is its own (tie_word_embeddings: false), or train it with "
+                "ensure_weight_tying"
+            )
+    return expert
 
 
-def _is_head(name: str) -> bool:
-    """Whether a base's parameter belongs to a head, with or without the body's prefix before it."""
-    return name.startswith((*PRETRAINING, *HEADS)) or name.partition(".")[2].startswith((*PRETRAINING, *HEADS))
+def _unused(base: Reading, whole: Sequence[Reading]) -> set[str]:
+    """Canonical names of the base's that are no part of the merge: its head, and what the experts have not of a
+    language model's output layer."""
+    if not whole:
+        return set()
+    causal, output = is_causal(base.config), base.architecture.output & set(base.names)
+    speak = [found.has_output for found in whole]
+    if causal and any(speak):
+        if not all(speak):
+            other = whole[speak.index(False)]
+            raise UserError(f"{other.directory}: no language model, as other experts are; merge experts of one kind")
+        for found in whole:
+            for name in found.architecture.output - output:
+                raise UserError(
+                    f"{found.directory}: tensor '{found.names[name]}' is of the language model's output layer, which "
+                    "the base lacks; name the base's whole language model"
+                )
+    elif causal and output:
+        for found in whole:
+            if not found.architecture.head:
+                raise UserError(
+                    f"{found.directory}: no tensor '{min(output)}' of the output layer, which the base has; name the "
+                    "expert's whole language model, or the base's body alone"
+                )
+    unused = {name for name in output if not all(name in found.names for found in whole)}
+    unused |= {name for name in base.architecture.head if name in base.names}
+    if unused:
+        log.info("%s: left out, no part of every expert: %s", base.directory, ", ".join(sorted(unused)))
+    return unused
+
+
+def _written_as(base: Reading, name: str) -> str:
+    """The name that a merged checkpoint has for one of the base's parameters: the base's own, without what training's
+    wrappers put into it, unless it stands for another parameter there."""
+    stored = base.names[name]
+    place = place_of(base.architecture, stored)
+    return unwrapped(stored) if place is not None and place.name == name else base.architecture.in_model(name)
+
+
+def _view(base: Reading, names: Mapping[str, str], whole: Sequence[Reading]) -> Checkpoint:
+    """The base's tensors that a merge reads or copies, by the names that it writes. Integers of which nothing is known
+    must be the same in all models."""
+    stored = base.stored
+    for reading in (base, *whole):
+        for name in reading.unknown:
+            own = reading.stored[name]
+            if not all(name in each.stored and own.equal(each.stored[name]) for each in (base, *whole)):
+                raise UserError(
+                    f"{reading.directory}: tensor '{name}' holds integers, which cannot be merged, and is not the same "
+                    "in every model; name models without it"
+                )
+    buffers = [name for name in (*base.left_out, *base.unknown) if not stored.dtype(name).is_floating_point]
+    return stored.view(
+        {**{unwrapped(name): name for name in buffers}, **{names[name]: base.names[name] for name in names}}
+    )
+
+
+def _whole(found: Reading, names: Mapping[str, str], view: Checkpoint) -> Expert:
+    """A whole expert by the base's names."""
+    own: dict[str, str] = {}
+    for name, stored in found.names.items():
+        if name in names:
+            own[names[name]] = stored
+        elif name in found.architecture.head or is_pooler(name):
+            own[name] = stored
+        elif name not in found.architecture.output:
+            raise UserError(f"{found.directory}: tensor '{stored}' is not in the base; name an expert of this base")
+    return Expert.of_names(found.directory, view, found.stored, own)
 
 
 def _check_shapes(expert: Expert, base: Checkpoint) -> None:

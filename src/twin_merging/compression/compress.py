@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.decompositions import decompose, decompose_sum
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.task_vectors.vectors import ExpertVector, TaskVector
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from twin_merging.checkpoints.experts import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import ADAPTER_CONFIG
 from twin_merging.errors import UserError
-from twin_merging.fetching.packages import package_version
+from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
 from twin_merging.io.validation import Model
 
@@ -106,6 +106,11 @@ class Source(Model):
         """Version of the package that the source names; None for another kind, or where it is not installed."""
         return None
 
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that holds a model; None where it has to be fetched first."""
+        return None
+
     def files(self) -> list[str]:
         """Local files that the source consists of, for a workflow to follow. Raises UserError when there are none."""
         return []
@@ -127,6 +132,10 @@ class FromPath(Source):
     path: FilledText = Field(description="a local folder with a model and its tokenizer")
 
     @property
+    def folder(self) -> Path | None:
+        return Path(self.path)
+
+    @property
     def is_adapter(self) -> bool:
         return Path(self.path, ADAPTER_CONFIG).is_file()
 
@@ -140,6 +149,10 @@ class FromPackage(Source):
     @property
     def package_version(self) -> str | None:
         return package_version(self.package.name)
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.package_version is None else package_folder(self.package.name, self.package.path)
 
 
 class BaseFromPath(FromPath):

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.faults import TransientError, check_space, megabytes, retried
-from twin_merging.io.files import sha256
+from twin_merging.fetching.hashes import SHA256, disagreement, hash_of, is_hash, may_agree
+from twin_merging.io.files import is_named_by, sha256
 from twin_merging.jobs.progress import progress_bar, report
 
 log = logging.getLogger(__name__)
 
-SHA256, BLOB = "sha256", "git-blob"
 WORTH_A_LINE = 1_000_000  # bytes
-HASH_OF_LENGTH = {64: SHA256, 40: BLOB}  # what an ETag of so many hexadecimal digits is
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One file of a listing: its size in bytes, and the hash that the Hub states, as kind:digits; None offline."""
+    """One file of a listing: its size in bytes (0: not told), and the hash that the Hub states, as kind:digits; None
+    where it states none, and offline."""
 
     size: int
     hash: str | None
@@ -75,14 +73,22 @@ def list_repository(hub: Mapping[str, Any], kind: str = "model") -> Listing:
         if not commit or (is_commit(revision) and commit != revision):
             raise UserError(f"{place_of(repo, revision)}: the Hub answers with commit {commit}; name that one")
         tree = api.list_repo_tree(repo, repo_type=kind, revision=commit, recursive=True)
-        files = {
-            file.path: Listed(file.size, f"{SHA256}:{file.lfs.sha256}" if file.lfs else f"{BLOB}:{file.blob_id}")
-            for file in tree
-            if isinstance(file, RepoFile)
-        }
+        try:
+            files = {file.path: _listed(file) for file in tree if isinstance(file, RepoFile)}
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{place_of(repo, revision)}: {constants.ENDPOINT} lists files in another form than a Hub ({error!r}); "
+                "correct HF_ENDPOINT"
+            ) from None
         return Listing(repo, kind, revision, commit, files)
 
     return retried(look, place_of(repo, revision))
+
+
+def _listed(file: Any) -> Listed:
+    """A line of a listing; of a file in Git LFS the file's own size and hash, and not its pointer's."""
+    own = hash_of(file.lfs.sha256) if file.lfs else None
+    return Listed((file.lfs.size if file.lfs else file.size) or 0, own or hash_of(file.blob_id))
 
 
 def _cached(repo: str, revision: str, kind: str) -> Listing:
@@ -99,7 +105,7 @@ def _cached(repo: str, revision: str, kind: str) -> Listing:
         if isinstance(found, str):
             folder = Path(found.removesuffix(file.path))
             log.info("%s: offline, from the cache", place_of(repo, revision))
-            files = {file.path: Listed(file.size, None) for file in tree}
+            files = {file.path: Listed(file.size or 0, None) for file in tree}
             return Listing(repo, kind, revision, folder.name, files, folder)
     raise UserError(
         f"{place_of(repo, revision)}: HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} has nothing of it; fetch it "
@@ -111,14 +117,11 @@ def chosen(listing: Listing, subfolder: str | None, patterns: Collection[str]) -
     """Paths of a folder's files that patterns name, in order. Raises UserError when there are none."""
     within = f"{subfolder.strip('/')}/" if subfolder else ""
     names = [path.removeprefix(within) for path in sorted(listing.files) if path.startswith(within)]
-    paths = [
-        f"{within}{name}"
-        for name in names
-        if "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+    paths = [f"{within}{name}" for name in names if "/" not in name and is_named_by(name, patterns)]
     if not paths:
+        wanted = ", ".join(pattern for pattern in patterns if not pattern.startswith("!"))
         raise UserError(
-            f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({', '.join(patterns)}); correct "
+            f"{listing.where}: nothing in folder '{within or '.'}' that is wanted ({wanted}); correct "
             "repo or subfolder in the suite"
         )
     return paths
@@ -149,8 +152,7 @@ def download(
                     f"{listing.where}: file '{path}' is damaged in the cache ({listing.folder / path}): it is "
                     f"{damage[0]}, not {damage[1]}; remove it, and fetch it once with a network"
                 )
-            if pinned and (found := file_hash(listing.folder / path, pinned[path].split(":")[0])) != pinned[path]:
-                raise _changed(listing, path, pinned[path], found)
+        _check_content(listing, paths, listing.folder, pinned)
         return listing.folder
 
     def is_missing(path: str) -> bool:
@@ -181,22 +183,41 @@ def download(
     check_space(needs, listing.where)
     if missing >= WORTH_A_LINE:
         report(f"{listing.where}: {megabytes(missing)} to download")
-    return retried(transfer, listing.where)
+    folder = retried(transfer, listing.where)
+    _check_content(listing, paths, folder, pinned)
+    return folder
 
 
 def hashes_of(listing: Listing, paths: Collection[str]) -> dict[str, str]:
-    """What a lock holds of the files: the hash that the Hub states of each, as kind:digits."""
-    return {path: str(listing.files[path].hash) for path in sorted(paths)}
+    """What a lock holds of the files: the hash that the Hub states of each, as kind:digits. Files of which it states
+    none are fetched, and have their SHA-256."""
+    untold = [path for path in paths if listing.files[path].hash is None]
+    folder = download(listing, untold) if untold else Path()
+    return {path: listing.files[path].hash or f"{SHA256}:{sha256(folder / path)}" for path in sorted(paths)}
 
 
 def _check_pins(listing: Listing, paths: Collection[str], pinned: Mapping[str, str]) -> None:
-    """Compare the hashes that the Hub states with the lock's. (Content is compared with these after the download.)"""
+    """Compare the hashes that the Hub states with the lock's, as far as these are comparable."""
     for path in paths:
         stated = listing.files[path].hash
         if path not in pinned:
             raise UserError(f"{listing.where}: file '{path}' is not in the suite's lock; run 'snakemake lock' again")
-        if stated and stated != pinned[path]:
+        if not is_hash(str(pinned[path])):
+            raise UserError(
+                f"{listing.where}: file '{path}' has '{pinned[path]}' in the suite's lock, which is no hash; run "
+                "'snakemake lock' again"
+            )
+        if stated and not may_agree(stated, pinned[path]):
             raise _changed(listing, path, pinned[path], stated)
+
+
+def _check_content(listing: Listing, paths: Collection[str], folder: Path, pinned: Mapping[str, str] | None) -> None:
+    """Compare files with the lock's hashes, where the Hub did not state the same ones (then they are checked)."""
+    if pinned is None:
+        return
+    for path in paths:
+        if listing.files[path].hash != pinned[path] and (found := disagreement(folder / path, pinned[path])):
+            raise _changed(listing, path, pinned[path], found)
 
 
 def _removed(listing: Listing, path: str, folder: Path) -> TransientError | None:
@@ -213,13 +234,9 @@ def _removed(listing: Listing, path: str, folder: Path) -> TransientError | None
 
 def _damage(listing: Listing, path: str, folder: Path) -> tuple[str, str] | None:
     """A file's hash and the one that the Hub states, in its listing or as its ETag, where these differ."""
-    stated = [listing.files[path].hash]
     blob = (folder / path).resolve().name  # the cache names a file by its ETag
-    if len(blob) in HASH_OF_LENGTH and re.fullmatch("[0-9a-f]+", blob):
-        stated.append(f"{HASH_OF_LENGTH[len(blob)]}:{blob}")
-    for wanted in dict.fromkeys(filter(None, stated)):
-        found = file_hash(folder / path, wanted.split(":")[0])
-        if found != wanted:
+    for wanted in dict.fromkeys(filter(None, (listing.files[path].hash, hash_of(blob)))):
+        if found := disagreement(folder / path, wanted):
             return found, wanted
     return None
 
@@ -229,15 +246,3 @@ def _changed(listing: Listing, path: str, wanted: str, found: str) -> UserError:
         f"{listing.where}: file '{path}' is {found}, but the suite was locked to {wanted}; find out why it changed, "
         "and run 'snakemake lock' if the new one is right"
     )
-
-
-def file_hash(path: Path, kind: str) -> str:
-    """kind:digits of a file: its SHA-256, or the SHA-1 of git's blob object of it."""
-    if kind == SHA256:
-        return f"{SHA256}:{sha256(path)}"
-
-    def started() -> Any:
-        return hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-
-    with open(path, "rb") as stream:
-        return f"{BLOB}:{hashlib.file_digest(stream, started).hexdigest()}"

@@ -7,34 +7,39 @@ error.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twin_merging.checkpoints.architectures import Architecture, load_config
+from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG, PICKLED_ADAPTER
+from twin_merging.checkpoints.agreement import check_agreement
+from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
-from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG, Expert
-from twin_merging.checkpoints.groups import HEADS, is_pooler
-from twin_merging.checkpoints.kinds import CLASSIFIER, WholeModel
-from twin_merging.checkpoints.names import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
+from twin_merging.checkpoints.experts import Expert, is_adapter
+from twin_merging.checkpoints.groups import is_pooler
+from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
+from twin_merging.checkpoints.label_names import Names, names_of
+from twin_merging.checkpoints.labels import Labels, agreed, label_axes
+from twin_merging.checkpoints.opening import open_expert, with_output_of
+from twin_merging.checkpoints.parameters import Architecture
+from twin_merging.checkpoints.reading import read_model
+from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
+from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
+from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError
-from twin_merging.fetching.pickled import read_pickled
 from twin_merging.fetching.sources import located
-from twin_merging.io.files import TOKENIZER, copy_file, read_json, write_json
-from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, open_directory, save_tensors
+from twin_merging.io.files import PASSED_ON, copy_file, write_json
+from twin_merging.io.foreign import read_object
+from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors
+from twin_merging.io.weights import has_weights
 
-if TYPE_CHECKING:
-    import torch
-
-log = logging.getLogger(__name__)
-
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-              "spm.model")  # fmt: skip
-EXPERT_FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors",
+ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
+WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
-BASE_FILES = [*EXPERT_FILES, *dict.fromkeys([*TOKENIZER, *TOKENIZERS])]
-ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER]
+BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
+EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
+# An adapter may have a config.json, which names its labels.
+ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, "config.json", *VOCABULARY]
 Pins = Mapping[str, str] | None
 
 
@@ -46,59 +51,95 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
     """
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
-        config = load_config(directory)
-        shapes = whole.architecture(config)
-        found, left_out = _matched(directory, shapes, (*whole.unused, *HEADS))
-        body = {name: tensor for name, tensor in found.items() if name in shapes.body}
-        for name, shape in shapes.body.items():
-            if name in body:
-                _check_base(directory, name, body[name], shape)
-            elif not name.startswith("pooler."):
-                raise UserError(f"{directory}: the base lacks tensor '{name}' of its architecture; fetch it again")
-        tokenizer = _tokenizer(directory)
+        found = read_model(directory, whole.architecture, pickled=True)
+        found.check_whole()
+        body = {name: found.tensor(name) for name in found.names if name not in found.architecture.head}
+        for name in found.lacking:
+            if name in found.architecture.output:
+                raise UserError(f"{directory}: no tensor '{name}', which its architecture has; fetch it again")
+        for name, tensor in body.items():
+            check_finite(directory, name, tensor)
+        tokenizer = load_tokenizer(directory)
         save_tokenizer(tokenizer, output)
-        write_config(config, output)
+        write_config(with_padding(found.config, tokenizer.pad_token_id), output)
         save_tensors(output / WEIGHTS, body)
-        heads = [name for name in found if name in shapes.head]
-        write_json(output / "source.json", {**record, "left_out": sorted([*left_out, *heads])})
+        heads = [found.names[name] for name in found.names if name in found.architecture.head]
+        write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads])})
 
 
-def fetch_expert(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
-    """Write an expert under its own checkpoint's names, checked against the base's names and shapes."""
-    output = Path(output)
+def fetch_expert(
+    source: Mapping[str, Any],
+    whole: WholeModel | int,
+    base: Path,
+    output: Path,
+    pinned: Pins = None,
+    allowed: Collection[str] = (),
+    label_names: Names | None = None,
+) -> None:
+    """Write an expert under its own checkpoint's names, checked against the base's names and shapes, and with its
+    labels in the order of `label_names`, the data's.
+
+    whole: what it is; a number: a sequence classifier of so many labels. allowed: fields of its configuration that may
+    differ from the base's.
+    """
+    output, whole = Path(output), Classifier(whole) if isinstance(whole, int) else whole
     with located(source, EXPERT_FILES, output, pinned) as (directory, record):
-        if not any((directory / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)):
-            hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if (directory / ADAPTER).is_file() else ""
+        if not has_weights(directory):
+            hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if is_adapter(directory) else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
-        config = whole.configured(load_config(directory))
-        shapes = whole.architecture(config)
-        found, left_out = _matched(directory, shapes, whole.unused)
-        write_expert(output, shapes, config, found, base, {**record, "left_out": left_out}, where=directory)
+        check_tokenizers(base, [directory])
+        start = read_model(base, whole.architecture)
+        found = read_model(directory, lambda config: whole.architecture(whole.configured(config)), pickled=True)
+        check_agreement(directory, found.config, start.config, allowed)
+        labels = agreed(names_of(found.config.id2label), label_names, whole, directory)
+        found.check_whole(head=_said(whole))
+        found.check_head()
+        found = with_output_of(start, found)
+        config = labels.configured(with_padding(whole.configured(found.config), start.config.pad_token_id))
+        tensors = labels.ordered({name: found.tensor(name) for name in found.names}, label_axes(whole, config))
+        record |= {"left_out": list(found.left_out), **labels.record}
+        write_expert(output, found.architecture, config, tensors, base, record, where=directory)
 
 
-def fetch_adapter(source: Mapping[str, Any], whole: WholeModel, base: Path, output: Path, pinned: Pins = None) -> None:
-    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head."""
-    output = Path(output)
+def fetch_adapter(
+    source: Mapping[str, Any],
+    base: Path,
+    output: Path,
+    whole: WholeModel | int = CLASSIFIER,
+    pinned: Pins = None,
+    label_names: Names | None = None,
+) -> None:
+    """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head, and with
+    its labels in the order of `label_names`, the data's.
+
+    whole: as for `fetch_expert`.
+    """
+    output, whole = Path(output), Classifier(whole) if isinstance(whole, int) else whole
     with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
-        for name in ADAPTER_FILES:
-            if not (directory / name).is_file():
-                raise UserError(f"{directory}: no {name} in it, which an adapter has; leave out adapter: true")
-        _check_adapter(directory, base, whole)
-        for name in ADAPTER_FILES:
-            copy_file(directory / name, output / name)
-        write_json(output / "source.json", record)
+        if not is_adapter(directory):
+            raise UserError(f"{directory}: no {ADAPTER_CONFIG} in it, which an adapter has; leave out adapter: true")
+        check_tokenizers(base, [directory])
+        names, expert = open_expert(base, directory, whole.architecture, pickled=True)
+        _check_adapter(expert, whole.architecture(load_config(base)), names, _said(whole))
+        config = directory / "config.json"
+        own = names_of(read_object(config).get("id2label")) if config.is_file() else None
+        labels = agreed(own, label_names, whole, directory)
+        _write_adapter(expert, output, labels, label_axes(whole, load_config(base)))
+        write_json(output / "source.json", {**record, **labels.record})
 
 
-def _check_adapter(directory: Path, base: Path, whole: WholeModel) -> None:
-    expert = Expert(directory, open_directory(base))
-    architecture = whole.architecture(load_config(base))
-    head = ", ".join(f"{key}: {value}" for key, value in whole.head.items())
-    shapes = architecture.head
+def _said(whole: WholeModel) -> str:
+    """What the suite says of a task's head."""
+    return ", ".join(f"{key}: {value}" for key, value in whole.head.items())
+
+
+def _check_adapter(expert: Expert, architecture: Architecture, names: Collection[str], head: str) -> None:
+    directory, shapes = expert.directory, architecture.head
     for name, factors in expert.factors.items():
-        check_shape(directory, name, tuple(factors.product().shape), expert.base.shape(name))
-        check_finite(directory, name, factors.product())
+        check_finite(directory, name, factors.down)
+        check_finite(directory, name, factors.up)
     for name in expert.changed:
-        check_shape(directory, name, tuple(expert.parameter(name).shape), expert.base.shape(name))
+        check_shape(directory, name, expert.shape(name), expert.base.shape(name))
         check_finite(directory, name, expert.parameter(name))
     for name, tensor in expert.head.items():
         if name not in shapes and not is_pooler(name):
@@ -106,77 +147,23 @@ def _check_adapter(directory: Path, base: Path, whole: WholeModel) -> None:
         if name in shapes and head:
             check_shape(directory, name, tuple(tensor.shape), shapes[name], head)
         check_finite(directory, name, tensor)
-    for name in [*shapes, *(name for name in architecture.body if name not in expert.base)]:
+    for name in [*shapes, *(name for name in architecture.body if name not in names)]:
         if name not in expert.head:
             raise UserError(f"{directory}: no tensor '{name}' of the head; train it with modules_to_save")
 
 
-def _tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    if not any((directory / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
-        raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{directory}: no tokenizer that transformers can load: {first}") from None
-
-
-def _check_base(directory: Path, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape:
-        raise UserError(
-            f"{directory}: tensor '{name}' is {list(tensor.shape)}, but config.json says {list(shape)}; fetch it again"
-        )
-    check_finite(directory, name, tensor)
-
-
-def _matched(
-    directory: Path, shapes: Architecture, unused: tuple[str, ...]
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Tensors of a checkpoint by canonical name, and the names of those that are `unused`: buffers, beginnings of
-    names that no model of the kind has, and an output layer that is the embedding again."""
-    found: dict[str, torch.Tensor] = {}
-    outputs: dict[str, torch.Tensor] = {}
-    left_out = []
-    for name, tensor in _tensors(directory):
-        known = shapes.canonical(name)
-        if known in found:
-            raise UserError(f"{directory}: tensor '{name}' is there under another name too; remove one of them")
-        if known in shapes.body or known in shapes.head:
-            found[known] = tensor
-        elif not tensor.is_floating_point() or known.startswith(unused) or name.startswith(unused):
-            left_out.append(name)
-        elif known.endswith(OUTPUT_EMBEDDINGS):
-            outputs[name] = tensor
-        else:
-            raise UserError(
-                f"{directory}: tensor '{name}' fits no parameter of its architecture; remove it or fetch again"
-            )
-    for name, tensor in outputs.items():
-        if not any(tensor.equal(found[other]) for other in found if other.endswith(INPUT_EMBEDDINGS)):
-            raise UserError(
-                f"{directory}: tensor '{name}' is not the embedding, which config.json ties it to; set "
-                "tie_word_embeddings: false there"
-            )
-        left_out.append(name)
-    if left_out:
-        log.info("%s: left out, no part of the model: %s", directory, ", ".join(left_out))
-    return found, sorted(left_out)
-
-
-def _tensors(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    if (directory / WEIGHTS).is_file() or (directory / INDEX).is_file():
-        yield from open_directory(directory).items()
-        return
-    shards = [directory / PICKLED]
-    if (directory / PICKLED_INDEX).is_file():
-        try:
-            index = read_json(directory / PICKLED_INDEX)["weight_map"]
-            shards = [directory / name for name in sorted(set(index.values()))]
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise UserError(f"{directory / PICKLED_INDEX}: not an index of shards; fetch the model again") from None
-    for shard in shards:
-        if not shard.is_file():
-            raise UserError(f"{shard}: no such file; a checkpoint is {WEIGHTS}, {PICKLED}, or shards of either")
-        yield from read_pickled(shard).items()
+def _write_adapter(expert: Expert, output: Path, labels: Labels, axes: Mapping[str, int]) -> None:
+    """Its two files as they are, but safetensors for pickled tensors, the head in the order of the labels (axes: as for
+    `Labels.ordered`), and the truth of how its matrices are kept."""
+    source = expert.paths[0]
+    if source.name == ADAPTER and labels.order is None:
+        copy_file(source, output / ADAPTER)
+    else:
+        stored = {expert.stored_as(name): axis for name, axis in axes.items() if name in expert.head}
+        save_tensors(output / ADAPTER, labels.ordered(expert.tensors, stored))
+    file = expert.directory / ADAPTER_CONFIG
+    config = read_object(file)
+    if bool(config.get("fan_in_fan_out")) == expert.is_transposed:
+        copy_file(file, output / ADAPTER_CONFIG)
+    else:
+        write_json(output / ADAPTER_CONFIG, {**config, "fan_in_fan_out": expert.is_transposed})

@@ -8,8 +8,8 @@ from typing import Any
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
-from twin_merging.fetching.pickled import read_pickled
 from twin_merging.io.files import file_record, write_json
+from twin_merging.io.pickled import read_pickled
 from twin_merging.io.tensors import Checkpoint, save_tensors
 
 STATES = ("*.safetensors", "*.bin", "*.pt", "*.pth")

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.fetching.packages import package_folder, package_version
-from twin_merging.io.files import file_record
+from twin_merging.io.files import file_record, is_named_by
 from twin_merging.io.tensors import INDEX, WEIGHTS
 
 
@@ -39,7 +40,7 @@ def located(
             directory = Path(source["path"])
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; correct the source in the suite")
-        files = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+        files = sorted(file for file in directory.iterdir() if is_named_by(file.name, patterns) and file.is_file())
     record["files"] = {file.name: file_record(file) for file in files}
     yield directory, record
 
@@ -58,4 +59,4 @@ def model_paths(listing: Listing, subfolder: str | None, patterns: Collection[st
     """What is fetched of a model's repository: pickled weights only where there are no others."""
     paths = chosen(listing, subfolder, patterns)
     names = {Path(path).name for path in paths}
-    return [path for path in paths if not (path.endswith(".bin") and {WEIGHTS, INDEX} & names)]
+    return [path for path in paths if not (path.endswith(".bin") and {WEIGHTS, INDEX, ADAPTER} & names)]

@@ -24,15 +24,19 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
+from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
-from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.label_names import Names
+from twin_merging.checkpoints.labels import Labels
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.scoring.metrics import score
-from twin_merging.tasks.rows import load_tokenizer, read_rows
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Encoded, Trainable
 
 log = logging.getLogger(__name__)
@@ -61,16 +65,18 @@ def finetune(
     checkpoints: Path,
     output: Path,
     devices: int | None = None,
+    label_names: Names | None = None,
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
     task: how its rows are read, and answers scored; settings: a `finetune` source of the suite. `checkpoints` is kept
     when the job is interrupted, and the next one goes on from its last epoch; it is removed at the end. devices: how
     many train together, a process each, with the batch of `settings` divided among them; by default all visible GPUs.
+    label_names: what the rows' labels are called, which the expert's configuration will say.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
-    arguments = (base, data, task, dict(settings), dict(limits), seed, kept, output, processes)
+    arguments = (base, data, task, dict(settings), dict(limits), seed, kept, output, processes, label_names)
     if processes > 1:
         launch(_train, arguments, processes)
     else:
@@ -88,15 +94,19 @@ def _train(
     checkpoints: Path,
     output: Path,
     processes: int,
+    label_names: Names | None,
 ) -> None:
     """One of the processes that train an expert together; the first writes it."""
     set_seed(seed)
     tokenizer, whole = load_tokenizer(base), task.whole
-    config = whole.configured(load_config(base))
-    parts = {}
+    config = Labels(label_names).configured(whole.configured(load_config(base)))
+    limit = longest(settings["max_length"], config, tokenizer, key="finetune.max_length")
+    encoded, parts = [], {}
     for split in ("train", "validation"):
         rows = read_rows(Path(data) / f"{split}.parquet", limits.get(split))
-        parts[split] = Examples(task.encode(rows, tokenizer, settings["max_length"]), task.targets(rows))
+        examples = task.encode(rows, tokenizer, limit)
+        encoded += examples
+        parts[split] = Examples(examples, task.targets(rows))
     model: Any = getattr(transformers, whole.auto).from_pretrained(
         base, config=config, local_files_only=True, dtype=torch.float32
     )
@@ -116,6 +126,8 @@ def _train(
         compute_metrics=scores,
         callbacks=[_Steps()],
     )
+    if trainer.is_world_process_zero():
+        warn_of_cut(Path(data).name, encoded, limit)
     last = get_last_checkpoint(str(checkpoints)) if Path(checkpoints).is_dir() else None
     if last:
         log.info("going on from %s", last)

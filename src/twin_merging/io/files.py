@@ -2,51 +2,100 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-# The files that a merged model takes over from the base, if the base has them.
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-             "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
-PASSED_ON = ("config.json", "generation_config.json", *TOKENIZER)
+from twin_merging.errors import UserError
+from twin_merging.io.foreign import read_object as read_object
+from twin_merging.io.partials import beside, folder_beside, own_name, remove
+
+# What a merged model takes over from the base, by names as in .gitignore (the last one that fits decides): whatever a
+# configuration, tokenizer, processor or chat template may be stored in, since each architecture has names of its own.
+# No weights, index, adapter, training state, code, or text about the model; nothing that is unpickled or run.
+PASSED_ON = (
+    "*.json", "*.txt", "*.jinja", "*.model", "*.model.v*", "*.spm", "*.tokenizer", "*.tiktoken", "*.codes", "*.bpe",
+    "*.vocab",
+    "!.*", "!*.index.json", "!adapter_config.json", "!trainer_state.json", "!*_results.json", "!*_results.txt",
+    "!requirements*.txt", "![Rr][Ee][Aa][Dd][Mm][Ee]*", "!model_index.json", "!modelcard.json",
+    "!modules.json", "!config_sentence_transformers.json",  # of folders that are not passed on
+    "!merge.json", "!mixture.json", "!source.json",  # this library's own
+)  # fmt: skip
+CHAT_TEMPLATES = "additional_chat_templates"  # the folder of those beside chat_template.jinja
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to. When the block ends, that file becomes `path`; if the block fails, it is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    """Yield a path to write to. When the block ends, that file becomes `path`; if the block fails, it is removed.
+
+    Of several processes that write to one path, the last that ends has its file there.
+    """
+    with beside(path) as partial:
         yield partial
         with open(partial, "rb") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory. When the block ends, it becomes `path`; if the block fails, it is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+def whole_directory(path: Path, replace: bool = True) -> Iterator[Path]:
+    """Yield an empty directory. When the block ends, it becomes `path`; if the block fails, it is removed.
+
+    Of several processes that write to one path, the last that ends has its directory there, with nothing of the
+    others in it; without `replace`, the first that ends, and the others' raise UserError. A link is followed.
+    """
+    place = Path(os.path.realpath(path))
+    if place == Path.cwd():
+        raise UserError(f"{path}: is the working directory; name a folder in it")
+    with folder_beside(place) as partial:
         yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _become(partial, place, replace)
+
+
+def _become(directory: Path, path: Path, replace: bool) -> None:
+    """Give a directory the path of another one, which is removed, or of none."""
+    aside: list[Path] = []
+    try:
+        while not _renamed(directory, path):
+            if not replace:
+                raise UserError(f"{path}: was filled by another process meanwhile; name a new directory")
+            aside.append(own_name(path))
+            _move_aside(path, aside[-1])
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for old in aside:
+            remove(old)
+
+
+def _renamed(directory: Path, path: Path) -> bool:
+    """Rename a directory to a path where nothing is, or an empty directory. False where another one is."""
+    try:
+        os.rename(directory, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        if error.errno in (errno.ENOTDIR, errno.EBUSY):
+            what = "is a file" if error.errno == errno.ENOTDIR else "is in use, as where a disk is mounted,"
+            raise UserError(f"{path}: {what} and cannot become a directory of ours; name another") from None
+        raise
+    return True
+
+
+def _move_aside(path: Path, aside: Path) -> None:
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:  # another process was faster
+        pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # a directory of a container's image, which can be removed and not renamed
+            raise
+        shutil.rmtree(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,7 +108,25 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that we wrote. `read_object` is for what others wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def is_named_by(name: str, patterns: Iterable[str]) -> bool:
+    """Whether the last pattern that fits a file's name asks for it; one that begins with `!` asks for none such."""
+    found = False
+    for pattern in patterns:
+        if fnmatchcase(name, pattern.removeprefix("!")):
+            found = not pattern.startswith("!")
+    return found
+
+
+def pass_on(source: Path, target: Path, but: Collection[str] = ()) -> None:
+    """Copy what a merged model takes over from a model's directory, `but` for files of these names."""
+    files = [*Path(source).iterdir(), *Path(source, CHAT_TEMPLATES).glob("*.jinja")]
+    for file in sorted(files):
+        if file.is_file() and is_named_by(file.name, PASSED_ON) and file.name not in but:
+            copy_file(file, target / file.relative_to(source))
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_merging.errors import UserError
-from twin_merging.io.files import read_json, whole_file
+from twin_merging.io.files import whole_file
+from twin_merging.io.foreign import check_is_file, stand_in
 from twin_merging.io.ranges import row_count, row_width
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 _CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
 Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
 
@@ -75,8 +78,12 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def without(self, names: Collection[str]) -> Checkpoint:
         """The same checkpoint without some of its tensors."""
+        return self.view({name: name for name in self if name not in names})
+
+    def view(self, names: Mapping[str, str]) -> Checkpoint:
+        """Some of the tensors under other names: `names` has for each name the one that it has here."""
         rest = copy(self)
-        rest._places = {name: place for name, place in self._places.items() if name not in names}
+        rest._places = {name: self._places[stored] for name, stored in names.items()}
         return rest
 
     @property
@@ -109,31 +116,19 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         return tensor
 
 
-def open_directory(directory: Path) -> Checkpoint:
-    """Open the safetensors checkpoint of a model directory: one file, or shards with their index."""
-    directory = Path(directory)
-    if (directory / INDEX).is_file():
-        try:
-            shards = sorted(set(read_json(directory / INDEX)["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{directory / INDEX}: not an index of shards; fetch the checkpoint again") from None
-        return Checkpoint(*(directory / shard for shard in shards))
-    if (directory / WEIGHTS).is_file():
-        return Checkpoint(directory / WEIGHTS)
-    raise UserError(f"{directory}: no {WEIGHTS} or {INDEX} in it; name a directory that holds a checkpoint")
-
-
 def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
     """Where each tensor of a file is. Adds the file's metadata to `metadata`. safetensors checks the file."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; fetch the checkpoint again")
+    check_is_file(path)
     try:
         with safe_open(path, framework="np") as handle:
             metadata |= handle.metadata() or {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+        fault = stand_in(path) or f"not a whole safetensors file ({_cut(path) or error}); fetch it again"
+        raise UserError(f"{path}: {fault}") from None
     file = io.FileIO(path)
     length = struct.unpack("<Q", file.read(8))[0]
     header = json.loads(file.read(length))
@@ -142,9 +137,28 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
     for name, entry in header.items():
         if entry["dtype"] not in _CODES:
             kinds = ", ".join(_CODES)
-            raise UserError(f"{path}: tensor '{name}' is stored as {entry['dtype']}; convert it to one of {kinds}")
+            raise UserError(
+                f"{path}: tensor '{name}' is stored as {entry['dtype']}, a quantised type; write the model out in one "
+                f"of {kinds} (model.dequantize(), then save_pretrained)"
+            )
         places[name] = _Place(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
     return places
+
+
+def _cut(path: Path) -> str | None:
+    """How much of a file is there, where its header says that it was longer."""
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin = file.read(1)
+        if begin != b"{" or length > _LONGEST_HEADER:
+            return None
+        try:
+            header = json.loads(begin + file.read(length - 1))
+            whole = 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__")
+        except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
+            whole = 8 + length
+        return f"cut off: {size} of {whole} bytes" if isinstance(whole, int) and size < whole else None
 
 
 class TensorWriter:

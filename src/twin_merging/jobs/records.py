@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError
+from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
 
@@ -37,14 +38,14 @@ def write_record(job: Any, started: str) -> None:
     outputs = [path for path in job.output if path != file]
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
         inputs, written = files_of(_read(job)), files_of(outputs)
-        read = dict(zip(inputs, pool.map(_entry, inputs), strict=True))
+        read = dict(zip(map(named, inputs), pool.map(_entry, inputs), strict=True))
         wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
     write_json(Path(file), {
         "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
-        "input": _by_name(job.input),
+        "input": {name: list(map(named, paths)) for name, paths in _by_name(job.input).items()},
         "output": {name: paths for name, paths in _by_name(job.output).items() if name != RECORD},
         "inputs": read,
         "outputs": wrote,

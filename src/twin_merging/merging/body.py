@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint, tensor_file
 from twin_merging.merging.factors import factor_space, parts_of

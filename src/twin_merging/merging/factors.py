@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.merging.inputs import Inputs, Tensors, Vector
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from twin_merging.checkpoints.experts import Factors
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import CHUNK, chunks, row_count
 from twin_merging.merging.registry import Parameter

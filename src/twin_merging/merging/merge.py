@@ -10,9 +10,10 @@ from typing import Any
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
-from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, sha256, whole_directory, write_json
+from twin_merging.io.files import file_hashes, pass_on, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body
@@ -98,13 +99,6 @@ def write_private(experts: Mapping[str, Expert], protocol: Protocol, output: Pat
     with whole_directory(output / "private") as private:
         for task, expert in experts.items():
             save_tensors(private / f"{task}.safetensors", expert.private(protocol))
-
-
-def pass_on(base: Path, output: Path) -> None:
-    """Copy the base's configuration and tokenizer into the merged model's directory."""
-    for name in PASSED_ON:
-        if (base / name).is_file():
-            copy_file(base / name, output / name)
 
 
 def write_record(

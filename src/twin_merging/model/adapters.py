@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from twin_merging.checkpoints.architectures import transposed_layers
-from twin_merging.checkpoints.experts import ADAPTER, ADAPTER_CONFIG
-from twin_merging.checkpoints.names import OUTPUT_EMBEDDINGS
+from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.architectures import output_layer, transposed_layers
+from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 
@@ -47,24 +47,26 @@ class AdapterForm:
     """How a body keeps its matrices, which decides how an adapter on it is written.
 
     lookups: paths of the body's embeddings; transposed: whether matrices are stored as (in, out); prefix: what stands
-    before the body's names in the model that PEFT adapts (a decoder's is the language model, as servers expect).
+    before the body's names in the model that PEFT adapts (a decoder's is the language model, as servers expect);
+    beside: paths of what lies beside the body there.
     """
 
     lookups: frozenset[str] = frozenset()
     transposed: bool = False
     prefix: str = ""
+    beside: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, body: Any, has_prefix: bool = False) -> AdapterForm:
         """The form for a body whose names have the whole model's prefix, or not."""
         prefix = f"{body.base_model_prefix}." if has_prefix else ""
+        output = output_layer(LanguageModel().on_meta(body.config)) if has_prefix else None
         lookups = frozenset(path for path, part in body.named_modules() if isinstance(part, torch.nn.Embedding))
-        return cls(lookups, bool(transposed_layers(body)), prefix)
+        return cls(lookups, bool(transposed_layers(body)), prefix, frozenset([output[0]] if output else []))
 
     def path(self, module: str) -> str:
         """A module's path in the model that PEFT adapts; what lies beside the body (an output layer) has no prefix."""
-        beside = f"{module}.weight".endswith(OUTPUT_EMBEDDINGS)
-        return module if beside else f"{self.prefix}{module.removeprefix(self.prefix)}"
+        return module if module in self.beside else f"{self.prefix}{module.removeprefix(self.prefix)}"
 
 
 def save_exclusive(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:

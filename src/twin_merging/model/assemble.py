@@ -12,8 +12,9 @@ from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
-from twin_merging.io.files import PASSED_ON, copy_file, file_hashes, read_json, sha256, whole_directory, write_json
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, open_directory, save_tensors
+from twin_merging.io.files import copy_file, file_hashes, pass_on, read_json, sha256, whole_directory, write_json
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
 from twin_merging.model.forms import family_of, form_of
@@ -49,9 +50,7 @@ def assemble(
     prefix = f"{body.base_model_prefix}."
     early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
     form, transposed = AdapterForm.of(body, model_form.has_prefix), _with_prefix(transposed_layers(body), prefix)
-    for name in [*PASSED_ON, WEIGHTS]:
-        if name != "config.json" and (shared / name).is_file():
-            copy_file(shared / name, output / name)
+    copy_file(shared / WEIGHTS, output / WEIGHTS)
     with whole_directory(output / "private") as private:
         for task in tasks:
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
@@ -71,6 +70,7 @@ def assemble(
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
     write_configuration(read_json(shared / "config.json"), model_form, output)
+    pass_on(shared, output, but=["config.json"])
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     record = {

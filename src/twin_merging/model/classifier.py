@@ -12,12 +12,14 @@ from torch import nn
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.kinds import Classifier
+from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
+from twin_merging.checkpoints.vocabularies import vocabulary_file
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
-from twin_merging.model.loading import Loading, Stored, load_body, load_expert
+from twin_merging.model.loading import Loading, Stored, configured_by, load_body, load_expert
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
 from twin_merging.model.twin import TwinModel
@@ -57,6 +59,8 @@ class TwinForSequenceClassification(TwinModel):
     @classmethod
     def from_stored(cls, stored: Stored, chosen: Loading) -> TwinForSequenceClassification:
         body = load_body(stored.directory, chosen.dtype, **chosen.options)
+        if body.config.pad_token_id is None and vocabulary_file(stored.directory):
+            with_padding(body.config, load_tokenizer(stored.directory).pad_token_id)
         labels = {task: entry["labels"] for task, entry in stored.record["tasks"].items()}
         return cls(
             body,
@@ -73,11 +77,27 @@ class TwinForSequenceClassification(TwinModel):
     def unmerged(
         cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
     ) -> TwinForSequenceClassification:
-        model = load_body(base)
-        if body is not None:
-            load_expert(model, experts[body])
+        own = None if body is None else experts[body]
+        model = load_body(base, configured=configured_by(own))
+        if own is not None:
+            load_expert(model, own)
         private = {task: expert.private(PROTOCOLS["strict"]) for task, expert in experts.items()}
         return cls(model, {task: own.labels for task, own in tasks.items()}, private)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+        **batch: Any,
+    ) -> Any:
+        """As for all: `TwinModel.forward`. On a causal body a row is answered at its last token, which transformers
+        finds by the configuration's padding: it stands wherever the mask says padding."""
+        padding = self.config.pad_token_id
+        if self._causal and input_ids is not None and attention_mask is not None and padding is not None:
+            input_ids = input_ids.masked_fill(attention_mask == 0, padding)
+        return super().forward(input_ids, attention_mask, weights, tasks, **batch)
 
     @torch.inference_mode()
     def answer_batch(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.architectures import is_causal, load_config
-from twin_merging.checkpoints.groups import group_of
+from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import open_directory
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def family_of(directory: Path, record: Mapping[str, Any]) -> str:
     were language models if the architecture writes text and no task has a head of its own."""
     if "family" in record:
         return str(record["family"])
+    body = open_directory(directory)
     private = (Checkpoint(Path(directory) / "private" / f"{task}.safetensors") for task in record["tasks"])
-    has_heads = any(group_of(name) == "head" for own in private for name in own)
+    has_heads = any(name not in body or is_pooler(name) for own in private for name in own)
     return "encoder" if has_heads or not is_causal(load_config(directory)) else "decoder"
 
 

@@ -16,7 +16,7 @@ from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
-from twin_merging.model.loading import Loading, Stored, load_expert, load_language_model
+from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
 from twin_merging.model.parts import Beside, Tensors
 from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
@@ -27,6 +27,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     """A merged language model. `model` is the shared expert with its output layer."""
 
     form = FORMS["decoder"]
+    writes = True
     padding_side = "left"
 
     def __init__(
@@ -61,9 +62,10 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     def unmerged(
         cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
     ) -> TwinForCausalLM:
-        model = load_language_model(base)
-        if body is not None:
-            load_expert(model, experts[body])
+        own = None if body is None else experts[body]
+        model = load_language_model(base, configured=configured_by(own))
+        if own is not None:
+            load_expert(model, own)
         return cls(model, list(tasks))
 
     def answer_batch(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel
-from transformers import logging as transformers_logging
 from transformers.models.auto import modeling_auto
 
+from twin_merging.checkpoints.architectures import quiet
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
@@ -81,18 +81,21 @@ def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
     return Stored(directory, record, tasks, private, exclusive, router, MaskedVectors.load(directory, tasks))
 
 
-def load_body(directory: Path, dtype: Any = torch.float32, **options: Any) -> Any:
-    """The body of a model directory, in eval mode."""
-    return _quietly(AutoModel, directory, dtype, options)
+def load_body(directory: Path, dtype: Any = torch.float32, configured: Path | None = None, **options: Any) -> Any:
+    """The body of a model directory, in eval mode. configured: the directory whose config.json it is made by, if not
+    its own."""
+    return _quietly(AutoModel, directory, dtype, configured or directory, options)
 
 
-def load_language_model(directory: Path, dtype: Any = torch.float32, **options: Any) -> Any:
-    """The language model of a directory by its own architecture's class, in eval mode."""
+def load_language_model(
+    directory: Path, dtype: Any = torch.float32, configured: Path | None = None, **options: Any
+) -> Any:
+    """The language model of a directory by its architecture's class, in eval mode. configured: as for `load_body`."""
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     name = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     if not isinstance(name, str):
         raise UserError(f"{directory}: model type '{config.model_type}' has no one language model in transformers")
-    return _quietly(getattr(transformers, name), directory, dtype, options)
+    return _quietly(getattr(transformers, name), directory, dtype, configured or directory, options)
 
 
 def load_expert(model: Any, expert: Expert) -> None:
@@ -100,20 +103,18 @@ def load_expert(model: Any, expert: Expert) -> None:
     model.load_state_dict({name: expert.parameter(name).float() for name in expert.base}, strict=False)
 
 
-def _quietly(kind: Any, directory: Path, dtype: Any, options: dict[str, Any]) -> Any:
+def configured_by(expert: Expert | None) -> Path | None:
+    """The directory of the configuration that an expert's answers are given with: its own, an adapter's base's."""
+    return None if expert is None or expert.is_adapter else expert.directory
+
+
+def _quietly(kind: Any, directory: Path, dtype: Any, configured: Path, options: dict[str, Any]) -> Any:
     """A model of its architecture's own class, whatever class the directory names for itself."""
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = AutoConfig.from_pretrained(configured, local_files_only=True)
     config.architectures = None
     vars(config).pop("auto_map", None)
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
+    with quiet():
         return kind.from_pretrained(directory, config=config, local_files_only=True, dtype=dtype, **options).eval()
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _device(device_map: Any) -> Any:

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from twin_merging.checkpoints.architectures import before_layer, heads_of
+from twin_merging.checkpoints.architectures import before_layer, heads_of, output_layer
 from twin_merging.checkpoints.groups import is_pooler
-from twin_merging.checkpoints.names import OUTPUT_EMBEDDINGS
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.gated import Gated, Parts, PerTask
@@ -96,17 +95,6 @@ def gate_model(model: Any, beside: Beside, gates: Gates, first_layer: int | None
         used |= {f"{path}.{n}" for n in own}
         _gate(path, layer, own, gates)
     _check_used(beside, used)
-
-
-def output_layer(model: Any) -> tuple[str, Any] | None:
-    """Path and module of a language model's output layer, which lies beside its body."""
-    for name in OUTPUT_EMBEDDINGS:
-        path = name.removesuffix(".weight")
-        try:
-            return path, model.get_submodule(path)
-        except AttributeError:
-            continue
-    return None
 
 
 def _gate(path: str, layer: Any, own: Mapping[str, Parts | None], gates: Gates) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from twin_merging.checkpoints.architectures import output_layer
 from twin_merging.io.files import file_hashes, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, save_tensors
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.gated import Gated, PerTask
-from twin_merging.model.parts import output_layer
 from twin_merging.version import __version__
 
 

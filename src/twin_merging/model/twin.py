@@ -40,6 +40,7 @@ class TwinModel(PreTrainedModel):
     """
 
     form: Form  # of its family's models on disk
+    writes = False  # whether an answer is text, which is written behind the input
     padding_side: str | None = None  # where batches that it answers are padded; None: where the tokenizer pads
     base_model_prefix = "model"
     main_input_name = "input_ids"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
-from twin_merging.plan.settings import linear_coefficients
+from twin_merging.plan.settings import linear_coefficients, may_name_labels
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
@@ -51,6 +51,27 @@ def expert_source(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def data_source(suite: Suite, wildcards: Wildcards) -> list[str]:
     return suite.tasks[wildcards["task"]].data.files()
+
+
+def suite_file(suite: Suite, wildcards: Wildcards) -> str:
+    return str(suite.file)
+
+
+def path_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What says how the labels of an expert's task are called, where the task's local files may say it."""
+    task = suite.tasks[wildcards["task"]]
+    says = may_name_labels(task) == "path" and any(file.endswith(".parquet") for file in task.data.files())
+    return _label_names(suite, wildcards) if says else []
+
+
+def hub_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The same where a data set of the Hub may say it. Its time does not count: the settings hold the data set's
+    revision, and other splits or other code of the fetch change no names."""
+    return _label_names(suite, wildcards) if may_name_labels(suite.tasks[wildcards["task"]]) == "hub" else []
+
+
+def _label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/data/{wildcards['task']}/label_names.json"]
 
 
 def lock(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -15,6 +15,7 @@ from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
+from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
 
 Settings = dict[str, Any]
@@ -50,7 +51,23 @@ def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     task = suite.tasks[wildcards["task"]]
-    return {**_model(task.expert, threads), "family": suite.family, "head": task.whole.head}
+    hub = task.data.plain()["hub"] if may_name_labels(task) == "hub" else None
+    return {
+        **_model(task.expert, threads),
+        "family": suite.family,
+        "head": task.whole.head,
+        "allowed": list(suite.says.allow_differences),
+        "label_names": task.rows().get("label_names"),
+        "labels_of": hub and what_is_fetched(hub),
+    }
+
+
+def may_name_labels(task: Task) -> str | None:
+    """The kind of a data source, `hub` or `path`, whose files may name the labels in whose order the task's expert is
+    written. None where the suite names them, where there are none, and for data that is made here."""
+    if task.whole.head.get("labels", 1) == 1 or "label_names" in task.rows() or task.data.is_made_here:
+        return None
+    return next(kind for kind in ("hub", "path") if kind in task.data.plain())
 
 
 def fetch_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:

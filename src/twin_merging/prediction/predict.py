@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.io.files import whole_file
-from twin_merging.io.tensors import open_directory
+from twin_merging.io.weights import open_directory
 from twin_merging.jobs.progress import Progress
 from twin_merging.model.twin import TwinModel, class_of
-from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import batches, collate, read_rows
 from twin_merging.tasks.task import Answers
 
 if TYPE_CHECKING:
@@ -87,11 +89,13 @@ def answer_rows(
     model.to(device)
     loaded = load_tokenizer(tokenizer)
     names = [task for task, table in rows.items() for _ in range(len(table))]
-    examples = [
-        example
-        for task, table in rows.items()
-        for example in tasks[task].encode(table, loaded, inference["max_length"])
-    ]
+    new = max((tasks[task].new_tokens for task in rows), default=0)  # rows of several tasks are answered together
+    limit = longest(inference["max_length"], model.config, loaded, new=new)
+    examples = []
+    for task, table in rows.items():
+        encoded = tasks[task].encode(table, loaded, limit)
+        warn_of_cut(task, encoded, limit)
+        examples += encoded
     found: dict[int, RowAnswer] = {}
     progress = Progress(len(examples), "rows")
     for positions in batches(examples, inference["batch_size"]):

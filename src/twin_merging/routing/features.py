@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.architectures import is_causal, layers_path
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.routing.layers import Features, layers_of
-from twin_merging.tasks.rows import batches, collate, load_tokenizer, read_rows
-from twin_merging.tasks.task import Inputs
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import batches, collate, read_rows
+from twin_merging.tasks.task import Encoded, Inputs
 
 if TYPE_CHECKING:
     import torch
@@ -128,13 +130,17 @@ def extract_features(
     body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=torch.float32).eval()
     body.to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
+    most = longest(inference["max_length"], body.config, tokenizer)
     found = {}
     for task, folder in data.items():
+        read: list[Encoded] = []
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
             rows = read_rows(Path(folder) / f"{split}.parquet", limit)
-            examples = tasks[task].encode(rows, tokenizer, inference["max_length"])
+            examples = tasks[task].encode(rows, tokenizer, most)
+            read += examples
             found[f"{task}/{split}"] = of_examples(body, tokenizer, examples, inference["batch_size"], features)
             log.info("features of %s, %s: %d rows", task, split, len(rows))
+        warn_of_cut(task, read, most)
     save_tensors(output, found)
 
 

@@ -124,6 +124,11 @@ class SuiteFile(Model):
     )
     protocols: dict[str, Groups] = Field({}, description="protocols of the suite's own")
     base: AnyBase = Field(description="where the base comes from")
+    allow_differences: tuple[Text, ...] = Field(
+        (),
+        description="fields of `config.json` in which an expert may differ from the base although they change what a "
+        "model computes, as `rope_parameters`; experts are evaluated with theirs, merged models with the base's",
+    )
     limits: Limits = Field(Limits(), description="how many rows are used")
     statistics: Statistics = Field(
         Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"

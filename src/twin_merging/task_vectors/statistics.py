@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from twin_merging.checkpoints.architectures import load_config
-from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.kinds import WholeModel
-from twin_merging.checkpoints.names import match_names
+from twin_merging.checkpoints.opening import open_expert
+from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import open_directory, save_tensors
+from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
-from twin_merging.tasks.rows import collate, load_tokenizer, read_rows
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import collate, read_rows
 from twin_merging.tasks.task import Answers
+from twin_merging.tasks.texts import with_texts
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +53,9 @@ def gather_statistics(
     """
     model, names = load_expert(base, expert, task.whole)
     tokenizer = load_tokenizer(base)
-    examples = task.encode(read_rows(data, rows), tokenizer, max_length)
+    limit = longest(max_length, model.config, tokenizer)
+    examples = task.encode(with_texts(read_rows(data, rows), task.columns, str(data)), tokenizer, limit)
+    warn_of_cut(Path(data).parent.name, examples, limit)
     size = 1 if kind == "fisher" else BATCH
     progress = Progress(len(examples), "rows")
 
@@ -68,23 +73,21 @@ def load_expert(base: Path, directory: Path, whole: WholeModel) -> tuple[Any, di
     """An expert as one whole model, in eval mode and fp32; and for its body's parameters the base's names."""
     import transformers
 
-    start = open_directory(base)
-    expert = Expert(directory, start)
-    config = whole.configured(load_config(base))
+    config = whole.configured(load_config(base if is_adapter(directory) else directory))
     shapes = whole.architecture(config)
+    own, expert = open_expert(base, directory, lambda found: whole.architecture(whole.configured(found)))
     model = getattr(transformers, whole.auto).from_config(config, trust_remote_code=False)
-    matched = match_names(shapes.body, start)
-    names = {shapes.in_model(name): own for name, own in matched.items() if own in start}
-    tensors = {name: expert.parameter(own) for name, own in names.items()}
+    names = {shapes.in_model(name): own[name] for name in shapes.body if name in own}
+    tensors = {name: expert.parameter(stored) for name, stored in names.items()}
     for name in (*shapes.body, *shapes.head):  # the head, and a pooler, which the base lacks
         stored = shapes.in_model(name)
         if stored not in tensors:
-            own = next((key for key in (name, stored) if key in expert.head), None)
-            if own is None:
+            key = next((key for key in (name, stored) if key in expert.head), None)
+            if key is None:
                 raise UserError(
                     f"{directory}: no tensor '{stored}', which a classifier of its kind has; fetch it again"
                 )
-            tensors[stored] = expert.head[own]
+            tensors[stored] = expert.head[key]
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     return model.eval(), names
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.checkpoints.experts import Expert, Factors
+from twin_merging.checkpoints.adapters import Factors
+from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import row_count
-from twin_merging.io.tensors import Checkpoint, open_directory, save_tensors, write_tensors
+from twin_merging.io.tensors import Checkpoint, save_tensors, write_tensors
+from twin_merging.io.weights import open_directory
 
 if TYPE_CHECKING:
     import torch

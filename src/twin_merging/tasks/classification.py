@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.kinds import Classifier
+from twin_merging.checkpoints.label_names import comparable, named, order_of
 from twin_merging.errors import UserError
-from twin_merging.io.fields import Positive, Text, problem
+from twin_merging.io.fields import ABSENT, FilledText, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
-from twin_merging.tasks.rows import first_row
-from twin_merging.tasks.task import Encoded
+from twin_merging.tasks.labels import class_numbers, real_numbers
+from twin_merging.tasks.lengths import tokenised
+from twin_merging.tasks.rows import LABEL
+from twin_merging.tasks.task import Encoded, Longest
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-LABEL = "label"  # the column that holds the right answer
 BINARY_METRICS = ("matthews_correlation", "accuracy_f1")
 
 
@@ -34,15 +36,13 @@ class Texts(Model):
     def columns(self) -> tuple[str, ...]:
         return self.text
 
-    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
-        """One text or pair a row, cut to max_length tokens."""
-        columns = [rows[column].astype(str).tolist() for column in self.text]
-        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
-        return [Encoded({key: encoded[key][row] for key in encoded}) for row in range(len(rows))]
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """One text or pair a row; what is longer than the limit is cut."""
+        return tokenised(tokenizer, [rows[column].astype(str).tolist() for column in self.text], limit)
 
 
-class Labelled(Texts):
-    """And what a row must hold, which also says how a model answers."""
+class Answered(Texts):
+    """And how a model answers."""
 
     labels: Positive = Field(description="how many classes; `1` is a regression")
 
@@ -55,21 +55,8 @@ class Labelled(Texts):
         return Classifier(self.labels)
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        return (*self.text, LABEL)
-
-    def check(self, rows: pd.DataFrame, where: str) -> None:
-        import pandas as pd
-
-        if self.is_regression:
-            wrong, allowed = ~pd.to_numeric(rows[LABEL], errors="coerce").abs().lt(float("inf")), "finite numbers"
-        else:
-            wrong, allowed = ~rows[LABEL].isin(range(self.labels)), f"0 to {self.labels - 1}"
-        row = first_row(wrong)
-        if row is not None:
-            raise UserError(
-                f"{where}: row {row} has label {rows[LABEL].iloc[row]!s:.40}; labels: {self.labels} allows {allowed}"
-            )
+    def new_tokens(self) -> int:
+        return 0
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
         return rows[LABEL].astype(float)
@@ -90,6 +77,53 @@ class Labelled(Texts):
         if label != output or not 0 <= label < len(answer):
             return False
         return float(answer.max() - answer[label]) <= tolerance
+
+
+class Labelled(Answered):
+    """And what a row must hold. What the labels are called is told to the fetch of rows and experts alone, which store
+    both in one order of labels."""
+
+    label_names: Annotated[tuple[FilledText, ...] | None, Field(min_length=2), ABSENT] = Field(
+        None,
+        description="what the labels 0, 1, ... are called, where the data does not say it, or in the words of the "
+        "expert's `id2label`",
+    )
+
+    @model_validator(mode="after")
+    def _a_name_for_each_label(self) -> Self:
+        names = self.label_names
+        if names is not None and len(names) != self.labels:
+            raise problem(f"{len(names)} names for labels: {self.labels}; name each label once", "label_names")
+        if names is not None and len({comparable(name) for name in names}) < len(names):
+            raise problem("two names are the same; name each label once", "label_names")
+        return self
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        return (*self.text, LABEL)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return self.text
+
+    def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
+        """The suite's names come first: they may be other words than the data's, but not the same in another order."""
+        of_data = named(names) if names is not None and len(names) == self.labels > 1 else None
+        if self.label_names is None or of_data is None:
+            return self.label_names or of_data
+        if order_of(of_data, self.label_names) not in (None, list(range(self.labels))):
+            raise UserError(
+                f"{where}: its labels are {', '.join(of_data)}, but label_names of the suite's task are "
+                f"{', '.join(self.label_names)}, the same in another order; remove label_names"
+            )
+        return self.label_names
+
+    def checked(self, rows: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
+        labels = rows[LABEL]
+        numbers: Sequence[float] = (
+            real_numbers(labels, where) if self.is_regression else class_numbers(labels, self.labels, names, where)
+        )
+        return rows.assign(**{LABEL: numbers})
 
 
 class Classification(Labelled):
@@ -121,11 +155,11 @@ class Classification(Labelled):
 
     def answered_as(self) -> dict[str, Any]:
         """How a row is read and answered."""
-        return told(self, Labelled)
+        return told(self, Answered)
 
     def trained_on(self) -> dict[str, Any]:
         """What fine-tuning needs: how a row is read, what its answer is, and how answers are scored."""
-        return told(self, Classification)
+        return {key: value for key, value in told(self, Classification).items() if key != "label_names"}
 
     def targets(self, rows: pd.DataFrame) -> list[Any]:
         """Labels as whole numbers, from which the Trainer takes the loss of a classifier; values as numbers."""
@@ -157,7 +191,7 @@ FAMILY = Family(
     name="encoder",
     inputs=Texts,
     rows=Labelled,
-    answers=Labelled,
+    answers=Answered,
     task=Classification,
     methods=("static", "masked", "dynamic"),
     statistics=("fisher", "gram-matrices"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twin_merging.io.fields import ABSENT
 from twin_merging.io.validation import Model, plain, validate
 
 
@@ -13,10 +14,9 @@ from twin_merging.io.validation import Model, plain, validate
 class Family:
     """A family of tasks.
 
-    inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which each has the fields of those
-    before it; methods: kinds of merging methods that its models can be made by; statistics: kinds of training
-    statistics that can be gathered; usage: how a model card says that a model of these tasks, with a router or without,
-    is used.
+    inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which the last has all fields;
+    methods: kinds of merging methods that its models can be made by; statistics: kinds of training statistics that can
+    be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used.
     """
 
     name: str
@@ -38,5 +38,9 @@ class Family:
 
 
 def told(task: Model, view: type[Model]) -> dict[str, Any]:
-    """What a view tells of a task, as plain data: the parameters of a job."""
-    return {key: plain(getattr(task, key)) for key in view.model_fields}
+    """What a view tells of a task, as plain data: the parameters of a job. What is absent has no key."""
+    return {
+        key: plain(value)
+        for key, field in view.model_fields.items()
+        if (value := getattr(task, key)) is not None or ABSENT not in field.metadata
+    }

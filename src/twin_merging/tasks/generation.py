@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from twin_merging.checkpoints.kinds import LanguageModel
-from twin_merging.errors import UserError
 from twin_merging.io.fields import FilledText, Positive, problem
 from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
-from twin_merging.tasks.task import Encoded
+from twin_merging.tasks.lengths import check_length
+from twin_merging.tasks.task import Encoded, Longest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,16 +61,12 @@ class Prompts(Model):
             self.prompt.format(**{name: values[row] for name, values in columns.items()}) for row in range(len(rows))
         ]
 
-    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """One prompt a row. Nothing of a prompt is cut off: a longer one is an error."""
-        encoded = tokenizer(self.texts(rows))
+        encoded = tokenizer(self.texts(rows), truncation=False, verbose=False)
         examples = [Encoded({key: encoded[key][row] for key in READ}) for row in range(len(rows))]
         for row, example in zip(rows.index, examples, strict=True):
-            if len(example) > max_length:
-                raise UserError(
-                    f"row {row}: its prompt, {self.prompt!r:.40}, has {len(example)} tokens, but inference.max_length "
-                    f"is {max_length}; raise it, or leave out the row"
-                )
+            check_length(example, limit, f"row {row}: its prompt, {self.prompt!r:.40},")
         return examples
 
 
@@ -83,8 +79,16 @@ class Asked(Prompts):
     def needed(self) -> tuple[str, ...]:
         return (*self.columns, self.target)
 
-    def check(self, rows: pd.DataFrame, where: str) -> None:
-        """Any value can stand in a prompt or be an answer."""
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return self.needed
+
+    def named(self, names: Sequence[str] | None, where: str) -> None:
+        """A language model has no labels."""
+
+    def checked(self, rows: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
+        """Any text can stand in a prompt or be an answer."""
+        return rows
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
         return rows[self.target].astype(str).str.strip()
@@ -99,6 +103,10 @@ class Answered(Asked):
     @property
     def whole(self) -> LanguageModel:
         return LanguageModel()
+
+    @property
+    def new_tokens(self) -> int:
+        return self.generation.max_new_tokens
 
     def output_of(self, answer: str) -> str:
         return answer

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.checkpoints.label_names import LABEL_NAMES, write_names
 from twin_merging.errors import UserError
 from twin_merging.io.files import whole_file
 from twin_merging.tasks.task import Encoded, Rows
+from twin_merging.tasks.texts import is_missing, with_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "validation", "test")
+LABEL = "label"  # the column that holds the right answer of a classification
 
 
-def write_rows(rows: pd.DataFrame, task: Rows, path: Path, where: str) -> None:
-    """Check a split's rows and write them, columns as they are. `where` is what an error names as their place."""
+def checked_rows(rows: pd.DataFrame, task: Rows, where: str, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """A split's rows with text in the columns that the task reads, labels as numbers, and the other columns as they
+    are. Raises UserError for the first row that is wrong.
+
+    where: what an error names as their place; the row is named by the table's index. names: the labels' in order.
+    """
+    if rows.empty:
+        raise UserError(f"{where}: holds no rows; give it some")
     for column in task.needed:
         if column not in rows:
             raise UserError(f"{where}: no column '{column}'; it has {', '.join(map(str, rows.columns))}")
-        row = first_row(rows[column].isna())
-        if row is not None:
-            raise UserError(f"{where}: row {row} has no value in column '{column}'; fill it in or remove the row")
-    if rows.empty:
-        raise UserError(f"{where}: holds no rows; give it a larger slice")
-    task.check(rows, where)
-    with whole_file(path) as partial:
-        rows.reset_index(drop=True).to_parquet(partial, index=False)
+    rows = with_texts(rows, task.text_columns, where)
+    for column in set(task.needed) - set(task.text_columns):
+        for row, value in rows[column].items():
+            if is_missing(value) or (isinstance(value, str) and not value.strip()):
+                raise UserError(f"{where}: row {row} has no value in column '{column}'; fill it in or remove the row")
+    return task.checked(rows, where, names)
 
 
-def first_row(wrong: pd.Series) -> int | None:
-    """Position of the first row that is wrong."""
-    return int(wrong.to_numpy().argmax()) if wrong.any() else None
+def write_rows(
+    splits: Mapping[str, tuple[pd.DataFrame, str]], task: Rows, output: Path, names: Sequence[str] | None = None
+) -> None:
+    """Write train, validation and test, each with its place, once all three are checked; and what the labels are
+    called, as `names` says it of the data and the task of its suite."""
+    names = task.named(names, next(iter(splits.values()))[1])
+    checked = {use: checked_rows(rows, task, where, names) for use, (rows, where) in splits.items()}
+    for use, rows in checked.items():
+        with whole_file(Path(output, f"{use}.parquet")) as partial:
+            rows.reset_index(drop=True).to_parquet(partial, index=False)
+    write_names(Path(output, LABEL_NAMES), names)
 
 
 def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
@@ -41,16 +56,6 @@ def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_parquet(path).head(limit) if limit else pd.read_parquet(path)
-
-
-def load_tokenizer(directory: Path) -> Any:
-    """A model directory's tokenizer. One that has no padding token pads with its end of text, which attention masks."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def batches(examples: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:

@@ -7,7 +7,7 @@ what a model reads; `Rows` adds what a row must hold; `Answers` adds how a row i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,9 +22,20 @@ class Encoded:
     """Token ids of one input, without padding, and what else the tokenizer gives for it."""
 
     features: Mapping[str, list[int]]
+    is_cut: bool = False  # to the longest input
 
     def __len__(self) -> int:
         return len(self.features["input_ids"])
+
+
+@dataclass(frozen=True)
+class Longest:
+    """Tokens of the longest input (twin_merging.tasks.lengths). `why` says, as part of a sentence, whose limit that is,
+    and `remedy` what helps."""
+
+    tokens: int
+    why: str
+    remedy: str = "shorten it"
 
 
 class Inputs(Protocol):
@@ -34,8 +45,9 @@ class Inputs(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
 
-    def encode(self, rows: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Encoded]:
-        """Tokenise rows, each into at most max_length tokens."""
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Tokenise rows, none into more tokens than the longest input has. Raises UserError for one that may not be
+        cut."""
 
 
 class Rows(Inputs, Protocol):
@@ -45,19 +57,32 @@ class Rows(Inputs, Protocol):
     def needed(self) -> tuple[str, ...]:
         """The columns in which every row needs a value."""
 
-    def check(self, rows: pd.DataFrame, where: str) -> None:
-        """Raise UserError for the first row that has a wrong value; `where` names their place."""
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Those of them that hold text."""
+
+    def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
+        """What the labels are called, in their order, by the data (`names`) and by the suite; None where neither says
+        it, or there are none. Raises UserError where the two contradict."""
+
+    def checked(self, rows: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
+        """The rows with labels as numbers. Raises UserError for the first row that has a wrong value; `where` names
+        their place, `names` the labels in their order."""
+
+
+class Answers(Inputs, Protocol):
+    """How a row is answered. An answer is what the family's model gives for a row (twin_merging.model)."""
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
         """The right answers, as predictions are stored beside them."""
 
-
-class Answers(Rows, Protocol):
-    """How a row is answered. An answer is what the family's model gives for a row (twin_merging.model)."""
-
     @property
     def whole(self) -> WholeModel:
         """The kind of model that answers, with the task's own head where it has one."""
+
+    @property
+    def new_tokens(self) -> int:
+        """How many tokens an answer may add to its input."""
 
     def output_of(self, answer: Any) -> Any:
         """What is stored of an answer."""
@@ -66,7 +91,7 @@ class Answers(Rows, Protocol):
         """Whether a stored output is what the answer says, where numbers may differ by a tolerance."""
 
 
-class Task(Answers, Protocol):
+class Task(Rows, Answers, Protocol):
     """All that a suite says of a task's rows and answers."""
 
     @property

@@ -1,0 +1,316 @@
+"""A PEFT LoRA adapter on disk: its settings and factors, checked before any arithmetic."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin_merging.checkpoints.groups import group_of
+from twin_merging.errors import UserError
+from twin_merging.io.foreign import read_object
+from twin_merging.io.pickled import CONVERT, PickledCheckpoint
+from twin_merging.io.ranges import pieces
+from twin_merging.io.tensors import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "adapter_model.safetensors"
+PICKLED_ADAPTER = "adapter_model.bin"  # of PEFT before 0.7
+ADAPTER_CONFIG = "adapter_config.json"
+_VARIANTS = ("use_dora", "use_qalora", "use_bdlora", "kasa_config", "lora_bias", "target_parameters",
+             "layer_replication", "alora_invocation_tokens", "arrow_config", "trainable_token_indices",
+             "monteclora_config")  # fmt: skip
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+_STEM = re.compile(r"^((module|_orig_mod)\.)*(base_model\.model\.)?")
+_FACTOR = re.compile(
+    r"^(?P<module>.+)\.lora_(?P<which>embedding_[AB]|[AB])(\.(?P<adapter>(?!weight$)[^.]+))?(\.weight)?$"
+)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A LoRA change of one matrix: scale * B A, with B (m, r) and A (r, n); B holds the scale."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.up.shape[0], self.down.shape[1]
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop of the product, which are bounds of pieces: the same numbers whatever the range."""
+        import torch
+
+        return torch.cat([self.up[first:last] @ self.down for first, last in pieces(self.shape, start, stop)])
+
+    def product(self) -> torch.Tensor:
+        return self.rows(0, self.shape[0])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an adapter_config.json says that a merge depends on. `where` is the file."""
+
+    where: Path
+    rank: int
+    alpha: float
+    ranks: Mapping[str, int]
+    alphas: Mapping[str, float]
+    has_root_scale: bool
+    is_transposed: bool
+    trains_biases: bool
+    trained_whole: tuple[str, ...]
+    keeps_tie: bool
+
+    def rank_of(self, module: str) -> int:
+        return int(_by_pattern(self.ranks, module, self.rank))
+
+    def scale_of(self, module: str) -> float:
+        """alpha / r of a module, alpha / sqrt(r) for rsLoRA; patterns for single modules respected. (PEFT's rules.)"""
+        rank, alpha = self.rank_of(module), _by_pattern(self.alphas, module, self.alpha)
+        return alpha / math.sqrt(rank) if self.has_root_scale else alpha / rank
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """factors: by the base's name of the matrix that they change. whole: by the base's name, or of a head by its own,
+    the name in `stored` of a tensor that was trained whole. copies: tied copies among those, the same as what they are
+    tied to."""
+
+    settings: Settings
+    stored: Checkpoint
+    factors: Mapping[str, Factors]
+    whole: Mapping[str, str]
+    copies: tuple[str, ...] = ()
+
+
+# The name of a parameter that a name of the adapter stands for: the base's, or of what the base lacks its own.
+Finder = Callable[[str], str | None]
+
+
+def read_settings(directory: Path) -> Settings:
+    """Read adapter_config.json. Raises UserError for an adapter that is more than base + scale * B A, and for a value
+    that no LoRA can have."""
+    where = Path(directory) / ADAPTER_CONFIG
+    config = read_object(where)
+    if config.get("peft_type") != "LORA":
+        raise UserError(f"{where}: adapter kind {config.get('peft_type')} cannot be merged; only LORA can")
+    variants = [key for key in _VARIANTS if config.get(key)]
+    if variants:
+        raise UserError(
+            f"{where}: LoRA with {variants[0]} cannot be merged; merge it into its base and name that model"
+        )
+    start = str(config.get("init_lora_weights", True)).lower()
+    if start.startswith(_CHANGE_THE_BASE):
+        raise UserError(
+            f"{where}: init_lora_weights '{start}' changes the base itself; save it with "
+            "path_initial_model_for_weight_conversion, which gives a plain LoRA"
+        )
+    return Settings(
+        where=where,
+        rank=int(_positive(where, "r", config.get("r"), whole=True)),
+        alpha=_positive(where, "lora_alpha", config.get("lora_alpha")),
+        ranks={key: int(value) for key, value in _patterns(where, "rank_pattern", config, whole=True).items()},
+        alphas=_patterns(where, "alpha_pattern", config),
+        has_root_scale=bool(config.get("use_rslora")),
+        is_transposed=bool(config.get("fan_in_fan_out")),
+        trains_biases=config.get("bias", "none") != "none",
+        trained_whole=_modules(where, config.get("modules_to_save")),
+        keeps_tie=bool(config.get("ensure_weight_tying")),
+    )
+
+
+def read_adapter(
+    directory: Path,
+    base: Checkpoint,
+    find: Finder,
+    copies: Collection[str] = (),
+    transposed: Collection[str] | None = None,
+    pickled: bool = False,
+) -> Adapter:
+    """Read an adapter on a base. find: the base's name of one of its parameters. copies: names of tied copies that the
+    base has, such as an output layer that is its embedding. transposed: the base's matrices that are kept as (in, out);
+    None: those that the shapes tell, and square ones as the settings say. pickled: whether adapter_model.bin is read.
+
+    Raises UserError that names the file and the tensor for what is not in the base, for factors that are no matrices or
+    not of the rank that the settings say, and for what does not fit the base's shapes.
+    """
+    settings = read_settings(directory)
+    stored = _open(Path(directory), pickled)
+    place = stored.paths[0]
+    pairs: dict[str, dict[str, str]] = {}
+    adapters: dict[str, str] = {}
+    others: list[str] = []
+    for name in stored:
+        found = _FACTOR.match(_STEM.sub("", name))
+        if found is None:
+            others.append(name)
+        else:
+            pairs.setdefault(found["module"], {})[found["which"]] = name
+            adapters.setdefault(found["adapter"] or "", name)
+    if len(adapters) > 1:
+        raise UserError(
+            f"{place}: holds factors of several adapters ({', '.join(map(repr, sorted(adapters)))}); save each in a "
+            "folder of its own"
+        )
+    whole, tied = _trained_whole(
+        place, settings, stored, base, others, find, copies, next(iter(adapters), "") or "default"
+    )
+    factors = {}
+    for module, pair in pairs.items():
+        name = find(f"{module}.weight") or ""
+        if name not in base:
+            raise UserError(f"{place}: LoRA of '{module}' fits no parameter of the base; name the base that it was "
+                            "trained on")  # fmt: skip
+        if name in factors:
+            raise UserError(f"{place}: two of its LoRAs change '{name}', the other is of '{module}'; name a base whose "
+                            "output layer is its own (tie_word_embeddings: false)")  # fmt: skip
+        turned = None if transposed is None else name in transposed
+        factors[name] = _factors(place, settings, stored, module, pair, base.shape(name), turned)
+    for name in sorted(set(factors) & set(whole)):
+        if stored[whole.pop(name)].ne(base[name]).any():  # PEFT saves an embedding that LoRA changes as it was, too
+            raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")
+    return Adapter(settings, stored, factors, whole, tuple(tied))
+
+
+def _open(directory: Path, pickled: bool) -> Checkpoint:
+    file, old = directory / ADAPTER, directory / PICKLED_ADAPTER
+    if file.exists() or not old.exists():
+        return Checkpoint(file)
+    if not pickled:
+        raise UserError(f"{old}: {CONVERT}")
+    return PickledCheckpoint(old)
+
+
+def _factors(
+    place: Path,
+    settings: Settings,
+    stored: Checkpoint,
+    module: str,
+    pair: Mapping[str, str],
+    shape: tuple[int, ...],
+    turned: bool | None,
+) -> Factors:
+    """The two factors of a module's change, checked. turned: whether the base keeps the matrix as (in, out)."""
+    lookup = any(which.startswith("embedding") for which in pair)
+    wanted = ("embedding_A", "embedding_B") if lookup else ("A", "B")
+    if set(pair) != set(wanted):
+        missing = next(which for which in wanted if which not in pair)
+        raise UserError(f"{place}: no lora_{missing} of '{module}'; fetch the adapter again")
+    rank = settings.rank_of(module)
+    sizes = [stored.shape(pair[which]) for which in wanted]
+    for which, size in zip(wanted, sizes, strict=True):
+        name = pair[which]
+        if 0 in size:
+            raise UserError(
+                f"{place}: tensor '{name}' is empty, {list(size)}, as a save from a sharded optimiser (ZeRO-3) leaves "
+                "it; gather the parameters, and save the adapter again"
+            )
+        if len(size) != 2:
+            raise UserError(f"{place}: tensor '{name}' is {list(size)}, but a factor of LoRA on a matrix has two "
+                            "dimensions; merge the adapter into its base and name that model")  # fmt: skip
+        if not stored.dtype(name).is_floating_point:
+            raise UserError(f"{place}: tensor '{name}' is {stored.dtype(name)}; save the adapter's factors as floats")
+        own = size[0] if which.endswith("A") else size[1]
+        if own != rank:
+            raise UserError(
+                f"{place}: tensor '{name}' has rank {own}, but {settings.where.name} says {rank} (r, rank_pattern), so "
+                "its scale is not known; put the configuration that it was trained with beside it"
+            )
+    (_, n), (m, _) = sizes
+    if turned is None:
+        turned = settings.is_transposed if n == m else (n, m) == shape
+    product = (n, m) if lookup or turned else (m, n)
+    if product != tuple(shape):
+        raise UserError(
+            f"{place}: LoRA of '{module}' is {list(product)}, but {list(shape)} in the base; name the base that it was "
+            "trained on"
+        )
+    down, up = (stored[pair[which]].float() for which in wanted)
+    if lookup or turned:  # the change is (B A)^T
+        down, up = up.T, down.T
+    return Factors(down.contiguous(), (up * settings.scale_of(module)).contiguous())
+
+
+def _trained_whole(
+    place: Path,
+    settings: Settings,
+    stored: Checkpoint,
+    base: Checkpoint,
+    names: Collection[str],
+    find: Finder,
+    copies: Collection[str],
+    adapter: str,
+) -> tuple[dict[str, str], list[str]]:
+    """Tensors beside the factors: biases, modules that are saved whole, a head's. And those that are a tied copy."""
+    found: dict[str, str] = {}
+    tied: list[str] = []
+    for name in names:
+        stem = _STEM.sub("", name)
+        if ".original_module." in stem:  # the untrained copy of a module that is trained whole
+            continue
+        is_saved = f".modules_to_save.{adapter}." in stem or ".modules_to_save." in stem
+        stem = stem.replace(f".modules_to_save.{adapter}.", ".").replace(".modules_to_save.", ".")
+        stem = stem.replace(".base_layer.", ".")
+        is_saved |= any(f".{module}." in f".{stem}" for module in settings.trained_whole)
+        known = find(stem)
+        if stem in copies:
+            tied.append(stem)
+        is_bias = settings.trains_biases and stem.rpartition(".")[2] == "bias"
+        if known is not None and known in base and (is_saved or is_bias or group_of(known) == "embedding"):
+            if known in found and stored[name].ne(stored[found[known]]).any():
+                raise UserError(
+                    f"{place}: tensors '{found[known]}' and '{name}' are one parameter of the base, and have two "
+                    "values; keep one of them"
+                )
+            found[known] = name
+        elif is_saved and (known is None or known not in base):
+            found[known or stem] = name
+        else:
+            raise UserError(
+                f"{place}: tensor '{name}' fits no parameter of the base that the adapter trains; remove it, or list "
+                f"its module in modules_to_save of {ADAPTER_CONFIG}"
+            )
+    return found, tied
+
+
+def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
+    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+
+
+def _positive(where: Path, key: str, value: Any, whole: bool = False) -> float:
+    if value is None:
+        raise UserError(f"{where}: key '{key}' is missing; fetch the adapter again")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value <= 0 or (whole and value != int(value)):
+        kind = "a whole number from 1" if whole else "a number above 0"
+        raise UserError(f"{where}: {key} is {value!r:.60}, but it must be {kind}; fetch the adapter again")
+    return float(value)
+
+
+def _patterns(where: Path, key: str, config: Mapping[str, Any], whole: bool = False) -> dict[str, float]:
+    patterns = config.get(key) or {}
+    if not isinstance(patterns, Mapping):
+        raise UserError(f"{where}: {key} is {patterns!r:.60}, but it must be an object of patterns; fetch it again")
+    for pattern in patterns:
+        try:
+            re.compile(rf"(.*\.)?({pattern})$")
+        except re.error as error:
+            raise UserError(
+                f"{where}: {key} has '{pattern}', which is no regular expression ({error}); correct it"
+            ) from None
+    return {pattern: _positive(where, f"{key} of '{pattern}'", value, whole) for pattern, value in patterns.items()}
+
+
+def _modules(where: Path, modules: Any) -> tuple[str, ...]:
+    if modules is None:
+        return ()
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise UserError(f"{where}: modules_to_save is {modules!r:.60}, but it must be a list of names; fetch it again")
+    return tuple(modules)
