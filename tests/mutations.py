@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import shutil
@@ -18,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,15 +206,14 @@ def bounded(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def mutated(kind: Kind, seed: str, files: list[Path]) -> tuple[Path, bytes]:
+def mutated(kind: Kind, seed: str, sound: Mapping[Path, bytes]) -> tuple[Path, bytes]:
     """Which file is broken, and what it then holds."""
     random = Random(seed)
-    file = random.choice(files)
-    content = file.read_bytes()
+    file = random.choice(sorted(sound))
     for _ in range(20):
-        if (broken := kind.mutate(random, content)) != content:
+        if (broken := kind.mutate(random, sound[file])) != sound[file]:
             return file, broken
-    return file, content[:-1]
+    return file, sound[file][:-1]
 
 
 def outcome(kind: Kind, folder: Path, file: Path, broken: bytes) -> str | None:
@@ -260,34 +260,82 @@ def check_sentence(told: str, folder: Path) -> None:
     assert told.isprintable(), f"signs that cannot be printed: {told!r}"
 
 
+# -- many of them
+
+
 def run(name: str, count: int, seed: int, save: Path | None = None, first: int = 0) -> Count:
-    """Break a kind's files `count` times."""
-    kind, found = KINDS[name], Count()
+    """Break a kind's files `count` times. What ends the process that does it is a fault, too."""
+    kind, found, began = KINDS[name], Count(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutations-") as made:
         folder = Path(made).resolve()
-        files = kind.make(folder)
-        sound = set(folder.rglob("*"))
-        for file in files:
+        sound = {file: file.read_bytes() for file in kind.make(folder)}
+        keep = set(folder.rglob("*"))
+        for file in sound:
             kind.use(folder, file)  # sound, they give a result
-            clean(folder, sound)
-        began = time.monotonic()
-        for number in range(first, first + count):
-            file, broken = mutated(kind, f"{seed}/{name}/{number}", files)
+            clean(folder, keep)
+
+        def one(number: int) -> tuple[str | None, str, str]:
+            """What became of a mutation: a result (None), a sentence, or a fault with its place."""
+            file, broken = mutated(kind, f"{seed}/{name}/{number}", sound)
             try:
-                if outcome(kind, folder, file, broken) is None:
-                    found.results += 1
-                else:
-                    found.refusals += 1
+                told = outcome(kind, folder, file, broken)
+                return (None if told is None else "sentence"), "", ""
             except Exception as error:
-                place = file.relative_to(folder)
-                told = f"{type(error).__name__}: {str(error).replace(str(folder), '')}"
-                found.faults.append(Fault(name, number, str(place), told, origin(error)))
-                if save is not None:
-                    target = save / f"{name}-{number}" / place
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(broken)
-        found.seconds = time.monotonic() - began
+                return "fault", f"{type(error).__name__}: {str(error).replace(str(folder), '')}", origin(error)
+
+        numbers = iter(range(first, first + count))
+        for number, (became, told, place) in zip(numbers, answers(one, first, first + count), strict=True):
+            found.results += became is None
+            found.refusals += became == "sentence"
+            if became != "fault":
+                continue
+            file, broken = mutated(kind, f"{seed}/{name}/{number}", sound)
+            file.write_bytes(sound[file])
+            clean(folder, keep)
+            where = file.relative_to(folder)
+            found.faults.append(Fault(name, number, str(where), told, place))
+            if save is not None:
+                (save / f"{name}-{number}" / where).parent.mkdir(parents=True, exist_ok=True)
+                (save / f"{name}-{number}" / where).write_bytes(broken)
+    found.seconds = time.monotonic() - began
     return found
+
+
+Answer = tuple[str | None, str, str]
+
+
+def answers(one: Callable[[int], Answer], first: int, end: int) -> Iterator[Answer]:
+    """`one` of each number, computed in another process, and in a new one where that ends or does not answer."""
+    number = first
+    while number < end:
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=_work, args=(one, range(number, end), sender))
+        process.start()
+        sender.close()
+        try:
+            while number < end and receiver.poll(3 * SECONDS):
+                answer = receiver.recv()
+                number += 1
+                yield answer
+            late = number < end
+        except EOFError:
+            late = False
+        finally:
+            if process.is_alive() and number < end:
+                process.kill()
+            process.join()
+        if number < end:
+            number += 1
+            ended = f"took more than {3 * SECONDS} s" if late else f"ended its process with {process.exitcode}"
+            yield "fault", f"Crash: {ended}", ""
+
+
+def _work(one: Callable[[int], Answer], numbers: range, sender: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # threads of the process that this one is a copy of are not in it
+    for number in numbers:
+        sender.send(one(number))
 
 
 def origin(error: Exception) -> str:

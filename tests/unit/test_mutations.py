@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 import transformers
 
 from tests import mutations
-from tests.mutations import KINDS, mutated, outcome, run, table
+from tests.mutations import KINDS, answers, mutated, outcome, run, table
 from twin_merging import UserError
 
 
@@ -36,10 +37,10 @@ def test_a_mutated_file_gives_a_result_or_one_sentence_that_names_a_file(kind: s
 def test_the_same_seed_breaks_the_same_file_in_the_same_way_and_other_numbers_in_others(
     kind: str, tmp_path: Path
 ) -> None:
-    files = KINDS[kind].make(tmp_path)
-    ways = [mutated(KINDS[kind], f"0/{number}", files) for number in range(20)]
-    assert ways == [mutated(KINDS[kind], f"0/{number}", files) for number in range(20)]
-    assert all(broken != file.read_bytes() for file, broken in ways)
+    sound = {file: file.read_bytes() for file in KINDS[kind].make(tmp_path)}
+    ways = [mutated(KINDS[kind], f"0/{number}", sound) for number in range(20)]
+    assert ways == [mutated(KINDS[kind], f"0/{number}", sound) for number in range(20)]
+    assert all(broken != sound[file] for file, broken in ways)
     assert len({broken for _, broken in ways}) > 15
 
 
@@ -124,3 +125,26 @@ def test_faults_are_counted_named_and_saved(tmp_path: Path, monkeypatch: pytest.
     again = run("csv", 1, seed=0, first=fault.number)
     assert [each.number for each in again.faults] == [fault.number]
     assert f"| rows in CSV | 30 | {found.results} | 0 | {len(found.faults)} |" in table({"csv": found}).splitlines()
+
+
+def test_what_ends_the_process_is_a_fault_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_where_cut(folder: Path, file: Path) -> None:
+        if len(file.read_bytes()) < 60:
+            os._exit(7)
+
+    monkeypatch.setitem(KINDS, "csv", replace(KINDS["csv"], use=ends_where_cut))
+    found = run("csv", 60, seed=0)
+    assert found.faults
+    assert found.results > 10
+    assert found.results + len(found.faults) == 60
+    assert {fault.told for fault in found.faults} == {"Crash: ended its process with 7"}
+
+
+def test_what_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutations, "SECONDS", 0.2)
+
+    def one(number: int) -> tuple[str | None, str, str]:
+        time.sleep(60 if number == 1 else 0)
+        return None, "", ""
+
+    assert [became for became, _, _ in answers(one, 0, 4)] == [None, "fault", None, None]
