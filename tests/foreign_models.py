@@ -488,7 +488,30 @@ def held(case: Case, folder: Path) -> Verdict:
 
 
 # Refusals of what transformers or PEFT can load: why that is so, when, and what the sentence says.
-DOCUMENTED: dict[str, tuple[Callable[[Case], bool], str]] = {}
+DOCUMENTED: dict[str, tuple[Callable[[Case], bool], str]] = {
+    # A merge reads ranges of rows, and takes the hash of a file that it never unpickles.
+    "pickled tensors": (
+        lambda case: (
+            case.base.stored.files == "pickled"
+            or (case.adapter.pickled if case.adapter else case.expert.stored.files == "pickled")
+        ),
+        r"pickled, and a merge reads safetensors only; convert it",
+    ),
+    # The merged model's configuration is the base's, and so is what it ties.
+    "an output layer of its own on a tied base": (
+        lambda case: case.base.tied and case.adapter is None and not case.expert.tied,
+        r"an output layer of its own, but the base's is tied",
+    ),
+    "an adapter that changes one of two that the base ties": (
+        lambda case: case.base.tied and case.adapter is not None,
+        r"which is tied to .* in the base, and not both",
+    ),
+    # What would be made up is the base's, not the expert's.
+    "a language model on a base without its output layer": (
+        lambda case: case.base.head == "body" and case.expert.head == "language model",
+        r"no tensor '.*' of the output layer",
+    ),
+}
 
 
 def documented(case: Case, told: str) -> str | None:

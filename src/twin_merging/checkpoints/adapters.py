@@ -67,6 +67,7 @@ class Settings:
     trains_biases: bool
     trained_whole: tuple[str, ...]
     keeps_tie: bool
+    task: str | None
 
     def rank_of(self, module: str) -> int:
         return int(_by_pattern(self.ranks, module, self.rank))
@@ -123,6 +124,7 @@ def read_settings(directory: Path) -> Settings:
         trains_biases=config.get("bias", "none") != "none",
         trained_whole=_modules(where, config.get("modules_to_save")),
         keeps_tie=bool(config.get("ensure_weight_tying")),
+        task=config.get("task_type"),
     )
 
 
