@@ -176,7 +176,8 @@ def read_adapter(
         turned = None if transposed is None else name in transposed
         factors[name] = _factors(place, settings, stored, module, pair, base.shape(name), turned)
     for name in sorted(set(factors) & set(whole)):
-        if stored[whole.pop(name)].ne(base[name]).any():  # PEFT saves an embedding that LoRA changes as it was, too
+        own, was = stored[whole.pop(name)], base[name]  # PEFT saves an embedding that LoRA changes as it was, too
+        if not own.to(was.dtype).equal(was) and not was.to(own.dtype).equal(own):
             raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")
     return Adapter(settings, stored, factors, whole, tuple(tied))
 
