@@ -13,7 +13,8 @@ from twin_merging import merge
 from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
 from twin_merging.io.aliases import alias, escaped, named
-from twin_merging.io.tensors import WEIGHTS, open_directory
+from twin_merging.io.tensors import WEIGHTS
+from twin_merging.io.weights import open_directory
 from twin_merging.tasks.classification import Labelled
 from twin_merging.tasks.rows import read_rows
 

@@ -244,10 +244,10 @@ def test_a_fetched_adapter_has_the_bases_ids(own: Any, tmp_path: Path) -> None:
     source, whole = {"path": str(tmp_path / "adapter")}, Classifier(3)
     swapped(tiny.base, tmp_path / "adapter")
     with pytest.raises(UserError) as caught:
-        fetch_adapter(source, whole, tiny.base, tmp_path / "out")
+        fetch_adapter(source, tiny.base, tmp_path / "out", whole)
     one_sentence(caught.value, str(tmp_path / "adapter"), "tokens differ")
     shutil.copy(tiny.base / "tokenizer.json", tmp_path / "adapter")
-    fetch_adapter(source, whole, tiny.base, tmp_path / "out")
+    fetch_adapter(source, tiny.base, tmp_path / "out", whole)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "source.json",
     }  # fmt: skip

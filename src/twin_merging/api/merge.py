@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.labels import label_count
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory
-from twin_merging.io.foreign import read_object
 from twin_merging.io.ranges import CHUNK
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
@@ -93,7 +94,7 @@ def merge(
         write_private(opened, groups, partial)
         pass_on(Path(base), partial)
         files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}
-        tasks = {name: _labels(expert) for name, expert in opened.items()}
+        tasks = {name: _labels(Path(base), expert) for name, expert in opened.items()}
         write_record(
             output=partial,
             method=chosen,
@@ -131,11 +132,10 @@ def _statistics(files: Mapping[str, str | Path], names: list[str]) -> dict[str, 
     return {name: Checkpoint(Path(files[name])) for name in names}
 
 
-def _labels(expert: Expert) -> dict[str, Any]:
-    """What merge.json says of an expert: its number of labels, where its configuration tells one."""
-    config = expert.directory / "config.json"
-    names = read_object(config).get("id2label") if config.is_file() else None
-    return {"labels": len(names)} if names else {}
+def _labels(base: Path, expert: Expert) -> dict[str, Any]:
+    """What merge.json says of an expert: its number of labels, where its head is a sequence classifier's."""
+    count = label_count(load_config(base), expert.head) if expert.head else None
+    return {"labels": count} if count else {}
 
 
 def _shown(done: Iterator[Any], what: str, total: int) -> Iterator[Any]:

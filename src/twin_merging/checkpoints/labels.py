@@ -89,6 +89,15 @@ def agreed(own: Names | None, wanted: Names | None, whole: WholeModel, where: Pa
     return Labels(wanted, own, tuple(order))
 
 
+def label_count(config: Any, head: Mapping[str, torch.Tensor]) -> int | None:
+    """How many labels a head of a configuration's classifier has; None where it is none."""
+    try:
+        axes = label_axes(Classifier(2), config)
+    except UserError:  # its type has no classifier
+        return None
+    return next((head[name].shape[axis] for name, axis in axes.items() if name in head), None)
+
+
 def label_axes(whole: WholeModel, config: Any) -> dict[str, int]:
     """Names of a classifier's parameters, as its architecture has them, that have a slice a label; and the axis."""
     if not isinstance(whole, Classifier) or not whole.labels:

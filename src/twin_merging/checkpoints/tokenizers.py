@@ -39,7 +39,8 @@ def read_tokenizer(directory: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library `tokenizers` raises no class of its own
         raise _unreadable(Path(directory), error) from None
-    if tokenizer.is_fast and len(_words(tokenizer)) < 2:  # what transformers makes where there is no file
+    has_file = Path(directory, "tokenizer.json").is_file()
+    if tokenizer.is_fast and not has_file and len(_words(tokenizer)) < 2:  # what transformers makes of nothing
         raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
     return tokenizer
 

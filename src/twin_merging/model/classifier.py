@@ -12,6 +12,7 @@ from torch import nn
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.kinds import Classifier
+from twin_merging.checkpoints.labels import label_axes, label_count
 from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
 from twin_merging.checkpoints.vocabularies import vocabulary_file
 from twin_merging.errors import UserError
@@ -122,11 +123,11 @@ class TwinForSequenceClassification(TwinModel):
 
     @classmethod
     def about_head(cls, config: Any, head: Mapping[str, torch.Tensor], where: str) -> dict[str, Any]:
-        two, three = (Classifier(labels).architecture(config).head for labels in (2, 3))
-        name = next(name for name in two if two[name] != three[name])
-        if name not in head:
-            raise UserError(f"{where} has no head '{name}'; name a sequence classifier")
-        return Classifier(head[name].shape[0]).head
+        count = label_count(config, head)
+        if count is None:
+            raise UserError(f"{where} has no head '{next(iter(label_axes(Classifier(2), config)))}'; name a sequence "
+                            "classifier")  # fmt: skip
+        return Classifier(count).head
 
     def about_task(self, task: str) -> dict[str, Any]:
         return Classifier(self.labels[task]).head
