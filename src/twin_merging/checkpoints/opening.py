@@ -97,7 +97,8 @@ def adapter_on(
         place = place_of(architecture, name)
         if place is None or place.kind == "unused":
             return None
-        return names.get(place.name) or names.get(place.parameter) or place.name
+        of = place.parameters[0]
+        return names.get(place.name) or names.get(of) or place.name
 
     turned = [names[name] for name in architecture.transposed if name in names]
     copies = [architecture.in_model(name) for name in architecture.copies]
@@ -139,8 +140,10 @@ def _unused(base: Reading, whole: Sequence[Reading]) -> set[str]:
                     f"{found.directory}: no tensor '{min(output)}' of the output layer, which the base has; name the "
                     "expert's whole language model, or the base's body alone"
                 )
-    unused = {name for name in output if not all(name in found.names for found in whole)}
+    shared = [set(found.names) - set(found.architecture.head) for found in whole]
+    unused = {name for name in output if not all(name in names for names in shared)}
     unused |= {name for name in base.architecture.head if name in base.names}
+    unused |= {name for name in base.names if is_pooler(name) and not all(name in found.names for found in whole)}
     if unused:
         log.info("%s: left out, no part of every expert: %s", base.directory, ", ".join(sorted(unused)))
     return unused

@@ -14,18 +14,19 @@ from typing import Any, Literal
 from twin_merging.checkpoints.architectures import body_on_meta, transposed_layers
 
 Shapes = Mapping[str, tuple[int, ...]]
-# `own`: a parameter as it stands; `part`: one of several tensors that a parameter is made of when it is loaded (an
-# expert of a mixture); `copy`: a tied copy of a parameter; `unused`: a buffer, or what the class leaves out.
+# `own`: a parameter as it stands; `part`: one that becomes a part of a parameter, or several, when it is loaded (an
+# expert of a mixture, a matrix that is cut); `copy`: a tied copy of a parameter; `unused`: a buffer, or what the class
+# leaves out.
 Kind = Literal["own", "part", "copy", "unused"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a stored name is. `name` is its canonical name, `parameter` that of the parameter of the class behind it."""
+    """What a stored name is. `name` is its canonical name, `parameters` those of the class that are behind it."""
 
     kind: Kind
     name: str
-    parameter: str
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +73,19 @@ class Architecture:
     def _placed(self, stored: str) -> Place | None:
         source = self._source
         if source is None:
-            return Place("own", stored, stored) if stored in self.body else None
-        renamed, target, is_part = source.target(stored)
-        parameter = self.canonical(target)
+            return Place("own", stored, (stored,)) if stored in self.body else None
+        renamed, targets, is_part = source.targets(stored)
+        target, name = targets[0], self.canonical(targets[0])
         if target in source.parameters:
             if not is_part:
-                return Place("own", parameter, parameter)
+                return Place("own", name, (name,))
             start = f"{source.prefix}."
             bare = renamed.removeprefix(start)
-            return Place("part", bare if self.prefix or not target.startswith(start) else start + bare, parameter)
+            whole = bare if self.prefix or not target.startswith(start) else start + bare
+            return Place("part", whole, tuple(self.canonical(each) for each in targets))
         if target in source.copies:
-            return Place("copy", parameter, self.canonical(source.copies[target]))
-        return Place("unused", parameter, parameter) if source.leaves_out(target) else None
+            return Place("copy", name, (self.canonical(source.copies[target]),))
+        return Place("unused", name, ()) if source.leaves_out(target) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +102,16 @@ class _Source:
     ignored: re.Pattern[str] | None
     optional: re.Pattern[str] | None
 
-    def target(self, stored: str) -> tuple[str, str, bool]:
-        """A stored name by today's names, the parameter that it is read into, and whether it is only a part of it."""
+    def targets(self, stored: str) -> tuple[str, list[str], bool]:
+        """A stored name by today's names, the parameters that it is read into, and whether it is converted for that."""
         from transformers.core_model_loading import apply_renamings, rename_source_key
 
         name, pattern = rename_source_key(stored, self.renamings, self.converters, self.prefix, self.known)
-        return apply_renamings(stored, self.renamings), name, pattern is not None
+        renamed = apply_renamings(stored, self.renamings)
+        if pattern is None:
+            return renamed, [name], False
+        first, *others = next(one.target_patterns for one in self.converters if pattern in one.source_patterns)
+        return renamed, [name, *(name.replace(first, other, 1) for other in others if first in name)], True
 
     def leaves_out(self, name: str) -> bool:
         """Whether a name is a buffer, here or where older code had it, or one that the class ignores."""
@@ -155,21 +161,40 @@ def _source_of(model: Any) -> _Source:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
 
-    parameters = {name: tuple(value.shape) for name, value in model.named_parameters()}
-    copies = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    parameters, copies = _trained(model)
     transforms = get_model_conversion_mapping(model)
-    known = [*parameters, *copies, *(name for name, _ in model.named_buffers())]
+    buffers = [name for name, _ in model.named_buffers() if name not in parameters]
     return _Source(
         prefix=model.base_model_prefix,
-        parameters={name: shape for name, shape in parameters.items() if name not in copies},
+        parameters=parameters,
         copies=copies,
-        buffers=frozenset(name for name, _ in model.named_buffers()),
-        known=dict.fromkeys(known, True),
+        buffers=frozenset(buffers),
+        known=dict.fromkeys([*parameters, *copies, *buffers], True),
         renamings=[one for one in transforms if isinstance(one, WeightRenaming)],
         converters=[one for one in transforms if not isinstance(one, WeightRenaming)],
         ignored=_any_of(model._keys_to_ignore_on_load_unexpected),
         optional=_any_of(model._keys_to_ignore_on_load_missing),
     )
+
+
+def _trained(model: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """What a model's checkpoint holds of floats: parameters, and buffers that are stored (such as a router's balance),
+    with their shapes; and for each name that is another's the name of the other."""
+    tied = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    stored = model.state_dict(keep_vars=True)
+    named: dict[int, list[str]] = {}
+    for name, value in [*model.named_parameters(remove_duplicate=False), *stored.items()]:
+        if value.is_floating_point() and name not in named.setdefault(id(value), []):
+            named[id(value)].append(name)
+    parameters: dict[str, tuple[int, ...]] = {}
+    copies: dict[str, str] = {}
+    for names in named.values():
+        own = next((name for name in names if name not in tied), tied.get(names[0], names[0]))
+        copies |= {name: own for name in names if name != own}
+        if own in stored:
+            parameters[own] = tuple(stored[own].shape)
+    copies |= {name: copies.get(of, of) for name, of in tied.items()}
+    return {name: shape for name, shape in parameters.items() if name not in copies}, copies
 
 
 def _any_of(patterns: Collection[str] | None) -> re.Pattern[str] | None:

@@ -38,9 +38,9 @@ class Reading:
     """A checkpoint whose tensors are known.
 
     of: what its class holds, by a configuration. names: by canonical name (`Architecture`) the name in `stored`. parts:
-    by canonical name, where a parameter is made of several tensors, that parameter. left_out: stored names that are no
-    part of the model, but known: buffers, tied copies, other heads of the architecture. unknown: stored names of
-    integers of which nothing is known.
+    by canonical name, where a tensor is converted when it is loaded, the parameters that it becomes a part of.
+    left_out: stored names that are no part of the model, but known: buffers, tied copies, other heads of the
+    architecture. unknown: stored names of integers of which nothing is known.
     """
 
     directory: Path
@@ -49,14 +49,14 @@ class Reading:
     architecture: Architecture
     stored: Checkpoint
     names: Mapping[str, str]
-    parts: Mapping[str, str]
+    parts: Mapping[str, tuple[str, ...]]
     left_out: tuple[str, ...]
     unknown: tuple[str, ...]
 
     @cached_property
     def lacking(self) -> list[str]:
         """Parameters of the architecture that the checkpoint has no value of."""
-        held = {self.parts.get(name, name) for name in self.names}
+        held = {parameter for name in self.names for parameter in self.parts.get(name, (name,))}
         wanted = [*self.architecture.body, *self.architecture.head]
         return [name for name in wanted if name not in held and not self.architecture.may_lack(name)]
 
@@ -164,7 +164,7 @@ def place_of(architecture: Architecture, stored: str) -> Place | None:
 def _matched(directory: Path, config: Any, of: Callable[[Any], Architecture], stored: Checkpoint) -> Reading:
     architecture = of(config)
     names: dict[str, str] = {}
-    parts: dict[str, str] = {}
+    parts: dict[str, tuple[str, ...]] = {}
     copies: list[tuple[str, Place]] = []
     left_out: list[str] = []
     strange: list[str] = []
@@ -184,17 +184,15 @@ def _matched(directory: Path, config: Any, of: Callable[[Any], Architecture], st
         else:
             names[place.name] = name
             if place.kind == "part":
-                parts[place.name] = place.parameter
+                parts[place.name] = place.parameters
     for alias, kept in stored.metadata.items():  # safetensors names there what it did not write a second time
         place = place_of(architecture, alias) if alias not in stored and kept in stored else None
         if place is not None and place.kind == "own":
             names.setdefault(place.name, kept)
     for name, place in copies:
-        if place.parameter not in names:
-            names[place.parameter] = name
-            continue
-        if name != names[place.parameter]:
-            _check_tied(directory, stored, name, names[place.parameter])
+        (original,) = place.parameters
+        if names.setdefault(original, name) != name:
+            _check_tied(directory, stored, name, names[original])
             left_out.append(name)
     unknown = [name for name in strange if not _is_left_out(config, stored, name)]
     left_out += [name for name in strange if name not in unknown]

@@ -79,8 +79,8 @@ def _whole(value: Any) -> int | None:
         return int(value)
     if not isinstance(value, (Real, Decimal)) or not math.isfinite(value):
         return None
-    number = float(value)
-    return int(number) if number.is_integer() else None
+    whole: Any = math.trunc(value)
+    return whole if whole == value else None
 
 
 def _fault(value: Any, number: int | None, count: int, names: Sequence[str] | None) -> str:
