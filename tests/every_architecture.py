@@ -222,7 +222,7 @@ def body_of(model: Any) -> Any:
 
 
 def classifier_configuration(kind: str, **more: Any) -> Any:
-    """A tiny configuration that the type's classifier, and its masked language model where it has one, can be made of."""
+    """A tiny configuration of the type's classifier, and of its masked language model where it has one."""
     return configuration(kind, **({"is_decoder": False} if kind in MASKED_TYPES else {}), **more)
 
 

@@ -470,7 +470,7 @@ def held(case: Case, folder: Path) -> Verdict:
         if (folder / "out").exists():
             return Verdict(False, "refused, but something is left", told)
         if wanted is None:
-            named = any(prefix in told for prefix in wrappers(case))
+            named = any(prefix in told for prefix in wrappers(case)) or documented(case, told)
             if wrappers(case) and not named and is_readable(case.plain, folder / "plain"):
                 return Verdict(False, "refused for a prefix, which is not named", told)
             return Verdict(True, "refused, as by transformers or PEFT", told)
@@ -522,8 +522,8 @@ DOCUMENTED: dict[str, tuple[Callable[[Case], bool], str]] = {
         r"^/expert.* is an output layer of its own, but the base's is tied to .*; name a base whose output layer",
     ),
     "an adapter that trains two layers that are one in its base": (
-        lambda case: trains_tied(case) and len(case.adapter.whole if case.adapter else ()) == 2,
-        r"^/expert.* are one parameter of the base, and have two values; keep one",
+        trains_tied,
+        r"^/expert.* (are one parameter of the base, and have two values|is trained whole and by LoRA); keep one",
     ),
 }
 
