@@ -509,21 +509,27 @@ def is_readable(case: Case, folder: Path) -> bool:
 
 # Refusals of what transformers or PEFT can load: why that is so, when, and what the sentence says.
 DOCUMENTED: dict[str, tuple[Callable[[Case], bool], str]] = {
-    "a pickled model is converted first": (
-        lambda case: "pickled" in (case.base.stored.files, case.expert.stored.files),
-        r"^/(base|expert)/pytorch_model\.bin: pickled, .*safetensors",
+    # A merge reads ranges of rows, and takes the hash of a file that it never unpickles.
+    "pickled tensors": (
+        lambda case: (
+            case.base.stored.files == "pickled"
+            or (case.adapter.pickled if case.adapter else case.expert.stored.files == "pickled")
+        ),
+        r"pickled, and a merge reads safetensors only; convert it",
     ),
-    "a language model's base has its output layer": (
+    # The merged model's configuration is the base's, and so is what it ties.
+    "an output layer of its own on a tied base": (
+        lambda case: case.base.tied and case.adapter is None and not case.expert.tied,
+        r"an output layer of its own, but the base's is tied",
+    ),
+    "an adapter that changes one of two that the base ties": (
+        lambda case: case.base.tied and case.adapter is not None,
+        r"which is tied to .* in the base, and not both",
+    ),
+    # What would be made up is the base's, not the expert's.
+    "a language model on a base without its output layer": (
         lambda case: case.base.head == "body" and case.expert.head == "language model",
-        r"^/expert.*output layer, which the base lacks; name the base's whole language model$",
-    ),
-    "an output layer of its own needs a base that has one": (
-        lambda case: case.base.tied and not case.expert.tied and case.expert.head == "language model",
-        r"^/expert.* is an output layer of its own, but the base's is tied to .*; name a base whose output layer",
-    ),
-    "an adapter that trains two layers that are one in its base": (
-        trains_tied,
-        r"^/expert.* (are one parameter of the base, and have two values|is trained whole and by LoRA); keep one",
+        r"no tensor '.*' of the output layer",
     ),
 }
 

@@ -47,7 +47,7 @@ def tokenizers_files() -> set[str]:
 
 def test_every_file_that_a_tokenizer_of_transformers_loads_is_passed_on() -> None:
     found = tokenizers_files()
-    assert {"spiece.model", "sentencepiece.bpe.model", "vocab.txt", "source.spm", "bpe.codes"} <= found
+    assert {"spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "bpe.codes"} <= found
     assert [file for file in sorted(found) if not is_named_by(file, PASSED_ON)] == []
 
 
@@ -57,6 +57,7 @@ def test_every_file_that_a_tokenizer_of_transformers_loads_is_passed_on() -> Non
         "generation_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer_config.json",
         "chat_template.json", names.CHAT_TEMPLATE_FILE, "preprocessor_config.json", "processor_config.json",
         "video_preprocessor_config.json", "qwen.tiktoken", "tokenizer.model.v3", "tekken.json", "config.json",
+        "source.spm", "spm.model",
     ],
 )  # fmt: skip
 def test_so_is_what_a_processor_and_a_generation_need(name: str) -> None:

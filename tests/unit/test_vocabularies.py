@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import LoraConfig, TaskType, get_peft_model
 
 from tests.messages import one_sentence
 from tests.originals import Tiny
@@ -17,8 +18,10 @@ from tests.random_models import write_models
 from tests.tiny import tokenizer
 from twin_merging import merge
 from twin_merging.checkpoints import tokenizers, vocabularies
+from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.checkpoints.vocabularies import check_tokenizers, token_ids
 from twin_merging.errors import UserError
+from twin_merging.fetching.models import fetch_adapter
 
 WORDS = ["[PAD]", "[UNK]", "red", "green", "blue"]
 
@@ -229,6 +232,25 @@ def own(tmp_path: Path) -> Callable[[str], tuple[Tiny, Path]]:
         return tiny, tmp_path / "expert"
 
     return made
+
+
+def test_a_fetched_adapter_has_the_bases_ids(own: Any, tmp_path: Path) -> None:
+    tiny, _ = own("roberta")
+    model: Any = get_peft_model(
+        tiny.expert,
+        LoraConfig(task_type=TaskType.SEQ_CLS, r=2, target_modules=["query"], modules_to_save=["classifier"]),
+    )
+    model.save_pretrained(tmp_path / "adapter")
+    source, whole = {"path": str(tmp_path / "adapter")}, Classifier(3)
+    swapped(tiny.base, tmp_path / "adapter")
+    with pytest.raises(UserError) as caught:
+        fetch_adapter(source, whole, tiny.base, tmp_path / "out")
+    one_sentence(caught.value, str(tmp_path / "adapter"), "tokens differ")
+    shutil.copy(tiny.base / "tokenizer.json", tmp_path / "adapter")
+    fetch_adapter(source, whole, tiny.base, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "source.json",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["roberta", "bert"])

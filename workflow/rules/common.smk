@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
-from snakemake.settings.types import PersistenceBackend
 
 from twin_merging.errors import UserError
 from twin_merging.io.aliases import alias, escaped
@@ -29,9 +28,15 @@ os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 AUDIT = "results/audit/{suite}"
 CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
 ENVIRONMENT = "../../environment.yml"
-if escaped(str(WORKFLOW)) != str(WORKFLOW):  # Snakemake fills in what stands in braces, in the folder's name too
+if escaped(str(WORKFLOW)) != str(
+    WORKFLOW
+):  # Snakemake fills in what stands in braces, in the folder's name too
     ENVIRONMENT = escaped(str(WORKFLOW.parent / "environment.yml"))
-if escaped(os.getcwd()) != os.getcwd():  # there Snakemake looks for its locks in other folders, but for in a database
+if (
+    escaped(os.getcwd()) != os.getcwd()
+):  # there Snakemake looks for its locks in other folders, but for in a database
+    from snakemake.settings.types import PersistenceBackend
+
     workflow.workflow_settings.persistence_backend = PersistenceBackend.DB
     workflow.workflow_settings.persistence_backend_db_url = "sqlite:///.snakemake/metadata.db"
 

@@ -67,6 +67,7 @@ class Settings:
     trains_biases: bool
     trained_whole: tuple[str, ...]
     keeps_tie: bool
+    task: str | None
 
     def rank_of(self, module: str) -> int:
         return int(_by_pattern(self.ranks, module, self.rank))
@@ -123,6 +124,7 @@ def read_settings(directory: Path) -> Settings:
         trains_biases=config.get("bias", "none") != "none",
         trained_whole=_modules(where, config.get("modules_to_save")),
         keeps_tie=bool(config.get("ensure_weight_tying")),
+        task=config.get("task_type"),
     )
 
 
@@ -174,7 +176,8 @@ def read_adapter(
         turned = None if transposed is None else name in transposed
         factors[name] = _factors(place, settings, stored, module, pair, base.shape(name), turned)
     for name in sorted(set(factors) & set(whole)):
-        if stored[whole.pop(name)].ne(base[name]).any():  # PEFT saves an embedding that LoRA changes as it was, too
+        own, was = stored[whole.pop(name)], base[name]  # PEFT saves an embedding that LoRA changes as it was, too
+        if not own.to(was.dtype).equal(was) and not was.to(own.dtype).equal(own):
             raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")
     return Adapter(settings, stored, factors, whole, tuple(tied))
 

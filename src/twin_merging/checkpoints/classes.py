@@ -17,6 +17,10 @@ AUTOS = ("AutoModel", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel
          "AutoModelForPreTraining", "AutoModelForSeq2SeqLM", "AutoModelForTokenClassification",
          "AutoModelForQuestionAnswering", "AutoModelForMultipleChoice", "AutoModelForNextSentencePrediction",
          "AutoModelForImageClassification", "AutoModelForAudioClassification")  # fmt: skip
+# The Auto class that makes the model of a PEFT adapter's task.
+TRAINED_ON = {"SEQ_CLS": "AutoModelForSequenceClassification", "CAUSAL_LM": "AutoModelForCausalLM",
+              "TOKEN_CLS": "AutoModelForTokenClassification", "QUESTION_ANS": "AutoModelForQuestionAnswering",
+              "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}  # fmt: skip
 
 
 def own_architecture(config: Any, raw: Mapping[str, Any], stored: Checkpoint, directory: Path) -> Architecture:
@@ -42,6 +46,20 @@ def titled(title: str, config: Any) -> Architecture | None:
     """What the class of a name holds, where transformers has it and it is of the configuration's type."""
     found = _by_title(title, _key(config))
     return found or next((each for each in siblings(config) if each.title == title), None)
+
+
+def trained_on(config: Any, task: str | None) -> Architecture | None:
+    """What a model holds that a PEFT adapter of a task was trained on; None where the adapter does not say, or the
+    configuration's type has none."""
+    try:
+        return _by_auto(TRAINED_ON[task], _key(config)) if task in TRAINED_ON else None
+    except UserError:
+        return None
+
+
+def language_model_of(config: Any) -> Architecture:
+    """What the language model of a causal configuration holds."""
+    return _by_auto("AutoModelForCausalLM", _key(config))
 
 
 def siblings(config: Any) -> Iterator[Architecture]:

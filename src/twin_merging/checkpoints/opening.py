@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twin_merging.checkpoints.adapters import read_settings
 from twin_merging.checkpoints.agreement import check_agreement, check_type
 from twin_merging.checkpoints.architectures import is_causal
+from twin_merging.checkpoints.classes import TRAINED_ON, trained_on
 from twin_merging.checkpoints.experts import Expert, is_adapter
 from twin_merging.checkpoints.groups import group_of, is_pooler
 from twin_merging.checkpoints.parameters import Architecture
@@ -44,7 +46,7 @@ def open_models(
         if name in whole:
             opened[name] = _whole(whole[name], names, view)
         else:
-            opened[name] = adapter_on(path, start.architecture, names, view)
+            opened[name] = _adapter(path, start, names, view)
     for expert in opened.values():
         _check_shapes(expert, view)
     return view, opened
@@ -59,7 +61,7 @@ def open_expert(
     start.check_whole()
     names = {name: _written_as(start, name) for name in start.names if name not in start.architecture.head}
     if is_adapter(directory):
-        return names, adapter_on(directory, start.architecture, names, _view(start, names, []), pickled)
+        return names, _adapter(directory, start, names, _view(start, names, []), pickled)
     found = read_model(directory, architecture, pickled)
     check_type(directory, found.config, start.config)
     found.check_whole()
@@ -70,11 +72,12 @@ def open_expert(
 def with_output_of(base: Reading, found: Reading) -> Reading:
     """A language model with its output layer as the base has it: one that is tied is untied where the base's is not.
     Raises UserError where the base's is tied and the expert's is not."""
-    if not (base.has_output and found.has_output):
+    of_base = base.as_language_model
+    if not found.has_output or of_base is None or base.lacks_output:
         return found
     if set(found.architecture.copies) & set(base.names):
         return found.untied()
-    for name, of in base.architecture.copies.items():
+    for name, of in of_base.copies.items():
         if name not in found.names or of not in found.names:
             continue
         if not found.tensor(name).equal(found.tensor(of)):
@@ -87,27 +90,35 @@ def with_output_of(base: Reading, found: Reading) -> Reading:
     return found
 
 
-def adapter_on(
-    directory: Path, architecture: Architecture, names: Mapping[str, str], base: Checkpoint, pickled: bool = False
+def _adapter(
+    directory: Path, start: Reading, names: Mapping[str, str], base: Checkpoint, pickled: bool = False
 ) -> Expert:
     """An adapter on a base. names: by canonical name the base's own in `base`. pickled: whether adapter_model.bin is
-    read. Raises UserError where it changes one of an embedding and an output layer that the base has tied."""
+    read. Raises UserError where the base lacks what the model has that the adapter was trained on, and where it changes
+    one of an embedding and an output layer that the base has tied."""
+    task = read_settings(directory).task
+    whole = trained_on(start.config, task) or start.architecture
 
     def find(name: str) -> str | None:
-        place = place_of(architecture, name)
+        place = place_of(whole, name)
         if place is None or place.kind == "unused":
             return None
-        of = place.parameters[0]
-        return names.get(place.name) or names.get(of) or place.name
+        return names.get(place.name) or names.get(place.parameters[0]) or place.name
 
-    turned = [names[name] for name in architecture.transposed if name in names]
-    copies = [architecture.in_model(name) for name in architecture.copies]
+    turned = [names[name] for name in whole.transposed if name in names]
+    copies = [whole.in_model(name) for name in whole.copies]
     expert = Expert.of_adapter(directory, base, find, copies, turned, pickled)
-    if not architecture.is_language_model or expert.head or expert.keeps_tie:
-        return expert
-    tied = {names[of]: name for name, of in architecture.copies.items() if of in names}
+    for name in (*whole.body, *whole.head) if task in TRAINED_ON else ():
+        is_beside = name in whole.head or is_pooler(name) or name in whole.output
+        if is_beside and name not in names and (name in whole.output or name not in expert.head):
+            raise UserError(
+                f"{directory}: no tensor '{name}' in the base or in the adapter, which {whole.title} has, that it was "
+                f"trained on ({task}); name a base that has it, or train it with modules_to_save"
+            )
+    speaks = start.as_language_model if not expert.head else None
+    tied = {names[of]: name for name, of in speaks.copies.items() if of in names} if speaks else {}
     for name in (*expert.factors, *expert.changed):
-        if name in tied:
+        if name in tied and not expert.keeps_tie:
             raise UserError(
                 f"{expert.directory}: changes '{name}', which is tied to '{tied[name]}' in the base, and not both; "
                 "name a base whose output layer is its own (tie_word_embeddings: false), or train it with "
@@ -127,12 +138,11 @@ def _unused(base: Reading, whole: Sequence[Reading]) -> set[str]:
         if not all(speak):
             other = whole[speak.index(False)]
             raise UserError(f"{other.directory}: no language model, as other experts are; merge experts of one kind")
-        for found in whole:
-            for name in found.architecture.output - output:
-                raise UserError(
-                    f"{found.directory}: tensor '{found.names[name]}' is of the language model's output layer, which "
-                    "the base lacks; name the base's whole language model"
-                )
+        if base.lacks_output:
+            raise UserError(
+                f"{base.directory}: no tensor '{base.lacks_output[0]}' of the output layer, which its experts have or "
+                "tie; name the base's whole language model"
+            )
     elif causal and output:
         for found in whole:
             if not found.architecture.head:

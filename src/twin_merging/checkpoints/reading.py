@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.architectures import generic_config, is_known_type, load_config, raw_config
-from twin_merging.checkpoints.classes import own_architecture, siblings, titled
+from twin_merging.checkpoints.architectures import generic_config, is_causal, is_known_type, load_config, raw_config
+from twin_merging.checkpoints.classes import language_model_of, own_architecture, siblings, titled
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.parameters import Architecture, Place
 from twin_merging.checkpoints.quantisation import check_not_quantised, refuse_integers
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What DistributedDataParallel and torch.compile put before names, or into them.
-_WRAPPERS = re.compile(r"^(module\.)+|(?<![^.])_orig_mod\.")
+# What DistributedDataParallel, torch.compile and FSDP put before names, or into them.
+_WRAPPERS = re.compile(r"^((module|_orig_mod|_fsdp_wrapped_module)\.)+|(?<=\.)(_orig_mod|_fsdp_wrapped_module)\.")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,19 @@ class Reading:
     def has_output(self) -> bool:
         """Whether it is a whole language model: its output layer is there, or is the embedding again."""
         return self.architecture.is_language_model and not set(self.lacking) & self.architecture.output
+
+    @cached_property
+    def as_language_model(self) -> Architecture | None:
+        """What a language model holds that it is, or is the body of; None for a body that reads in both directions."""
+        if self.architecture.is_language_model:
+            return self.architecture
+        return language_model_of(self.config) if is_causal(self.config) and not self.architecture.head else None
+
+    @property
+    def lacks_output(self) -> list[str]:
+        """What the language model's output layer would need, and the checkpoint lacks."""
+        found = self.as_language_model
+        return sorted(found.output - set(self.names)) if found else []
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor by its canonical name."""
@@ -157,8 +170,10 @@ def unwrapped(name: str) -> str:
 
 def place_of(architecture: Architecture, stored: str) -> Place | None:
     """What a stored name is in an architecture, if need be without what training's wrappers put into it."""
-    bare = unwrapped(stored)
-    return architecture.place(stored) or (architecture.place(bare) if bare != stored else None)
+    place, bare = architecture.place(stored), unwrapped(stored)
+    if bare == stored or (place is not None and place.kind != "unused"):
+        return place
+    return architecture.place(bare) or place
 
 
 def _matched(directory: Path, config: Any, of: Callable[[Any], Architecture], stored: Checkpoint) -> Reading:

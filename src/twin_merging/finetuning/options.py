@@ -29,7 +29,7 @@ class Finetuning(Model):
     batch_size: Positive = Field(32, description="rows a step, of all GPUs together")
     weight_decay: NaturalReal = Field(0.01, description="of AdamW")
     warmup: Share = Field(0.06, description="share of the steps in which the rate rises")
-    max_length: Positive = Field(128, description="tokens that a row is cut to")
+    max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")
     lora: Annotated[Lora | None, ABSENT] = Field(
         None, description="train a LoRA adapter; absent, the whole model is trained"
     )

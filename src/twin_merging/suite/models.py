@@ -54,7 +54,7 @@ class Statistics(Model):
 class Inference(Model):
     """How features and predictions are computed."""
 
-    max_length: Positive = Field(128, description="tokens that a row is cut to")
+    max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")
     batch_size: Positive = Field(64, description="rows a batch")
 
 
