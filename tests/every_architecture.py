@@ -221,15 +221,19 @@ def body_of(model: Any) -> Any:
     return getattr(model, model.base_model_prefix)
 
 
+def classifier_configuration(kind: str, **more: Any) -> Any:
+    """A tiny configuration of the type's classifier, and of its masked language model where it has one."""
+    return configuration(kind, **({"is_decoder": False} if kind in MASKED_TYPES else {}), **more)
+
+
 def classifier_bases(kind: str, begun: Any) -> dict[str, Any]:
     """Models that a classifier's body may come from: the body alone, and, where the type has one on the same body, a
     language model."""
     body = body_of(begun)
-    alone = noisy(type(body)(configuration(kind)), seed=8)
+    alone = noisy(type(body)(classifier_configuration(kind)), seed=8)
     bases = {"body": filled(alone, _known(parameters(body), alone))}
     if kind in MASKED_TYPES or kind in KINDS[CAUSAL]:
-        auto, more = (MASKED, {"is_decoder": False}) if kind in MASKED_TYPES else (CAUSAL, {})
-        whole = model_of(auto, configuration(kind, **more), seed=7)
+        whole = model_of(MASKED if kind in MASKED_TYPES else CAUSAL, classifier_configuration(kind), seed=7)
         if type(body_of(whole)) is type(body):
             bases["language-model"] = filled(whole, _known(parameters(begun), whole))
     return bases

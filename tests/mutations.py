@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -283,15 +284,14 @@ def run(name: str, count: int, seed: int, save: Path | None = None, first: int =
             except Exception as error:
                 return "fault", f"{type(error).__name__}: {str(error).replace(str(folder), '')}", origin(error)
 
-        numbers = iter(range(first, first + count))
-        for number, (became, told, place) in zip(numbers, answers(one, first, first + count), strict=True):
+        begin = partial(restore, sound, folder, keep)
+        numbers = range(first, first + count)
+        for number, (became, told, place) in zip(numbers, answers(one, first, first + count, begin), strict=True):
             found.results += became is None
             found.refusals += became == "sentence"
             if became != "fault":
                 continue
             file, broken = mutated(kind, f"{seed}/{name}/{number}", sound)
-            file.write_bytes(sound[file])
-            clean(folder, keep)
             where = file.relative_to(folder)
             found.faults.append(Fault(name, number, str(where), told, place))
             if save is not None:
@@ -301,13 +301,24 @@ def run(name: str, count: int, seed: int, save: Path | None = None, first: int =
     return found
 
 
+def restore(sound: Mapping[Path, bytes], folder: Path, keep: Collection[Path]) -> None:
+    """Make a folder what it was, whoever ended in the middle."""
+    for file, content in sound.items():
+        file.write_bytes(content)
+    clean(folder, keep)
+
+
 Answer = tuple[str | None, str, str]
 
 
-def answers(one: Callable[[int], Answer], first: int, end: int) -> Iterator[Answer]:
-    """`one` of each number, computed in another process, and in a new one where that ends or does not answer."""
+def answers(
+    one: Callable[[int], Answer], first: int, end: int, begin: Callable[[], None] = lambda: None
+) -> Iterator[Answer]:
+    """`one` of each number, computed in another process, and in a new one where that ends or does not answer; `begin`
+    is called before each process."""
     number = first
     while number < end:
+        begin()
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("fork").Process(target=_work, args=(one, range(number, end), sender))
         process.start()

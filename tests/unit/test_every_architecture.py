@@ -21,6 +21,7 @@ from tests.every_architecture import (
     OVERRIDES,
     body_of,
     classifier_bases,
+    classifier_configuration,
     configuration,
     filled,
     load,
@@ -94,9 +95,9 @@ def test_a_merged_language_model_answers_as_dense_arithmetic_does(kind: str, tmp
 def write_classifiers(kind: str, folder: Path) -> tuple[list[str], Values]:
     """Save experts of other label counts, and bases of one body: the body alone, and below the output layer of the
     kind's language model. Gives the bases' names, and the body's values."""
-    begun = model_of(CLASSIFIER, configuration(kind))
+    begun = model_of(CLASSIFIER, classifier_configuration(kind))
     for seed, (name, labels) in enumerate(LABELS.items(), start=1):
-        expert = model_of(CLASSIFIER, configuration(kind, id2label=dict(enumerate(labels))), seed)
+        expert = model_of(CLASSIFIER, classifier_configuration(kind, id2label=dict(enumerate(labels))), seed)
         filled(body_of(expert), parameters(body_of(begun)))
         noisy(expert, seed).save_pretrained(folder / name)
     bases = classifier_bases(kind, begun)

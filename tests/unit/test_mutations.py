@@ -13,7 +13,7 @@ import pytest
 import transformers
 
 from tests import mutations
-from tests.mutations import KINDS, answers, mutated, outcome, run, table
+from tests.mutations import KINDS, answers, check_sentence, mutated, outcome, run, table
 from twin_merging import UserError
 
 
@@ -86,16 +86,23 @@ def test_a_result_and_a_sentence_are_no_faults(tmp_path: Path) -> None:
     [
         (lambda folder, file: {"x": 1}["key"], "key"),
         (lambda folder, file: int("x"), "invalid literal"),
-        (told("FILE: broken\nmend it"), "more than one line"),
         (told("broken"), "names no file"),
         (told("FILE: " + "x" * 2000), "too long"),
-        (told("FILE: \x1b[1m"), "cannot be printed"),
         (leaves_something, "left behind"),
     ],
 )
 def test_anything_else_is_a_fault(use: Callable[[Path, Path], Any], why: str, tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError, AssertionError), match=why):
         used(use, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"), [("/here: broken\nmend it", "more than one line"), ("/here: \x1b[1m", "cannot be printed")]
+)
+def test_a_message_is_one_line_that_can_be_read(message: str, why: str) -> None:
+    check_sentence("/here: broken; mend it", Path("/here"))
+    with pytest.raises(AssertionError, match=why):
+        check_sentence(message, Path("/here"))
 
 
 def test_what_takes_too_long_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
