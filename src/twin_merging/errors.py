@@ -22,4 +22,5 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     choices = sorted(map(str, allowed))
     near = get_close_matches(str(name), choices, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"unknown {what} '{name}'{hint}; allowed: {', '.join(choices)}"
+    short = name if len(name) <= 80 else f"{name[:77]}..."
+    return f"unknown {what} '{short}'{hint}; allowed: {', '.join(choices)}"

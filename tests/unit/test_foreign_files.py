@@ -100,7 +100,6 @@ def test_what_is_no_file_is_named_as_what_it_is(tmp_path: Path) -> None:
         (b"PK\x03\x04" + b"\0" * 60, ["what torch.save writes", "convert it"]),
         (b"\x80\x02}q\x00.", ["a pickle", "convert it"]),
         (b"GGUF\x03\0\0\0" + b"\0" * 16, ["a GGUF file"]),
-        (b'\xef\xbb\xbf{"model_type": "bert"}', ["byte order mark", "without one"]),
         (b"", ["an empty file"]),
         (b"Entry not found", ["not a whole safetensors file"]),
         (b"\x02\0\0\0\0\0\0\0[]", ["not a whole safetensors file"]),

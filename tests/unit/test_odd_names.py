@@ -100,3 +100,20 @@ def test_models_are_merged_from_and_to_folders_of_any_name(tmp_path: Path, name:
     with pytest.raises(UserError) as caught:
         open_directory(experts["cola"])
     one_sentence(caught.value, "a web page in place of the file")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 201])
+def test_an_experts_name_that_would_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    base, experts = write_models(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        merge("task_arithmetic", base=base, experts={name: experts["cola"]}, output=tmp_path / "out")
+    one_sentence(caught.value, "cannot be an expert's name")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "é", "{x}", "x" * 200, "-", "a..b"])
+def test_any_other_name_calls_the_experts_own_file(tmp_path: Path, name: str) -> None:
+    base, experts = write_models(tmp_path / "in")
+    merge("task_arithmetic", base=base, experts={name: experts["cola"]}, output=tmp_path / "out")
+    assert os.listdir(tmp_path / "out" / "private") == [f"{name}.safetensors"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from twin_merging.merging.options import complete_options, method_named
 from twin_merging.task_vectors.vectors import ExpertVector
 
 log = logging.getLogger(__name__)
+
+LONGEST_NAME = 200  # bytes of an expert's name
 
 
 def merge(
@@ -71,6 +73,7 @@ def merge(
         raise UserError(f"protocol: {unknown('protocol', protocol, PROTOCOLS)}")
     if len(names) < 1:
         raise UserError("experts: none are given; name at least one directory")
+    check_names(names)
     if (chosen.statistics is not None) != bool(statistics):
         need = "needs" if chosen.statistics else "takes no"
         raise UserError(
@@ -108,6 +111,16 @@ def merge(
             hashes=record_hashes,
         )
     return output
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise UserError for an expert's name that cannot be a file's, as it is in a merged model."""
+    for name in names:
+        if name[:1] in ("", ".") or "/" in name or not name.isprintable() or len(os.fsencode(name)) > LONGEST_NAME:
+            raise UserError(
+                f"experts: '{name}' cannot be an expert's name, as files are called by it; give it one of up to "
+                f"{LONGEST_NAME} bytes without '/', line breaks, or a dot at its beginning"
+            )
 
 
 def check_output(output: Path, overwrite: bool) -> None:

@@ -176,6 +176,12 @@ def read_adapter(
         turned = None if transposed is None else name in transposed
         factors[name] = _factors(place, settings, stored, module, pair, base.shape(name), turned)
     for name in sorted(set(factors) & set(whole)):
+        stem = _STEM.sub("", whole[name])
+        if stem in copies:
+            raise UserError(
+                f"{place}: changes '{name}' by LoRA, and trains '{stem}' whole, which the base ties to it; name a base "
+                "whose output layer is its own (tie_word_embeddings: false)"
+            )
         own, was = stored[whole.pop(name)], base[name]  # PEFT saves an embedding that LoRA changes as it was, too
         if not own.to(was.dtype).equal(was) and not was.to(own.dtype).equal(own):
             raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,23 +57,33 @@ def generic_config(raw: dict[str, Any]) -> Any:
 def on_meta(auto: str, config: Any, what: str) -> nn.Module:
     """A model of `config` by one of transformers' Auto classes, with no memory behind its parameters. `what` it is is
     told where the configuration's type has none."""
-    import torch
     import transformers
 
-    with quiet(), torch.device("meta"):
-        try:
-            return getattr(transformers, auto).from_config(config, trust_remote_code=False)
-        except ValueError:
-            raise UserError(f"model type '{config.model_type}' has no {what} in transformers; choose another") from None
+    kind = getattr(transformers, auto)
+    if type(config) not in kind._model_mapping.keys():
+        raise UserError(f"model type '{config.model_type}' has no {what} in transformers; choose another")
+    return built(lambda own: kind.from_config(own, trust_remote_code=False), config)
 
 
 def body_on_meta(config: Any) -> nn.Module:
     """The body of `config` (an `AutoModel`) with no memory behind its parameters."""
+    return on_meta("AutoModel", config, "body")
+
+
+def built(make: Callable[[Any], nn.Module], config: Any) -> nn.Module:
+    """What `make` makes of a copy of a configuration, on the meta device and in silence. Raises UserError where the
+    configuration's values make no model."""
     import torch
-    from transformers import AutoModel
 
     with quiet(), torch.device("meta"):
-        return AutoModel.from_config(config, trust_remote_code=False)
+        try:
+            return make(copy.deepcopy(config))
+        except Exception as error:  # whatever a value makes a class raise, it is the value that is wrong
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{config.name_or_path or 'config.json'}: its configuration makes no {config.model_type} model "
+                f"({type(error).__name__}: {first:.200}); correct its config.json"
+            ) from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.architectures import on_meta, quiet
+from twin_merging.checkpoints.architectures import built, on_meta
 from twin_merging.checkpoints.parameters import Architecture, architecture_of
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
@@ -26,8 +26,10 @@ TRAINED_ON = {"SEQ_CLS": "AutoModelForSequenceClassification", "CAUSAL_LM": "Aut
 def own_architecture(config: Any, raw: Mapping[str, Any], stored: Checkpoint, directory: Path) -> Architecture:
     """What the class holds that a model's own configuration names. Where it names none that transformers has, the first
     class of its type that has a place for every tensor; where there is none, the one that has most places."""
-    named = [name for name in raw.get("architectures") or [] if isinstance(name, str)]
-    for title in named:
+    given = raw.get("architectures")
+    if given is not None and not (isinstance(given, list) and all(isinstance(name, str) for name in given)):
+        raise UserError(f"{directory}/config.json: architectures is {given!r:.60}, not a list of names; fetch it again")
+    for title in given or []:
         if found := titled(title, config):
             return found
     best, most = None, -1
@@ -91,7 +93,6 @@ def _key(config: Any) -> _Key:
 
 @lru_cache(maxsize=64)
 def _by_title(title: str, key: _Key) -> Architecture | None:
-    import torch
     import transformers
 
     kind: Any = getattr(transformers, title, None)
@@ -100,8 +101,7 @@ def _by_title(title: str, key: _Key) -> Architecture | None:
     of = getattr(kind, "config_class", None)
     if of is None or not isinstance(key.config, of):
         return None
-    with quiet(), torch.device("meta"):
-        return architecture_of(kind(key.config), is_whole=False)
+    return architecture_of(built(kind, key.config), is_whole=False)
 
 
 @lru_cache(maxsize=64)
