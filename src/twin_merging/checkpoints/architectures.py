@@ -59,10 +59,8 @@ def on_meta(auto: str, config: Any, what: str) -> nn.Module:
     told where the configuration's type has none."""
     import transformers
 
-    kind = getattr(transformers, auto)
-    if type(config) not in kind._model_mapping.keys():
-        raise UserError(f"model type '{config.model_type}' has no {what} in transformers; choose another")
-    return built(lambda own: kind.from_config(own, trust_remote_code=False), config)
+    missing = f"model type '{config.model_type}' has no {what} in transformers; choose another"
+    return built(lambda own: getattr(transformers, auto).from_config(own, trust_remote_code=False), config, missing)
 
 
 def body_on_meta(config: Any) -> nn.Module:
@@ -70,9 +68,9 @@ def body_on_meta(config: Any) -> nn.Module:
     return on_meta("AutoModel", config, "body")
 
 
-def built(make: Callable[[Any], nn.Module], config: Any) -> nn.Module:
+def built(make: Callable[[Any], nn.Module], config: Any, missing: str = "") -> nn.Module:
     """What `make` makes of a copy of a configuration, on the meta device and in silence. Raises UserError where the
-    configuration's values make no model."""
+    configuration's values make no model. missing: the sentence for an Auto class that has none of the type."""
     import torch
 
     with quiet(), torch.device("meta"):
@@ -80,6 +78,8 @@ def built(make: Callable[[Any], nn.Module], config: Any) -> nn.Module:
             return make(copy.deepcopy(config))
         except Exception as error:  # whatever a value makes a class raise, it is the value that is wrong
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if missing and first.startswith("Unrecognized configuration class"):
+                raise UserError(missing) from None
             raise UserError(
                 f"{config.name_or_path or 'config.json'}: its configuration makes no {config.model_type} model "
                 f"({type(error).__name__}: {first:.200}); correct its config.json"

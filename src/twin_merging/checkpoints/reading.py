@@ -140,6 +140,7 @@ def read_model(
     directory = Path(directory)
     raw, stored = raw_config(directory), open_directory(directory, pickled)
     check_not_quantised(directory, raw, stored)
+    _check_layers(directory, raw, stored)
     if not is_known_type(raw) and architecture is None:
         config = generic_config(raw)
         of: Callable[[Any], Architecture] = lambda _: as_stored(stored)  # noqa: E731
@@ -161,6 +162,16 @@ def as_stored(stored: Checkpoint) -> Architecture:
     """What a checkpoint holds whose architecture transformers does not know: its own tensors, none of them a head."""
     shapes = {unwrapped(name): stored.shape(name) for name in stored if stored.dtype(name).is_floating_point}
     return Architecture(prefix="", body=shapes, head={}, title="not known to transformers")
+
+
+def _check_layers(directory: Path, raw: Mapping[str, Any], stored: Checkpoint) -> None:
+    """Raise UserError where a configuration counts more parts of a kind than any model of so many tensors has: its
+    model would take too long to build."""
+    for key, count in raw.items():
+        is_count = isinstance(count, int) and re.search(r"(^|_)n(um)?_.*(layer|expert|block|stage)|depth", key)
+        if is_count and count > 1000 + 10 * len(stored):
+            raise UserError(f"{directory}/config.json: {key} is {count}, but the checkpoint has {len(stored)} tensors; "
+                            "correct it")  # fmt: skip
 
 
 def unwrapped(name: str) -> str:

@@ -43,7 +43,7 @@ def open_directory(directory: Path, pickled: bool = False) -> Checkpoint:
 def _shards(index: Path) -> list[Path]:
     """The files that an index names, each beside it."""
     for name in (names := _named_in(index)):
-        if not os.path.exists(index.parent / name):  # noqa: PTH110 - which takes a name that is longer than names may be
+        if not os.path.exists(index.parent / name):
             raise UserError(f"{index}: names {name!s:.80}, which is not there; fetch the checkpoint again")
     return [index.parent / name for name in names]
 
