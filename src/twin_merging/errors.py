@@ -22,5 +22,5 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     choices = sorted(map(str, allowed))
     near = get_close_matches(str(name), choices, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    short = name if len(name) <= 80 else f"{name[:77]}..."
+    short = str(name) if len(str(name)) <= 80 else f"{str(name)[:77]}..."
     return f"unknown {what} '{short}'{hint}; allowed: {', '.join(choices)}"

@@ -14,7 +14,10 @@ from twin_merging.suite.suite import TABLES, load_suite
 
 WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     # keys
-    "unknown key": ({"titel": "x"}, ("unknown key 'titel' (did you mean 'title'?)", "allowed: base, family")),
+    "unknown key": (
+        {"titel": "x"},
+        ("unknown key 'titel' (did you mean 'title'?)", "allowed: allow_differences, base, family"),
+    ),
     "unknown key of a task": ({"tasks/one/label": 2}, ("tasks.one: unknown key 'label'", "labels, metric, text")),
     "unknown key of a source": (
         {"base": {"hub": {"repo": "a/b", "revison": "x"}}},

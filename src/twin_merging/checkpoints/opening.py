@@ -98,14 +98,16 @@ def _adapter(
     one of an embedding and an output layer that the base has tied."""
     task = read_settings(directory).task
     whole = trained_on(start.config, task) or start.architecture
+    names = {start.architecture.bare(name): stored for name, stored in names.items()}
 
     def find(name: str) -> str | None:
         place = place_of(whole, name)
         if place is None or place.kind == "unused":
             return None
-        return names.get(place.name) or names.get(place.parameters[0]) or place.name
+        found = (whole.bare(each) for each in (place.name, *place.parameters))
+        return next((names[each] for each in found if each in names), place.name)
 
-    turned = [names[name] for name in whole.transposed if name in names]
+    turned = [names[whole.bare(name)] for name in whole.transposed if whole.bare(name) in names]
     copies = [whole.in_model(name) for name in whole.copies]
     expert = Expert.of_adapter(directory, base, find, copies, turned, pickled)
     for name in (*whole.body, *whole.head) if task in TRAINED_ON else ():
@@ -116,7 +118,8 @@ def _adapter(
                 f"trained on ({task}); name a base that has it, or train it with modules_to_save"
             )
     speaks = start.as_language_model if not expert.head else None
-    tied = {names[of]: name for name, of in speaks.copies.items() if of in names} if speaks else {}
+    of_speech = {speaks.bare(of): name for name, of in speaks.copies.items()} if speaks else {}
+    tied = {names[of]: name for of, name in of_speech.items() if of in names}
     for name in (*expert.factors, *expert.changed):
         if name in tied and not expert.keeps_tie:
             raise UserError(

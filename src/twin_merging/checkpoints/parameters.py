@@ -59,6 +59,10 @@ class Architecture:
         """The canonical name of one of the model's own parameters."""
         return name.removeprefix(f"{self.prefix}.") if self.prefix else name
 
+    def bare(self, name: str) -> str:
+        """A canonical name without the body's prefix, which those of an architecture that is merged whole have."""
+        return name.removeprefix(f"{self._source.prefix}.") if self._source and not self.prefix else name
+
     def place(self, stored: str) -> Place | None:
         """What a name of a checkpoint is, with or without the body's prefix, by today's name or by an older one; None
         where the class has nothing of that name."""
@@ -108,6 +112,9 @@ class _Source:
 
         name, pattern = rename_source_key(stored, self.renamings, self.converters, self.prefix, self.known)
         renamed = apply_renamings(stored, self.renamings)
+        if name not in self.known and stored in self.known:  # a name of today's that an older one's rule would change
+            name, pattern = rename_source_key(stored, [], [], self.prefix, self.known)
+            renamed = stored
         if pattern is None:
             return renamed, [name], False
         first, *others = next(one.target_patterns for one in self.converters if pattern in one.source_patterns)

@@ -138,8 +138,8 @@ def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
         if entry["dtype"] not in _CODES:
             kinds = ", ".join(_CODES)
             raise UserError(
-                f"{path}: tensor '{name}' is stored as {entry['dtype']!s:.40}, a quantised type; write the model out in "
-                f"one of {kinds} (model.dequantize(), then save_pretrained)"
+                f"{path}: tensor '{name}' is stored as {entry['dtype']!s:.40}, a quantised type; write the model out "
+                f"in one of {kinds} (model.dequantize(), then save_pretrained)"
             )
         places[name] = _Place(file, tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0])
     return places
