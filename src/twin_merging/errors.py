@@ -9,12 +9,16 @@ from difflib import get_close_matches
 # What a file's name may hold and a line cannot: line breaks and the like, and bytes that are no text.
 _UNREADABLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
+_LONGEST = 1000  # characters
+
 
 class UserError(Exception):
-    """A wrong input. The message is one sentence, in one line: where, what, the value, and the remedy."""
+    """A wrong input. The message is one sentence, in one line that can be read: where, what, the value, and the remedy.
+    What is longer than that loses its middle."""
 
     def __str__(self) -> str:
-        return _UNREADABLE.sub(lambda match: repr(match[0])[1:-1], super().__str__())
+        text = _UNREADABLE.sub(lambda match: repr(match[0])[1:-1], super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} ... {text[-290:]}"
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
@@ -22,5 +26,4 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     choices = sorted(map(str, allowed))
     near = get_close_matches(str(name), choices, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    short = str(name) if len(str(name)) <= 80 else f"{str(name)[:77]}..."
-    return f"unknown {what} '{short}'{hint}; allowed: {', '.join(choices)}"
+    return f"unknown {what} '{name}'{hint}; allowed: {', '.join(choices)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,9 +23,13 @@ from tests.originals import (
 from tests.tiny import WORDS, classifier, config_of
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
+from twin_merging.fetching.models import fetch_expert
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import PICKLED, WEIGHTS
+from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
+from twin_merging.prediction.predict import load_unmerged
+from twin_merging.tasks.classification import FAMILY
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 IDS = torch.arange(5, 5 + len(WORDS)).reshape(4, 10)
@@ -139,6 +144,23 @@ def test_an_expert_with_more_layers_than_the_base_is_refused(roberta: Tiny, tmp_
     with pytest.raises(UserError) as caught:
         roberta.fetch(folder)
     one_sentence(caught.value, str(folder), "num_hidden_layers is 3, but 2", "allow_differences")
+
+
+def test_an_expert_that_may_differ_answers_with_its_own_configuration(roberta: Tiny, tmp_path: Path) -> None:
+    config = config_of("roberta", 3)
+    config.num_attention_heads = 4
+    expert = AutoModelForSequenceClassification.from_config(config).eval()
+    expert.load_state_dict(roberta.expert_tensors)
+    folder = save(tmp_path / "expert", config, expert.state_dict())
+    with pytest.raises(UserError) as caught:
+        roberta.fetch(folder)
+    one_sentence(caught.value, "num_attention_heads is 4, but 2 in the base", "allow_differences")
+    fetch_expert({"path": str(folder)}, 3, roberta.base, tmp_path / "one", allowed=["num_attention_heads"])
+    tasks = {"one": validate(FAMILY.answers, {"text": ["x"], "labels": 3})}
+    found: Any = load_unmerged("encoder", roberta.base, {"one": tmp_path / "one"}, tasks, "one")
+    with torch.inference_mode():
+        torch.testing.assert_close(found(IDS, tasks=["one"] * len(IDS)).logits, expert(IDS).logits)
+        assert not torch.allclose(expert(IDS).logits, roberta.expert(IDS).logits, atol=1e-3)
 
 
 def test_an_expert_of_another_architecture_is_refused(roberta: Tiny, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def read_settings(directory: Path) -> Settings:
         trains_biases=config.get("bias", "none") != "none",
         trained_whole=_modules(where, config.get("modules_to_save")),
         keeps_tie=bool(config.get("ensure_weight_tying")),
-        task=config.get("task_type"),
+        task=str(config["task_type"]) if config.get("task_type") else None,
     )
 
 

@@ -21,8 +21,7 @@ def load_config(directory: Path) -> Any:
     """The configuration of a local model directory. Runs no code of the directory."""
     from transformers import AutoConfig
 
-    content = raw_config(directory)
-    if "model_type" not in content:
+    if not isinstance(raw_config(directory).get("model_type"), str):
         raise UserError(f"{directory}/{CONFIG}: no model_type in it; fetch the model again")
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -42,14 +41,19 @@ def is_known_type(raw: dict[str, Any]) -> bool:
     """Whether transformers has the type of model that a configuration says."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return raw.get("model_type") is None or raw["model_type"] in CONFIG_MAPPING
+    kind = raw.get("model_type")
+    return not isinstance(kind, str) or kind in CONFIG_MAPPING
 
 
-def generic_config(raw: dict[str, Any]) -> Any:
+def generic_config(directory: Path, raw: dict[str, Any]) -> Any:
     """The configuration of a type that transformers does not know."""
     from transformers import PretrainedConfig
 
-    config = PretrainedConfig.from_dict(dict(raw))
+    try:
+        config = PretrainedConfig.from_dict(dict(raw))
+    except Exception as error:  # as in load_config
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{directory}/{CONFIG}: not a configuration that transformers reads: {first}") from None
     config.model_type = raw["model_type"]
     return config
 

@@ -142,7 +142,7 @@ def read_model(
     check_not_quantised(directory, raw, stored)
     _check_layers(directory, raw, stored)
     if not is_known_type(raw) and architecture is None:
-        config = generic_config(raw)
+        config = generic_config(directory, raw)
         of: Callable[[Any], Architecture] = lambda _: as_stored(stored)  # noqa: E731
     else:
         config = load_config(directory)
