@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.messages import one_sentence
 from twin_merging import merge
+from twin_merging.checkpoints import opening
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import INDEX, WEIGHTS
@@ -399,3 +402,71 @@ def test_a_model_type_that_transformers_does_not_know_is_merged_where_all_names_
     with pytest.raises(UserError) as caught:
         mean(tmp_path / "base", tmp_path / "a", overwrite=True)
     one_sentence(caught.value, "classifier.weight", "not in the base")
+
+
+# -- models that are alike
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("LlamaForCausalLM", {"tie_word_embeddings": False}),
+        ("Qwen2ForCausalLM", {"tie_word_embeddings": True}),
+        ("RobertaForMaskedLM", {}),
+        ("BertModel", {}),
+    ],
+)
+def test_models_that_are_alike_are_merged_as_when_transformers_is_asked(
+    tmp_path: Path, kind: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = saved(build(kind, **more), tmp_path / "base")
+    experts = {name: saved(noisy(build(kind, **more), seed), tmp_path / name) for seed, name in enumerate("ab", 1)}
+    assert opening.open_alike(base, experts)
+    out = [merge("ties", base=base, experts=experts, output=tmp_path / "alike", density=0.4)]
+    monkeypatch.setattr(opening, "open_alike", lambda *_: None)
+    out.append(merge("ties", base=base, experts=experts, output=tmp_path / "asked", density=0.4))
+    for file in (WEIGHTS, "private/a.safetensors", "private/b.safetensors"):
+        assert (out[0] / file).read_bytes() == (out[1] / file).read_bytes()
+
+
+ALIKE_NO_MORE: dict[str, Callable[[Path], Any]] = {
+    "a head": lambda folder: edit(folder, lambda tensors: tensors.update({"classifier.weight": torch.ones(2, 16)})),
+    "a task's class": lambda folder: configured(folder, architectures=["LlamaForSequenceClassification"]),
+    "no class": lambda folder: configured(folder, architectures=None),
+    "another rotation": lambda folder: configured(folder, rope_parameters={"rope_type": "default", "rope_theta": 9.0}),
+    "a tie": lambda folder: configured(folder, tie_word_embeddings=True),
+    "a buffer": lambda folder: edit(
+        folder, lambda tensors: tensors.update({"model.rotary_emb.inv_freq": torch.ones(4)})
+    ),
+    "integers": lambda folder: edit(folder, lambda tensors: tensors.update(seen=torch.ones(2, dtype=torch.int64))),
+    "an alias": lambda folder: edit(folder, lambda tensors: None, {"other.weight": "lm_head.weight"}),
+    "a tensor less": lambda folder: edit(folder, lambda tensors: tensors.pop("model.norm.weight")),
+    "a name": lambda folder: edit(folder, lambda tensors: tensors.update({"x": tensors.pop("model.norm.weight")})),
+    "a shape": lambda folder: edit(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(17)})),
+    "a wrapper": lambda folder: edit(
+        folder, lambda tensors: tensors.update({"model._orig_mod.norm.weight": tensors.pop("model.norm.weight")})
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ALIKE_NO_MORE)
+@pytest.mark.parametrize("sides", [("a",), ("base", "a")], ids=["expert", "both"])
+def test_transformers_is_asked_where_something_has_to_be(tmp_path: Path, what: str, sides: tuple[str, ...]) -> None:
+    for name in ("base", "a"):
+        saved(build("LlamaForCausalLM", tie_word_embeddings=False), tmp_path / name)
+    assert opening.open_alike(tmp_path / "base", {"a": tmp_path / "a"})
+    for side in sides:
+        ALIKE_NO_MORE[what](tmp_path / side)
+    alone = len(sides) == 1 or what not in ("another rotation", "a tensor less", "a name", "a shape")
+    assert (opening.open_alike(tmp_path / "base", {"a": tmp_path / "a"}) is None) or not alone
+
+
+def test_merging_models_that_are_alike_does_not_import_transformers(tmp_path: Path) -> None:
+    base, expert = (saved(build("LlamaForCausalLM"), tmp_path / name) for name in ("base", "a"))
+    code = f"""
+import sys, twin_merging
+where = dict(base={str(base)!r}, output={str(tmp_path / "out")!r})
+twin_merging.merge("weight_average", experts={{"a": {str(expert)!r}}}, **where)
+assert "transformers" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -52,11 +52,16 @@ def differences(own: Any, base: Any) -> Iterator[tuple[str, Any, Any]]:
     scaled = any(_scales(each) for each in (mine, theirs))
     for field in sorted({*mine, *theirs}):
         last = field.rpartition(".")[2]
-        if _NOT_READ.fullmatch(last) or _NOT_READ.fullmatch(field) or (last in _POSITIONS and not scaled):
+        if not (reads(last) and reads(field)) or (last in _POSITIONS and not scaled):
             continue
         is_said = (field in mine and field in theirs) or field in defined or field.split(".")[0] in defined
         if is_said and mine.get(field) != theirs.get(field):
             yield field, mine.get(field), theirs.get(field)
+
+
+def reads(field: str) -> bool:
+    """Whether a forward pass in evaluation may read a field of a configuration."""
+    return not _NOT_READ.fullmatch(field)
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from twin_merging.checkpoints.adapters import read_settings
 from twin_merging.checkpoints.agreement import check_agreement, check_type
+from twin_merging.checkpoints.alike import open_alike
 from twin_merging.checkpoints.architectures import is_causal
 from twin_merging.checkpoints.classes import TRAINED_ON, trained_on
 from twin_merging.checkpoints.experts import Expert, is_adapter
@@ -30,6 +31,8 @@ def open_models(
     Left out of the base is what its architecture does not use, and a head that the experts have not. allowed: fields of
     the configuration in which experts may differ from the base.
     """
+    if alike := open_alike(base, experts):
+        return alike
     start = read_model(base)
     start.check_whole()
     whole = {name: read_model(path) for name, path in experts.items() if not is_adapter(path)}
