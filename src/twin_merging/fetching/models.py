@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
-BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
+BASE_FILES = [*PASSED_ON, "!dict.txt", *WEIGHT_FILES]  # fairseq's dictionary, which no fast tokenizer reads
 EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
 ADAPTER_FILES = [*ADAPTER_PARTS, *VOCABULARY]
 Pins = Mapping[str, str] | None
