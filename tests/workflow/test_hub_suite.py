@@ -77,11 +77,15 @@ def test_nothing_is_fetched_that_the_suite_does_not_need(ran: tuple[Path, FakeHu
         for task in TASKS
         for name in ("config.json", "pytorch_model.bin" if task in PICKLED else "model.safetensors")
     }
+    vocabulary = ("vocab.json", "tokenizer_config.json")  # compared with the base's, as its merges are not
+    experts |= {f"{EXPERTS}/{task}/{FOLDER}/{name}" for task in TASKS for name in vocabulary}
     tests = {task: "validation_matched" if task == "mnli" else "validation" for task in TASKS}
     data = {f"{DATA[0]}/{task}/{split}-00000-of-00001.parquet" for task in TASKS for split in ("train", tests[task])}
     wanted = base | experts | data | {f"{DATA[0]}/README.md"}
     assert hub.downloaded() <= wanted
-    assert {path.split("/")[-1] for path in wanted - hub.downloaded()} <= {"config.json"}  # equal ones come once
+    assert wanted - hub.downloaded() <= experts
+    equal = {"config.json", *vocabulary}  # which come once
+    assert {path.split("/")[-1] for path in wanted - hub.downloaded()} <= equal
     assert not (folder.parent / "unpickled").exists()
 
 

@@ -36,7 +36,7 @@ from twin_merging.io.weights import has_weights
 ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
-BASE_FILES = [*PASSED_ON, *WEIGHT_FILES]
+BASE_FILES = [*PASSED_ON, "!dict.txt", *WEIGHT_FILES]  # fairseq's dictionary, which no fast tokenizer reads
 EXPERT_FILES = ["config.json", *VOCABULARY, *WEIGHT_FILES]
 # An adapter may have a config.json, which names its labels.
 ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, "config.json", *VOCABULARY]
