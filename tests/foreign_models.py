@@ -524,7 +524,8 @@ DOCUMENTED: dict[str, tuple[Callable[[Case], bool], str]] = {
     ),
     "an adapter that changes one of two that the base ties": (
         lambda case: case.base.tied and case.adapter is not None,
-        r"which is tied to .* in the base, and not both|are one parameter of the base, and have two values; keep one",
+        r"which is tied to .* in the base, and not both|are one parameter of the base, and have two values; keep one"
+        r"|whole, which the base ties to it",
     ),
     # What would be made up is the base's, not the expert's.
     "a language model on a base without its output layer": (

@@ -52,7 +52,7 @@ class Architecture:
 
     def in_model(self, name: str) -> str:
         """A canonical name as the model's own checkpoint has it."""
-        beside = name in self.head or name in self.output
+        beside = name in self.head or name in self.output or (self._source and name in self._source.copies)
         return name if beside or not self.prefix else f"{self.prefix}.{name}"
 
     def canonical(self, name: str) -> str:
