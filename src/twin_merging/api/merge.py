@@ -147,7 +147,7 @@ def _statistics(files: Mapping[str, str | Path], names: list[str]) -> dict[str, 
 
 def _labels(base: Path, expert: Expert) -> dict[str, Any]:
     """What merge.json says of an expert: its number of labels, where its head is a sequence classifier's."""
-    count = label_count(load_config(base), expert.head) if expert.head else None
+    count = expert.labels or (label_count(load_config(base), expert.head) if expert.head else None)
     return {"labels": count} if count else {}
 
 

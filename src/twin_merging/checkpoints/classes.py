@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -78,7 +79,8 @@ class _Key:
 
     def __init__(self, config: Any):
         self.config = config
-        self._text = f"{type(config).__name__} {config.to_json_string(use_diff=False)}"
+        said = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+        self._text = f"{type(config).__name__} {json.dumps(said, sort_keys=True, default=str)}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._text == other._text

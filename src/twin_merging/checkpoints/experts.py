@@ -19,7 +19,10 @@ PREFIX = "body_prefix"
 
 
 class Expert:
-    """One expert's parameters by the base's names: `head` (all beside the body), and the body by `parameter(name)`."""
+    """One expert's parameters by the base's names: `head` (all beside the body), and the body by `parameter(name)`.
+
+    labels: how many its head has, where its configuration says it.
+    """
 
     def __init__(self, directory: Path, base: Checkpoint):
         """An expert that the workflow wrote, whose names are the base's but for the prefix that its file tells."""
@@ -32,10 +35,13 @@ class Expert:
         self._set(directory, base, file, {name.removeprefix(start): name for name in file})
 
     @classmethod
-    def of_names(cls, directory: Path, base: Checkpoint, file: Checkpoint, own: Mapping[str, str]) -> Expert:
+    def of_names(
+        cls, directory: Path, base: Checkpoint, file: Checkpoint, own: Mapping[str, str], labels: int | None = None
+    ) -> Expert:
         """A whole expert. own: by the base's name (by its own, what the base lacks) the name in `file`."""
         expert = cls.__new__(cls)
         expert._set(directory, base, file, own)
+        expert.labels = labels
         return expert
 
     @classmethod
@@ -58,6 +64,7 @@ class Expert:
         self.is_adapter = False
         self.factors: dict[str, Factors] = {}
         self.keeps_tie, self.is_transposed = True, False
+        self.labels: int | None = None
         self._own = {name: stored for name, stored in own.items() if file.dtype(stored).is_floating_point}
         self._sort()
 
@@ -74,6 +81,7 @@ class Expert:
         self.directory, self.base, self._file = Path(directory), base, adapter.stored
         self.is_adapter = True
         self.factors, self._own = dict(adapter.factors), dict(adapter.whole)
+        self.labels = None
         self.keeps_tie = adapter.settings.keeps_tie or bool(adapter.copies)
         turned = [name for name in self.factors if name in (transposed or ())]
         self.is_transposed = bool(turned) if transposed is not None else adapter.settings.is_transposed

@@ -201,7 +201,8 @@ def _whole(found: Reading, names: Mapping[str, str], view: Checkpoint) -> Expert
             own[name] = stored
         elif name not in found.architecture.output:
             raise UserError(f"{found.directory}: tensor '{stored}' is not in the base; name an expert of this base")
-    return Expert.of_names(found.directory, view, found.stored, own)
+    labels = found.config.num_labels if found.architecture.title.endswith("ForSequenceClassification") else None
+    return Expert.of_names(found.directory, view, found.stored, own, labels)
 
 
 def _check_shapes(expert: Expert, base: Checkpoint) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from twin_merging.checkpoints.architectures import body_on_meta, transposed_layers
@@ -94,30 +95,41 @@ class Architecture:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """What is taken of a model of transformers, by its own names."""
+    """What is taken of a model of transformers, which has no memory behind its parameters, by its own names."""
 
+    model: Any
     prefix: str
     parameters: Shapes
     copies: Mapping[str, str]
     buffers: frozenset[str]
     known: Mapping[str, bool]
-    renamings: Collection[Any]
-    converters: Collection[Any]
     ignored: re.Pattern[str] | None
     optional: re.Pattern[str] | None
+
+    @cached_property
+    def conversions(self) -> tuple[list[Any], list[Any]]:
+        """How names of other versions are renamed, and how tensors of theirs are converted."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+
+        found = get_model_conversion_mapping(self.model)
+        renamings = [one for one in found if isinstance(one, WeightRenaming)]
+        return renamings, [one for one in found if not isinstance(one, WeightRenaming)]
 
     def targets(self, stored: str) -> tuple[str, list[str], bool]:
         """A stored name by today's names, the parameters that it is read into, and whether it is converted for that."""
         from transformers.core_model_loading import apply_renamings, rename_source_key
 
-        name, pattern = rename_source_key(stored, self.renamings, self.converters, self.prefix, self.known)
-        renamed = apply_renamings(stored, self.renamings)
-        if name not in self.known and stored in self.known:  # a name of today's that an older one's rule would change
-            name, pattern = rename_source_key(stored, [], [], self.prefix, self.known)
-            renamed = stored
+        start = f"{self.prefix}."
+        for name in (stored, stored.removeprefix(start), f"{start}{stored}"):  # a name of today's
+            if name in self.known:
+                return stored, [name], False
+        renamings, converters = self.conversions
+        name, pattern = rename_source_key(stored, renamings, converters, self.prefix, self.known)
+        renamed = apply_renamings(stored, renamings)
         if pattern is None:
             return renamed, [name], False
-        first, *others = next(one.target_patterns for one in self.converters if pattern in one.source_patterns)
+        first, *others = next(one.target_patterns for one in converters if pattern in one.source_patterns)
         return renamed, [name, *(name.replace(first, other, 1) for other in others if first in name)], True
 
     def leaves_out(self, name: str) -> bool:
@@ -165,20 +177,15 @@ def architecture_of(model: Any, is_whole: bool) -> Architecture:
 
 
 def _source_of(model: Any) -> _Source:
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
-
     parameters, copies = _trained(model)
-    transforms = get_model_conversion_mapping(model)
     buffers = [name for name, _ in model.named_buffers() if name not in parameters]
     return _Source(
+        model=model,
         prefix=model.base_model_prefix,
         parameters=parameters,
         copies=copies,
         buffers=frozenset(buffers),
         known=dict.fromkeys([*parameters, *copies, *buffers], True),
-        renamings=[one for one in transforms if isinstance(one, WeightRenaming)],
-        converters=[one for one in transforms if not isinstance(one, WeightRenaming)],
         ignored=_any_of(model._keys_to_ignore_on_load_unexpected),
         optional=_any_of(model._keys_to_ignore_on_load_missing),
     )
