@@ -18,7 +18,8 @@ from tests.originals import (
     save,
 )
 from tests.tiny import expert_of, perturbed
-from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.kinds import Classifier
 from twin_merging.errors import UserError

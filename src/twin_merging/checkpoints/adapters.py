@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG, Settings, read_settings
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
-from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import CONVERT, PickledCheckpoint
 from twin_merging.io.ranges import pieces
 from twin_merging.io.tensors import Checkpoint
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_model.safetensors"
 PICKLED_ADAPTER = "adapter_model.bin"  # of PEFT before 0.7
-ADAPTER_CONFIG = "adapter_config.json"
-_VARIANTS = ("use_dora", "use_qalora", "use_bdlora", "kasa_config", "lora_bias", "target_parameters",
-             "layer_replication", "alora_invocation_tokens", "arrow_config", "trainable_token_indices",
-             "monteclora_config")  # fmt: skip
-_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 _STEM = re.compile(r"^((module|_orig_mod)\.)*(base_model\.model\.)?")
 _FACTOR = re.compile(
     r"^(?P<module>.+)\.lora_(?P<which>embedding_[AB]|[AB])(\.(?P<adapter>(?!weight$)[^.]+))?(\.weight)?$"
@@ -54,35 +48,10 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What an adapter_config.json says that a merge depends on. `where` is the file."""
-
-    where: Path
-    rank: int
-    alpha: float
-    ranks: Mapping[str, int]
-    alphas: Mapping[str, float]
-    has_root_scale: bool
-    is_transposed: bool
-    trains_biases: bool
-    trained_whole: tuple[str, ...]
-    keeps_tie: bool
-    task: str | None
-
-    def rank_of(self, module: str) -> int:
-        return int(_by_pattern(self.ranks, module, self.rank))
-
-    def scale_of(self, module: str) -> float:
-        """alpha / r of a module, alpha / sqrt(r) for rsLoRA; patterns for single modules respected. (PEFT's rules.)"""
-        rank, alpha = self.rank_of(module), _by_pattern(self.alphas, module, self.alpha)
-        return alpha / math.sqrt(rank) if self.has_root_scale else alpha / rank
-
-
-@dataclass(frozen=True)
 class Adapter:
     """factors: by the base's name of the matrix that they change. whole: by the base's name, or of a head by its own,
-    the name in `stored` of a tensor that was trained whole. copies: tied copies among those, the same as what they are
-    tied to."""
+    the name in `stored` of a tensor that was trained whole. copies: names there of what the base has tied, trained
+    together and the same."""
 
     settings: Settings
     stored: Checkpoint
@@ -93,39 +62,6 @@ class Adapter:
 
 # The name of a parameter that a name of the adapter stands for: the base's, or of what the base lacks its own.
 Finder = Callable[[str], str | None]
-
-
-def read_settings(directory: Path) -> Settings:
-    """Read adapter_config.json. Raises UserError for an adapter that is more than base + scale * B A, and for a value
-    that no LoRA can have."""
-    where = Path(directory) / ADAPTER_CONFIG
-    config = read_object(where)
-    if config.get("peft_type") != "LORA":
-        raise UserError(f"{where}: adapter kind {config.get('peft_type')} cannot be merged; only LORA can")
-    variants = [key for key in _VARIANTS if config.get(key)]
-    if variants:
-        raise UserError(
-            f"{where}: LoRA with {variants[0]} cannot be merged; merge it into its base and name that model"
-        )
-    start = str(config.get("init_lora_weights", True)).lower()
-    if start.startswith(_CHANGE_THE_BASE):
-        raise UserError(
-            f"{where}: init_lora_weights '{start}' changes the base itself; save it with "
-            "path_initial_model_for_weight_conversion, which gives a plain LoRA"
-        )
-    return Settings(
-        where=where,
-        rank=int(_positive(where, "r", config.get("r"), whole=True)),
-        alpha=_positive(where, "lora_alpha", config.get("lora_alpha")),
-        ranks={key: int(value) for key, value in _patterns(where, "rank_pattern", config, whole=True).items()},
-        alphas=_patterns(where, "alpha_pattern", config),
-        has_root_scale=bool(config.get("use_rslora")),
-        is_transposed=bool(config.get("fan_in_fan_out")),
-        trains_biases=config.get("bias", "none") != "none",
-        trained_whole=_modules(where, config.get("modules_to_save")),
-        keeps_tie=bool(config.get("ensure_weight_tying")),
-        task=str(config["task_type"]) if config.get("task_type") else None,
-    )
 
 
 def read_adapter(
@@ -161,9 +97,8 @@ def read_adapter(
             f"{place}: holds factors of several adapters ({', '.join(map(repr, sorted(adapters)))}); save each in a "
             "folder of its own"
         )
-    whole, tied = _trained_whole(
-        place, settings, stored, base, others, find, copies, next(iter(adapters), "") or "default"
-    )
+    title = next(iter(adapters), "") or "default"
+    whole, tied = _trained_whole(place, settings, stored, base, others, find, title)
     factors = {}
     for module, pair in pairs.items():
         name = find(f"{module}.weight") or ""
@@ -254,10 +189,10 @@ def _trained_whole(
     base: Checkpoint,
     names: Collection[str],
     find: Finder,
-    copies: Collection[str],
     adapter: str,
 ) -> tuple[dict[str, str], list[str]]:
-    """Tensors beside the factors: biases, modules that are saved whole, a head's. And those that are a tied copy."""
+    """Tensors beside the factors: biases, modules that are saved whole, a head's. And those that are another's copy,
+    with the same values."""
     found: dict[str, str] = {}
     tied: list[str] = []
     for name in names:
@@ -269,15 +204,15 @@ def _trained_whole(
         stem = stem.replace(".base_layer.", ".")
         is_saved |= any(f".{module}." in f".{stem}" for module in settings.trained_whole)
         known = find(stem)
-        if stem in copies:
-            tied.append(stem)
         is_bias = settings.trains_biases and stem.rpartition(".")[2] == "bias"
         if known is not None and known in base and (is_saved or is_bias or group_of(known) == "embedding"):
-            if known in found and stored[name].ne(stored[found[known]]).any():
+            if known in found and not stored[name].equal(stored[found[known]]):
                 raise UserError(
                     f"{place}: tensors '{found[known]}' and '{name}' are one parameter of the base, and have two "
                     "values; keep one of them"
                 )
+            if known in found:
+                tied.append(stem)
             found[known] = name
         elif is_saved and (known is None or known not in base):
             found[known or stem] = name
@@ -287,39 +222,3 @@ def _trained_whole(
                 f"its module in modules_to_save of {ADAPTER_CONFIG}"
             )
     return found, tied
-
-
-def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
-
-
-def _positive(where: Path, key: str, value: Any, whole: bool = False) -> float:
-    if value is None:
-        raise UserError(f"{where}: key '{key}' is missing; fetch the adapter again")
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value <= 0 or (whole and value != int(value)):
-        kind = "a whole number from 1" if whole else "a number above 0"
-        raise UserError(f"{where}: {key} is {value!r:.60}, but it must be {kind}; fetch the adapter again")
-    return float(value)
-
-
-def _patterns(where: Path, key: str, config: Mapping[str, Any], whole: bool = False) -> dict[str, float]:
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, Mapping):
-        raise UserError(f"{where}: {key} is {patterns!r:.60}, but it must be an object of patterns; fetch it again")
-    for pattern in patterns:
-        try:
-            re.compile(rf"(.*\.)?({pattern})$")
-        except re.error as error:
-            raise UserError(
-                f"{where}: {key} has '{pattern}', which is no regular expression ({error}); correct it"
-            ) from None
-    return {pattern: _positive(where, f"{key} of '{pattern}'", value, whole) for pattern, value in patterns.items()}
-
-
-def _modules(where: Path, modules: Any) -> tuple[str, ...]:
-    if modules is None:
-        return ()
-    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
-        raise UserError(f"{where}: modules_to_save is {modules!r:.60}, but it must be a list of names; fetch it again")
-    return tuple(modules)

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.checkpoints.adapters import ADAPTER_CONFIG, Factors, Finder, read_adapter
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import Factors, Finder, read_adapter
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.adapters import read_settings
+from twin_merging.checkpoints.adapter_settings import read_settings
 from twin_merging.checkpoints.agreement import check_agreement, check_type
 from twin_merging.checkpoints.alike import open_alike
 from twin_merging.checkpoints.architectures import is_causal
@@ -34,11 +34,11 @@ def open_models(
     if alike := open_alike(base, experts):
         return alike
     start = read_model(base)
-    start.check_whole()
+    start.check_body()
     whole = {name: read_model(path) for name, path in experts.items() if not is_adapter(path)}
     for name, found in whole.items():
         check_agreement(found.directory, found.config, start.config, allowed)
-        found.check_whole()
+        found.check_body()
         found.check_head()
         whole[name] = with_output_of(start, found)
     unused = _unused(start, list(whole.values()))
@@ -61,13 +61,13 @@ def open_expert(
     """One expert on its base; and by canonical name the base's own names. architecture: what the expert is, by its
     configuration. pickled: whether pickled tensors of it are read."""
     start = read_model(base, architecture)
-    start.check_whole()
+    start.check_body()
     names = {name: _written_as(start, name) for name in start.names if name not in start.architecture.head}
     if is_adapter(directory):
         return names, _adapter(directory, start, names, _view(start, names, []), pickled)
     found = read_model(directory, architecture, pickled)
     check_type(directory, found.config, start.config)
-    found.check_whole()
+    found.check_body()
     found.check_head()
     return names, _whole(with_output_of(start, found), names, _view(start, names, [found]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twin_merging.checkpoints.architectures import generic_config, is_causal, is_known_type, load_config, raw_config
 from twin_merging.checkpoints.classes import language_model_of, own_architecture, siblings, titled
 from twin_merging.checkpoints.groups import is_pooler
-from twin_merging.checkpoints.parameters import Architecture, Place
+from twin_merging.checkpoints.parameters import Architecture, Place, Shapes
 from twin_merging.checkpoints.quantisation import check_not_quantised, refuse_integers
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
@@ -82,32 +82,24 @@ class Reading:
         """A tensor by its canonical name."""
         return self.stored[self.names[name]]
 
-    def check_whole(self, head: str = "") -> None:
+    def check_body(self) -> None:
         """Raise UserError when a parameter of the body is missing (a pooler may be), or has another shape than the
-        configuration says. head: what says the shape of the head, where it is not the configuration."""
+        configuration says."""
         for name in self.lacking:
             if name in self.architecture.body and name not in self.architecture.output and not is_pooler(name):
                 raise UserError(
                     f"{self.directory}: no tensor '{name}', which its architecture has ({self.architecture.title}); "
                     "fetch it again"
                 )
-        shapes = {**self.architecture.body, **self.architecture.head}
-        for name, stored in self.names.items():
-            own = self.stored.shape(stored)
-            if name not in shapes or name in self.parts or own == tuple(shapes[name]):
-                continue
-            if head and name in self.architecture.head:
-                raise UserError(
-                    f"{self.directory}: tensor '{stored}' is {list(own)}, but {list(shapes[name])} for {head}; correct "
-                    "that in the suite, or name another expert"
-                )
+        for name, wanted, found in self._misshapen(self.architecture.body):
             raise UserError(
-                f"{self.directory}: tensor '{stored}' is {list(own)}, but config.json says {list(shapes[name])}; fetch "
-                "it again, or correct config.json"
+                f"{self.directory}: tensor '{self.names[name]}' is {found}, but config.json says {wanted}; fetch it "
+                "again, or correct config.json"
             )
 
-    def check_head(self) -> None:
-        """Raise UserError when the class has a head and the checkpoint lacks a part of it."""
+    def check_head(self, says: str = "config.json") -> None:
+        """Raise UserError when the class has a head, and the checkpoint lacks a part of it or has one of another shape.
+        says: what says the shape."""
         for name in self.lacking:
             if name in self.architecture.head:
                 raise UserError(
@@ -115,6 +107,19 @@ class Reading:
                     f"({self.architecture.title}); name the fine-tuned model itself, or correct architectures in its "
                     "config.json"
                 )
+        for name, wanted, found in self._misshapen(self.architecture.head):
+            raise UserError(
+                f"{self.directory}: tensor '{self.names[name]}' is {found}, but {says} makes it {wanted}; correct "
+                "that, or name another expert"
+            )
+
+    def _misshapen(self, shapes: Shapes) -> Iterator[tuple[str, list[int], list[int]]]:
+        """Parameters of another shape than they should have: name, that shape, their own."""
+        for name, shape in shapes.items():
+            if name in self.names and name not in self.parts:
+                found = self.stored.shape(self.names[name])
+                if found != tuple(shape):
+                    yield name, list(shape), list(found)
 
     def untied(self) -> Reading:
         """The same model with an output layer of its own, which is its embedding."""

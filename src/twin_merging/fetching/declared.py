@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from twin_merging.checkpoints.adapters import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.errors import UserError
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG, PICKLED_ADAPTER
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import ADAPTER, PICKLED_ADAPTER
 from twin_merging.checkpoints.agreement import check_agreement
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
@@ -52,7 +53,7 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
         found = read_model(directory, whole.architecture, pickled=True)
-        found.check_whole()
+        found.check_body()
         body = {name: found.tensor(name) for name in found.names if name not in found.architecture.head}
         for name in found.lacking:
             if name in found.architecture.output:
@@ -92,8 +93,8 @@ def fetch_expert(
         found = read_model(directory, lambda config: whole.architecture(whole.configured(config)), pickled=True)
         check_agreement(directory, found.config, start.config, allowed)
         labels = agreed(names_of(found.config.id2label), label_names, whole, directory)
-        found.check_whole(head=_said(whole))
-        found.check_head()
+        found.check_body()
+        found.check_head(f"{_said(whole)} in the suite" if whole.head else "config.json")
         found = with_output_of(start, found)
         config = labels.configured(with_padding(whole.configured(found.config), start.config.pad_token_id))
         tensors = labels.ordered({name: found.tensor(name) for name in found.names}, label_axes(whole, config))

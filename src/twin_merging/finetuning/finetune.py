@@ -24,7 +24,8 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
-from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.checkpoints.architectures import heads_of, load_config
 from twin_merging.checkpoints.directories import write_expert
 from twin_merging.checkpoints.label_names import Names

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from twin_merging.checkpoints.adapters import ADAPTER, ADAPTER_CONFIG
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
+from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.checkpoints.architectures import output_layer, transposed_layers
 from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.io.files import write_json
