@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.iocontainers import Wildcards
 
 from twin_merging.errors import UserError
-from twin_merging.io.aliases import alias, escaped
+from twin_merging.io.aliases import alias, escaped, has_braces
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
@@ -28,13 +28,11 @@ os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 AUDIT = "results/audit/{suite}"
 CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
 ENVIRONMENT = "../../environment.yml"
-if escaped(str(WORKFLOW)) != str(
-    WORKFLOW
-):  # Snakemake fills in what stands in braces, in the folder's name too
+# Snakemake fills in what stands in braces, in a folder's name too.
+if has_braces(str(WORKFLOW)):
     ENVIRONMENT = escaped(str(WORKFLOW.parent / "environment.yml"))
-if (
-    escaped(os.getcwd()) != os.getcwd()
-):  # there Snakemake looks for its locks in other folders, but for in a database
+# In such a working folder it looks for its locks in other folders, unless they are in a database.
+if has_braces(os.getcwd()):
     from snakemake.settings.types import PersistenceBackend
 
     workflow.workflow_settings.persistence_backend = PersistenceBackend.DB

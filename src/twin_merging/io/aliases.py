@@ -41,6 +41,11 @@ def named(path: str) -> str:
     return path if _NO_TEXT.search(meant) else meant
 
 
+def has_braces(path: str) -> bool:
+    """Whether a path has signs that Snakemake fills in."""
+    return escaped(path) != path
+
+
 def escaped(path: str) -> str:
     """A path for where Snakemake fills in what stands in braces: with each brace twice."""
     return path.replace("{", "{{").replace("}", "}}")
