@@ -164,6 +164,18 @@ def test_buffers_of_older_code_and_another_head_are_left_out_and_said(
     assert next(iter(extra)) in caplog.text
 
 
+def test_an_experts_masked_language_model_is_left_out_with_a_warning_where_the_base_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = saved(build("BertModel"), tmp_path / "base")
+    expert = saved(noisy(build("BertForMaskedLM"), 1), tmp_path / "a")
+    out = mean(base, expert)
+    query = "encoder.layer.0.attention.self.query.weight"
+    torch.testing.assert_close(load_file(out / WEIGHTS)[query], load_file(expert / WEIGHTS)[f"bert.{query}"])
+    assert "cls.predictions.transform.dense.weight" in caplog.text
+    assert "not merged" in caplog.text
+
+
 # -- a language model's output layer
 
 

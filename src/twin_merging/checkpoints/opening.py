@@ -192,15 +192,21 @@ def _view(base: Reading, names: Mapping[str, str], whole: Sequence[Reading]) -> 
 
 
 def _whole(found: Reading, names: Mapping[str, str], view: Checkpoint) -> Expert:
-    """A whole expert by the base's names."""
+    """A whole expert by the base's names. What it has of a language model's output layer that the base lacks is left
+    out, with a warning."""
     own: dict[str, str] = {}
+    without = []
     for name, stored in found.names.items():
         if name in names:
             own[names[name]] = stored
         elif name in found.architecture.head or is_pooler(name):
             own[name] = stored
-        elif name not in found.architecture.output:
+        elif name in found.architecture.output:
+            without.append(stored)
+        else:
             raise UserError(f"{found.directory}: tensor '{stored}' is not in the base; name an expert of this base")
+    if without:
+        log.warning("%s: not merged, as the base or another expert lacks it: %s", found.directory, ", ".join(without))
     labels = found.config.num_labels if found.architecture.title.endswith("ForSequenceClassification") else None
     return Expert.of_names(found.directory, view, found.stored, own, labels)
 

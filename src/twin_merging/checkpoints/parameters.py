@@ -118,7 +118,7 @@ class _Source:
 
     def targets(self, stored: str) -> tuple[str, list[str], bool]:
         """A stored name by today's names, the parameters that it is read into, and whether it is converted for that."""
-        from transformers.core_model_loading import apply_renamings, rename_source_key
+        from transformers.core_model_loading import rename_source_key
 
         start = f"{self.prefix}."
         for name in (stored, stored.removeprefix(start), f"{start}{stored}"):  # a name of today's
@@ -126,7 +126,7 @@ class _Source:
                 return stored, [name], False
         renamings, converters = self.conversions
         name, pattern = rename_source_key(stored, renamings, converters, self.prefix, self.known)
-        renamed = apply_renamings(stored, renamings)
+        renamed, _ = rename_source_key(stored, renamings, [])
         if pattern is None:
             return renamed, [name], False
         first, *others = next(one.target_patterns for one in converters if pattern in one.source_patterns)
