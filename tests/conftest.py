@@ -23,6 +23,8 @@ if threading.current_thread() is threading.main_thread():
 # The files that take longest, the longest first: begun first, so that the worker processes end at nearly the same time.
 LONGEST = [
     "test_hub_suite.py",
+    "test_every_architecture.py",
+    "test_two_calls.py",
     "test_same_bytes.py",
     "test_declared_files.py",
     "test_faults.py",
@@ -30,6 +32,7 @@ LONGEST = [
     "test_staleness.py",
     "test_hub_faults.py",
     "test_what_is_shown.py",
+    "test_foreign_models.py",
 ]
 
 

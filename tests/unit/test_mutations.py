@@ -87,7 +87,6 @@ def test_a_result_and_a_sentence_are_no_faults(tmp_path: Path) -> None:
         (lambda folder, file: {"x": 1}["key"], "key"),
         (lambda folder, file: int("x"), "invalid literal"),
         (told("broken"), "names no file"),
-        (told("FILE: " + "x" * 2000), "too long"),
         (leaves_something, "left behind"),
     ],
 )
@@ -155,3 +154,10 @@ def test_what_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
         return None, "", ""
 
     assert [became for became, _, _ in answers(one, 0, 4)] == [None, "fault", None, None]
+
+
+def test_a_message_that_is_too_long_to_read_loses_its_middle() -> None:
+    told = str(UserError(f"config.json: key '{'x' * 5000}' is unknown; remove it"))
+    assert len(told) <= 1000
+    assert told.startswith("config.json: key 'xxx")
+    assert told.endswith("' is unknown; remove it")
