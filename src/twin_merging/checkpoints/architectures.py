@@ -73,11 +73,12 @@ def body_on_meta(config: Any) -> nn.Module:
 
 
 def built(make: Callable[[Any], nn.Module], config: Any, missing: str = "") -> nn.Module:
-    """What `make` makes of a copy of a configuration, on the meta device and in silence. Raises UserError where the
-    configuration's values make no model. missing: the sentence for an Auto class that has none of the type."""
+    """What `make` makes of a copy of a configuration, on the meta device and in silence; no random number is drawn for
+    it. Raises UserError where the configuration's values make no model. missing: the sentence for an Auto class that
+    has none of the type."""
     import torch
 
-    with quiet(), torch.device("meta"):
+    with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
         try:
             return make(copy.deepcopy(config))
         except Exception as error:  # whatever a value makes a class raise, it is the value that is wrong
