@@ -21,6 +21,11 @@ class UserError(Exception):
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} ... {text[-290:]}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     """Half a sentence for a name that is not one of `allowed`: the name, the nearest, and all of them."""
     choices = sorted(map(str, allowed))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.errors import UserError
+from twin_merging.errors import UserError, first_line
 from twin_merging.io.foreign import read_object
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def load_config(directory: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever a value of the file makes transformers raise, it is the file that is wrong
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{directory}/{CONFIG}: not an architecture that transformers knows: {first}") from None
+        told = first_line(error)
+        raise UserError(f"{directory}/{CONFIG}: not an architecture that transformers knows: {told}") from None
 
 
 def raw_config(directory: Path) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def generic_config(directory: Path, raw: dict[str, Any]) -> Any:
     try:
         config = PretrainedConfig.from_dict(dict(raw))
     except Exception as error:  # as in load_config
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{directory}/{CONFIG}: not a configuration that transformers reads: {first}") from None
+        told = first_line(error)
+        raise UserError(f"{directory}/{CONFIG}: not a configuration that transformers reads: {told}") from None
     config.model_type = raw["model_type"]
     return config
 
@@ -82,12 +82,12 @@ def built(make: Callable[[Any], nn.Module], config: Any, missing: str = "") -> n
         try:
             return make(copy.deepcopy(config))
         except Exception as error:  # whatever a value makes a class raise, it is the value that is wrong
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            if missing and first.startswith("Unrecognized configuration class"):
+            told = first_line(error)
+            if missing and told.startswith("Unrecognized configuration class"):
                 raise UserError(missing) from None
             raise UserError(
                 f"{config.name_or_path or 'config.json'}: its configuration makes no {config.model_type} model "
-                f"({type(error).__name__}: {first:.200}); correct its config.json"
+                f"({type(error).__name__}: {told:.200}); correct its config.json"
             ) from None
 
 

@@ -47,7 +47,7 @@ def own_architecture(config: Any, raw: Mapping[str, Any], stored: Checkpoint, di
 
 def titled(title: str, config: Any) -> Architecture | None:
     """What the class of a name holds, where transformers has it and it is of the configuration's type."""
-    found = _by_title(title, _key(config))
+    found = _by_title(title, _Key(config))
     return found or next((each for each in siblings(config) if each.title == title), None)
 
 
@@ -55,21 +55,21 @@ def trained_on(config: Any, task: str | None) -> Architecture | None:
     """What a model holds that a PEFT adapter of a task was trained on; None where the adapter does not say, or the
     configuration's type has none."""
     try:
-        return _by_auto(TRAINED_ON[task], _key(config)) if task in TRAINED_ON else None
+        return _by_auto(TRAINED_ON[task], _Key(config)) if task in TRAINED_ON else None
     except UserError:
         return None
 
 
 def language_model_of(config: Any) -> Architecture:
     """What the language model of a causal configuration holds."""
-    return _by_auto("AutoModelForCausalLM", _key(config))
+    return _by_auto("AutoModelForCausalLM", _Key(config))
 
 
 def siblings(config: Any) -> Iterator[Architecture]:
     """What the classes of a configuration's type hold: the body, and the body with each kind of head."""
     for auto in AUTOS:
         try:
-            yield _by_auto(auto, _key(config))
+            yield _by_auto(auto, _Key(config))
         except UserError:  # the type has no such class
             continue
 
@@ -87,10 +87,6 @@ class _Key:
 
     def __hash__(self) -> int:
         return hash(self._text)
-
-
-def _key(config: Any) -> _Key:
-    return _Key(config)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.architectures import is_causal, load_config
-from twin_merging.errors import UserError
+from twin_merging.errors import UserError, first_line
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -76,7 +76,7 @@ def _words(tokenizer: Any) -> set[str]:
 def _unreadable(directory: Path, error: Exception) -> UserError:
     import tokenizers
 
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    first = first_line(error)
     file = directory / "tokenizer.json"
     if not file.is_file():
         return UserError(

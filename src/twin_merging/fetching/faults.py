@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from twin_merging.errors import UserError
+from twin_merging.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +165,7 @@ def _of_network(error: Exception, where: str) -> Exception:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error).rstrip(".")
 
 
 def check_space(needs: Mapping[Path, int], where: str) -> None:

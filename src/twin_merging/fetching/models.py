@@ -34,7 +34,6 @@ from twin_merging.io.foreign import read_object
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors
 from twin_merging.io.weights import has_weights
 
-ADAPTER_PARTS = (ADAPTER_CONFIG, ADAPTER)
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
 BASE_FILES = [*PASSED_ON, "!dict.txt", *WEIGHT_FILES]  # fairseq's dictionary, which no fast tokenizer reads
@@ -121,11 +120,11 @@ def fetch_adapter(
             raise UserError(f"{directory}: no {ADAPTER_CONFIG} in it, which an adapter has; leave out adapter: true")
         check_tokenizers(base, [directory])
         names, expert = open_expert(base, directory, whole.architecture, pickled=True)
-        _check_adapter(expert, whole.architecture(load_config(base)), names, _said(whole))
-        config = directory / "config.json"
-        own = names_of(read_object(config).get("id2label")) if config.is_file() else None
+        config, told = load_config(base), directory / "config.json"
+        _check_adapter(expert, whole.architecture(config), names, _said(whole))
+        own = names_of(read_object(told).get("id2label")) if told.is_file() else None
         labels = agreed(own, label_names, whole, directory)
-        _write_adapter(expert, output, labels, label_axes(whole, load_config(base)))
+        _write_adapter(expert, output, labels, label_axes(whole, config))
         write_json(output / "source.json", {**record, **labels.record})
 
 

@@ -7,7 +7,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.errors import UserError
+from twin_merging.errors import UserError, first_line
 from twin_merging.io.foreign import check_is_file, stand_in
 from twin_merging.io.tensors import Checkpoint
 
@@ -42,10 +42,9 @@ def read_pickled(file: Path) -> Mapping[str, torch.Tensor]:
         TypeError,
         AttributeError,
     ) as error:
-        first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         found = stand_in(file)
         if found is None or "torch.save" in found:
-            found = f"refused, it is not a whole file of plain tensors: {first}"
+            found = f"refused, it is not a whole file of plain tensors: {first_line(error)}"
         raise UserError(f"{file}: {found}") from None
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(part, torch.Tensor) for name, part in content.items()
