@@ -52,7 +52,7 @@ def test_a_prompt_is_the_template_with_a_rows_values() -> None:
     task = validate(Generation, TASK)
     assert task.texts(ROWS) == ["w1 and w2 w3:", "7 and {word}:"]
     assert (task.columns, task.needed) == (("word", "other"), ("word", "other", "reply"))
-    assert task.references(ROWS).tolist() == ["w4", "2"]
+    assert task.references(ROWS).tolist() == [["w4"], ["2"]]
     encoded = task.encode(ROWS.head(1), tokenizer(), Longest(4, "four"))
     assert dict(encoded[0].features) == {"input_ids": [6, 3, 7, 3], "attention_mask": [1] * 4}
     with pytest.raises(UserError) as caught:

@@ -4,7 +4,7 @@
 rule finetune:
     input:
         base=inside("results/{suite}/base", *MODEL),
-        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet", "label_names.json"),
+        data=asked(inputs.finetuning_data),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",

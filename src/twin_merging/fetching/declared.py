@@ -181,6 +181,15 @@ class Splits(Model):
     test: Text = Field("test", description="rows that the table's scores are of")
 
 
+class PromptedSplits(Splits):
+    """The same for a language model."""
+
+    shots: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="language models: rows that in-context examples are drawn from; without it they are train rows",
+    )
+
+
 _SPLITS = "which split of the source serves which use; not a source itself"
 
 
@@ -197,6 +206,14 @@ class DataFromPath(Source):
 
     def files(self) -> list[str]:
         return folder_files(self.path)
+
+
+class PromptedFromHub(DataFromHub):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
+
+
+class PromptedFromPath(DataFromPath):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
 
 
 def folder_files(folder: str) -> list[str]:

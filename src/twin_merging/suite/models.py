@@ -15,9 +15,9 @@ from twin_merging.suite.sources import (
     AnyData,
     AnyExpert,
     FetchedBase,
-    FetchedData,
     FetchedExpert,
     GeneratedData,
+    PromptedData,
 )
 from twin_merging.synthetic.recipes import TASKS
 from twin_merging.tasks.classification import Classification
@@ -77,7 +77,7 @@ class _EncodersExpert(Model):
 
 
 class _DecodersData(Model):
-    data: FetchedData = Field(description="where the rows come from")
+    data: PromptedData = Field(description="where the rows come from")
 
 
 class _DecodersExpert(Model):

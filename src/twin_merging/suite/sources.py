@@ -15,6 +15,8 @@ from twin_merging.fetching.declared import (
     ExpertFromPackage,
     ExpertFromPath,
     FromPackage,
+    PromptedFromHub,
+    PromptedFromPath,
     Source,
     Splits,
 )
@@ -59,7 +61,7 @@ FetchedBase = Annotated[BaseFromHub | BaseFromPath | FromPackage, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
 FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
-FetchedData = Annotated[DataFromHub | DataFromPath, ONE_KIND]
+PromptedData = Annotated[PromptedFromHub | PromptedFromPath, ONE_KIND]
 
 
 def with_local_glue(at: str, data: Source, glue: str | None) -> Source:

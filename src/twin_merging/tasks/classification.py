@@ -111,6 +111,10 @@ class Labelled(Answered):
     def text_columns(self) -> tuple[str, ...]:
         return self.text
 
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        return ()
+
     def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
         """The suite's names come first: they may be other words than the data's, but not the same in another order."""
         of_data = named(names) if names is not None and len(names) == self.labels > 1 else None
@@ -147,6 +151,10 @@ class Classification(Labelled):
         if self.metric in BINARY_METRICS and self.labels != 2:
             raise problem(f"metric {self.metric} needs labels: 2, not {self.labels}")
         return self
+
+    @property
+    def shots(self) -> int:
+        return 0
 
     # What each stage's output depends on, as plain data: the part of the task that becomes the job's parameters.
 
