@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,28 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from twin_merging.checkpoints.kinds import LanguageModel
-from twin_merging.io.fields import FilledText, Positive, problem
+from twin_merging.io.fields import FilledText, problem
 from twin_merging.io.validation import Model
+from twin_merging.tasks.endings import Ending
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
 from twin_merging.tasks.task import Encoded, Longest
+from twin_merging.tasks.written_answers import COLUMNS, faults_of_stored, stored_answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 READ = ("input_ids", "attention_mask")  # what a language model takes of what a tokenizer gives
-
-
-class Ending(Model):
-    """When a model stops to write."""
-
-    max_new_tokens: Positive = Field(16, description="tokens of the longest answer")
-    stop: tuple[FilledText, ...] = Field((), description="texts that end an answer")
-
-    def cut(self, text: str) -> str:
-        """What stands before the first text that ends an answer, without spaces around it."""
-        ends = [place for stop in self.stop if (place := text.find(stop)) >= 0]
-        return text[: min(ends, default=len(text))].strip()
 
 
 class Prompts(Model):
@@ -112,12 +102,16 @@ class Answered(Asked):
     def new_tokens(self) -> int:
         return self.generation.max_new_tokens
 
-    def output_of(self, answer: str) -> str:
-        return answer
+    def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+        """The possible answers to each row, in the order of `Encoded.options`; empty where the model writes one."""
+        return [()] * len(rows)
 
-    def agrees(self, output: str, answer: str, tolerance: float) -> bool:
-        """Texts have no tolerance."""
-        return output == answer
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        return stored_answer(answer, choices)
+
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """Tokens must each be the likeliest, likelihoods the model's; text, option and end must follow from them."""
+        return faults_of_stored(stored, answer, choices, tolerance)
 
 
 class Generation(Answered):
@@ -168,4 +162,5 @@ FAMILY = Family(
     methods=("static", "dynamic"),
     statistics=(),
     usage=usage,
+    columns=COLUMNS,
 )

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from twin_merging.tasks.reading import Reading
 
 if TYPE_CHECKING:
-    from twin_merging.tasks.generation import Ending
+    import torch
+
+    from twin_merging.tasks.endings import Ending
 
 Finish = Literal["end", "stop", "length"]
 Holding = Callable[[Sequence[int]], AbstractContextManager[Any]]
@@ -98,6 +100,15 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(one for one in each if isinstance(one, int))
 
 
+@dataclass(frozen=True)
+class Followed:
+    """What a model says of tokens that were written before: `written` as it ends by them (finish None: not at the last
+    of them), and for each how far its logit lies below the largest, as a share of that where it is more than 1."""
+
+    written: Written
+    gaps: list[float]
+
+
 def _all_rows(rows: Sequence[int]) -> AbstractContextManager[Any]:
     return nullcontext()
 
@@ -134,6 +145,37 @@ def write(
     return [writing.written() for writing in writings]
 
 
+def follow(
+    model: Any,
+    batch: Any,
+    tokens: Sequence[Sequence[int]],
+    endings: Sequence[Ending],
+    tokenizer: Any,
+    holding: Holding = _all_rows,
+) -> list[Followed]:
+    """Read tokens behind each prompt of a batch, padded on the left, all in one pass. Arguments as for `write`."""
+    import torch
+
+    words, reading = Words(model, tokenizer), Reading(model)
+    ids, mask = _padded(tokens, batch["input_ids"].device)
+    both = torch.cat([batch["input_ids"], ids], dim=1), torch.cat([batch["attention_mask"], mask], dim=1)
+    with torch.no_grad(), holding(range(len(tokens))):
+        logits = reading.read(*both, places=ids.shape[1] + 1)[:, :-1]
+        largest = logits.amax(-1)
+        own = logits.gather(-1, ids[..., None])[..., 0]
+        gaps = ((largest - own) / largest.abs().clamp(min=1)).tolist()
+    found = []
+    for row, ending in enumerate(endings):
+        writing = Writing(ending, words)
+        for token in tokens[row]:
+            is_over = writing.finish is not None
+            writing.add(token)
+            if is_over:
+                writing.finish = None
+        found.append(Followed(writing.written(), gaps[row][: len(tokens[row])]))
+    return found
+
+
 def option_likelihoods(
     model: Any, batch: Any, options: Sequence[Sequence[Sequence[int]]], holding: Holding = _all_rows
 ) -> list[list[float]]:
@@ -159,12 +201,18 @@ def option_likelihoods(
 
 
 def _behind_first(reading: Reading, options: Sequence[Sequence[int]], device: Any) -> list[float]:
-    """The log-probability of what follows the first token of an option a row, padded on the right; 0 for nothing."""
-    import torch
-
-    longest = max(map(len, options))
-    ids = torch.tensor([[*option, *[0] * (longest - len(option))] for option in options], device=device)
-    mask = torch.tensor([[1] * len(option) + [0] * (longest - len(option)) for option in options], device=device)
-    logits = reading.read(ids[:, :-1], mask[:, :-1], places=longest - 1)
+    """The log-probability of what follows the first token of an option a row; 0 for nothing."""
+    ids, mask = _padded(options, device)
+    logits = reading.read(ids[:, :-1], mask[:, :-1], places=ids.shape[1] - 1)
     each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
     return [sum(row[: max(len(option) - 1, 0)]) for row, option in zip(each.tolist(), options, strict=True)]
+
+
+def _padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and their mask (rows, length), padded on the right."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = [[*row, *[0] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(ids, device=device, dtype=torch.long), torch.tensor(mask, device=device, dtype=torch.long)
