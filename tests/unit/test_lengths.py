@@ -25,7 +25,7 @@ from twin_merging.fetching.models import fetch_base
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.validation import validate
 from twin_merging.plan.warnings import warnings_of
-from twin_merging.prediction.predict import answer_rows
+from twin_merging.prediction.answers import answer_rows
 from twin_merging.routing.features import extract_features
 from twin_merging.task_vectors.statistics import gather_statistics
 from twin_merging.tasks.classification import Classification

@@ -56,6 +56,11 @@ class Inference(Model):
 
     max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")
     batch_size: Positive = Field(64, description="rows a batch")
+    batch_tokens: Annotated[Positive | None, ABSENT] = Field(
+        None,
+        description="tokens a batch of predictions, with padding and what may be written behind: fewer rows where they "
+        "are long",
+    )
 
 
 class _Shared(Model):

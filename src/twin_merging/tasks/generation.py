@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -20,6 +20,7 @@ from twin_merging.tasks.lengths import check_length
 from twin_merging.tasks.prompts import AnyPrompt, TextPrompt
 from twin_merging.tasks.shots import Examples, read_examples
 from twin_merging.tasks.task import Encoded, Longest
+from twin_merging.tasks.written_answers import COLUMNS, faults_of_stored, stored_answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,12 +225,12 @@ class Answered(Asked):
                 raise UserError(f"row {row}: one of its options is no token for the base's tokenizer; correct the row")
         return found
 
-    def output_of(self, answer: str) -> str:
-        return answer
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        return stored_answer(answer, choices)
 
-    def agrees(self, output: str, answer: str, tolerance: float) -> bool:
-        """Texts have no tolerance."""
-        return output == answer
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """Tokens must each be the likeliest, likelihoods the model's; text, option and end must follow from them."""
+        return faults_of_stored(stored, answer, choices, tolerance)
 
 
 class Generation(Answered):
@@ -318,4 +319,5 @@ FAMILY = Family(
     methods=("static", "dynamic"),
     statistics=(),
     usage=usage,
+    columns=COLUMNS,
 )

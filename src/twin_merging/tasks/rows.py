@@ -59,11 +59,28 @@ def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
     return pd.read_parquet(path).head(limit) if limit else pd.read_parquet(path)
 
 
-def batches(examples: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """Positions of examples in batches of near lengths, longest first, in an order that depends on lengths alone."""
-    order = sorted(range(len(examples)), key=lambda position: (-len(examples[position]), position))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def batches(
+    examples: Sequence[Encoded], batch_size: int, new: Sequence[int] | None = None, most: int | None = None
+) -> Iterator[list[int]]:
+    """Positions of examples in batches of near lengths, longest first, in an order that depends on lengths alone.
+
+    new: how many tokens may be written behind each; a batch's rows may be given equally many, and either all have
+    options or none. most: how many tokens a batch of several rows may have, with padding and what may be written.
+    """
+    more = [0] * len(examples) if new is None else new
+    kinds = [(not example.options, own) for example, own in zip(examples, more, strict=True)]
+    order = sorted(range(len(examples)), key=lambda place: (kinds[place], len(examples[place]), -place), reverse=True)
+    batch: list[int] = []
+    for place in order:
+        if batch:
+            tokens = (len(batch) + 1) * max(examples[one].whole_length + more[one] for one in (*batch, place))
+            is_full = len(batch) == batch_size or (most is not None and tokens > most)
+            if is_full or kinds[place] != kinds[batch[0]]:
+                yield batch
+                batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def collate(examples: Sequence[Encoded], tokenizer: Any, padding_side: str | None = None) -> Any:
