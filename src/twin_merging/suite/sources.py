@@ -57,7 +57,6 @@ class GeneratedData(MadeHere):
 AnyBase = Annotated[BaseFromHub | BaseFromPath | FromPackage | Generated, ONE_KIND]
 FetchedBase = Annotated[BaseFromHub | BaseFromPath | FromPackage, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
-FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
 FetchedData = Annotated[DataFromHub | DataFromPath, ONE_KIND]
 

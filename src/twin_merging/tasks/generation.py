@@ -14,6 +14,7 @@ from twin_merging.io.fields import FilledText, Positive, problem
 from twin_merging.io.validation import Model
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
+from twin_merging.tasks.rows import IGNORED
 from twin_merging.tasks.task import Encoded, Longest
 
 if TYPE_CHECKING:
@@ -142,6 +143,23 @@ class Generation(Answered):
     def trained_on(self) -> dict[str, Any]:
         """What fine-tuning needs: how a row is read, what its answer is, and how answers are scored."""
         return told(self, Generation)
+
+    def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Each prompt with its answer behind it, one space apart, and the end of text; the answer's are the labels."""
+        found = []
+        answers = self.references(rows)
+        for prompt, answer, row in zip(self.encode(rows, tokenizer, limit), answers, rows.index, strict=True):
+            ids = list(prompt.features["input_ids"])
+            text = answer if self.prompt[-1:].isspace() else f" {answer}"
+            new = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            features = {
+                "input_ids": [*ids, *new],
+                "attention_mask": [1] * (len(ids) + len(new)),
+                "labels": [IGNORED] * len(ids) + new,
+            }
+            found.append(Encoded(features))
+            check_length(found[-1], limit, f"row {row}: its prompt and answer")
+        return found
 
 
 _USAGE = """```python
