@@ -62,7 +62,6 @@ class GeneratedData(MadeHere):
 AnyBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage | Generated, ONE_KIND]
 FetchedBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
-FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
 PromptedData = Annotated[PromptedFromHub | PromptedFromPath, ONE_KIND]
 

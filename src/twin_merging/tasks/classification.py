@@ -194,10 +194,6 @@ class Classification(Labelled):
             replace(one, features={**one.features, "labels": label}) for one, label in zip(encoded, labels, strict=True)
         ]
 
-    def outputs(self, predictions: Any) -> list[Any]:
-        """Labels or values from logits (rows, labels)."""
-        return (predictions.reshape(-1) if self.is_regression else predictions.argmax(-1)).tolist()
-
 
 _USAGE = """```python
 from transformers import AutoTokenizer

@@ -18,6 +18,7 @@ from twin_merging.tasks.endings import Ending, with_usual
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
 from twin_merging.tasks.prompts import AnyPrompt, TextPrompt
+from twin_merging.tasks.rows import IGNORED
 from twin_merging.tasks.shots import Examples, read_examples
 from twin_merging.tasks.task import Encoded, Longest
 from twin_merging.tasks.written_answers import COLUMNS, faults_of_stored, stored_answer
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TARGET = "answer"
-IGNORED = -100  # a label that no loss is taken of
 # The kinds of answer that each form of prompt and each metric is for.
 ANSWERS = {"multiple_choice": ("letter", "likelihood"), "summary": ("summary",)}
 METRICS = {

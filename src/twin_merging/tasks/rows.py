@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 SHOTS = "shots"  # a split that some tasks have too: what in-context examples are drawn from
 LABEL = "label"  # the column that holds the right answer of a classification
+IGNORED = -100  # the label of a token that has no loss; transformers' own
 
 
 def checked_rows(rows: pd.DataFrame, task: Rows, where: str, names: Sequence[str] | None = None) -> pd.DataFrame:
@@ -84,6 +85,16 @@ def batches(
 
 
 def collate(examples: Sequence[Encoded], tokenizer: Any, padding_side: str | None = None) -> Any:
-    """One padded batch of tensors; padding_side: `left` or `right`, by default the tokenizer's own."""
+    """One padded batch of tensors; padding_side: `left` or `right`, by default the tokenizer's own. Labels that are one
+    a token are padded with -100."""
+    import torch
+
     features = [dict(example.features) for example in examples]
-    return tokenizer.pad(features, return_tensors="pt", padding_side=padding_side)
+    labels = [one.pop("labels") for one in features if isinstance(one.get("labels"), Sequence)]
+    batch = tokenizer.pad(features, return_tensors="pt", padding_side=padding_side)
+    if labels:
+        length, side = batch["input_ids"].shape[1], padding_side or tokenizer.padding_side
+        fill = [[IGNORED] * (length - len(one)) for one in labels]
+        rows = [[*pad, *one] if side == "left" else [*one, *pad] for pad, one in zip(fill, labels, strict=True)]
+        batch["labels"] = torch.tensor(rows)
+    return batch

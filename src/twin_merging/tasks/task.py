@@ -132,6 +132,3 @@ class Trainable(Task, Protocol):
 
     def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Each row as the Trainer takes it: its input with the right answer, and `labels` among the features."""
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """What is scored of the model's predictions, an array of one entry a row."""
