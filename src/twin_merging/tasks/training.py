@@ -45,5 +45,5 @@ class Training(Protocol):
         choices: Sequence[tuple[str, ...]],
         batch_size: int,
     ) -> list[Any] | None:
-        """What is stored of a model's answers to validation rows with these choices; None where the Trainer's logits are
-        the answers."""
+        """What is stored of a model's answers to validation rows with these choices; None where the Trainer's logits
+        are the answers."""
