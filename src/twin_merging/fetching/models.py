@@ -24,6 +24,7 @@ from twin_merging.checkpoints.directories import (
     write_expert,
 )
 from twin_merging.checkpoints.experts import Expert, is_adapter
+from twin_merging.checkpoints.fused import fused_record
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
 from twin_merging.checkpoints.label_names import Names, names_of
@@ -131,8 +132,9 @@ def fetch_adapter(
         _check_adapter(expert, whole.architecture(config), names, _said(whole))
         own = names_of(read_object(told).get("id2label")) if told.is_file() else None
         labels = agreed(own, label_names, whole, directory)
-        _write_adapter(expert, output, labels, label_axes(whole, config))
-        write_json(output / "source.json", {**record, **labels.record})
+        with filled(output):
+            _write_adapter(expert, output, labels, label_axes(whole, config))
+            write_json(output / "source.json", {**record, **labels.record, **fused_record(expert.fused)})
 
 
 def _said(whole: WholeModel) -> str:
@@ -163,14 +165,14 @@ def _write_adapter(expert: Expert, output: Path, labels: Labels, axes: Mapping[s
     """Its two files as they are, but safetensors for pickled tensors, the head in the order of the labels (axes: as for
     `Labels.ordered`), and the truth of how its matrices are kept."""
     source = expert.paths[0]
-    if source.name == ADAPTER and labels.order is None:
+    if source.name == ADAPTER and labels.order is None and expert.config is None:
         copy_file(source, output / ADAPTER)
     else:
         stored = {expert.stored_as(name): axis for name, axis in axes.items() if name in expert.head}
         save_tensors(output / ADAPTER, labels.ordered(expert.tensors, stored))
     file = expert.directory / ADAPTER_CONFIG
-    config = read_object(file)
-    if bool(config.get("fan_in_fan_out")) == expert.is_transposed:
+    config = expert.config or read_object(file)
+    if expert.config is None and bool(config.get("fan_in_fan_out")) == expert.is_transposed:
         copy_file(file, output / ADAPTER_CONFIG)
     else:
         write_json(output / ADAPTER_CONFIG, {**config, "fan_in_fan_out": expert.is_transposed})

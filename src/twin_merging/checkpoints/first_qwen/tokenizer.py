@@ -33,7 +33,7 @@ def write_tokenizer(directory: Path, output: Path, limit: int) -> None:
     template = read_object(own).get("chat_template") if own.is_file() else None
     write_json(output / "tokenizer.json", _whole(read_ranks(Path(directory, RANKS)), Path(directory, RANKS)))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "Qwen2Tokenizer",
         "eos_token": END_OF_TEXT,
         "pad_token": END_OF_TEXT,
         "model_max_length": limit,
