@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -224,11 +225,11 @@ def write_adapter(folder: Path, tensors: Tensors, pickled: bool = True, **settin
 
 
 def trained_ranks(text: str, count: int) -> dict[bytes, int]:
-    """Byte pair encoding of a text: the 256 bytes, and so many tokens in all; words end at spaces, but for the first."""
+    """Byte pair encoding of a text: the 256 bytes, and so many tokens in all. Words begin with their space."""
     ranks = {bytes([value]): value for value in range(256)}
     words = [[bytes([value]) for value in word.encode()] for word in text.replace(" ", "\0 ").split("\0")]
     while len(ranks) < count:
-        pairs = Counter(pair for word in words for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in words for pair in pairwise(word))
         (one, two), _ = max(pairs.items(), key=lambda item: (item[1], item[0]))
         ranks.setdefault(one + two, len(ranks))
         for word in words:

@@ -1,8 +1,8 @@
 """Stage task_vectors: what fine-tuning changed in the body, tau_t = theta_t - theta_0, in fp32.
 
 A file holds one tensor a parameter; for a LoRA expert two, `<name>.lora_A` (r, n) and `<name>.lora_B` (m, r), whose
-product B A is the change (the scale is in B), and nothing for parameters that the adapter leaves alone. The header tells
-of matrices that were one when the adapter was trained (twin_merging.checkpoints.fused).
+product B A is the change (the scale is in B), and nothing for parameters that the adapter leaves alone. The header
+tells of matrices that were one when the adapter was trained (twin_merging.checkpoints.fused).
 """
 
 from __future__ import annotations

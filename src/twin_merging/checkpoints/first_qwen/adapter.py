@@ -27,8 +27,8 @@ _BY_NAME = ("exclude_modules", "layers_to_transform", "layers_pattern", "auto_ma
 
 @dataclass(frozen=True)
 class Converted:
-    """An adapter by the Qwen2's names. config: its adapter_config.json. fused: for each of the first Qwen's modules that
-    becomes several, those."""
+    """An adapter by the Qwen2's names. config: its adapter_config.json. fused: the modules that one of the first Qwen's
+    becomes, where these are several."""
 
     config: dict[str, Any]
     stored: Checkpoint

@@ -30,7 +30,7 @@ def is_first_qwen(raw: Mapping[str, Any]) -> bool:
 
 
 def qwen2_config(directory: Path, raw: Mapping[str, Any]) -> Any:
-    """The configuration of the Qwen2 that computes the same. Raises UserError that names the key where there is none."""
+    """The configuration of the Qwen2 that computes the same. Raises UserError, naming the key, where there is none."""
     import transformers
 
     where = f"{directory}/config.json"
@@ -55,8 +55,8 @@ def qwen2_config(directory: Path, raw: Mapping[str, Any]) -> Any:
         )
     if raw["intermediate_size"] % 2:
         raise UserError(
-            f"{where}: intermediate_size {raw['intermediate_size']} is odd, but w1 and w2 have half of it each; correct "
-            "config.json"
+            f"{where}: intermediate_size {raw['intermediate_size']} is odd, but w1 and w2 have half of it each; "
+            "correct config.json"
         )
     return transformers.Qwen2Config(
         vocab_size=raw["vocab_size"],

@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def _token(file: Path, number: int, line: bytes) -> tuple[bytes, int]:
         token = base64.b64decode(parts[0], validate=True)
     except (ValueError, binascii.Error):
         told = line[:40].decode("utf-8", "replace")
-        raise UserError(f"{file}: line {number} is {told!r}, not a token in base64 and its rank; fetch it again") from None
+        raise UserError(
+            f"{file}: line {number} is {told!r}, not a token in base64 and its rank; fetch it again"
+        ) from None
     if not token:
         raise UserError(f"{file}: line {number} has an empty token; fetch it again")
     return token, int(parts[1])
@@ -110,7 +113,7 @@ def _joined(token: bytes, ranks: Mapping[bytes, int], below: int) -> list[bytes]
     and of two equal ones the first."""
     parts = [token[at : at + 1] for at in range(len(token))]
     while len(parts) > 1:
-        joined = [ranks.get(one + two, below) for one, two in zip(parts, parts[1:], strict=False)]
+        joined = [ranks.get(one + two, below) for one, two in pairwise(parts)]
         lowest = min(joined)
         if lowest >= below:
             break
