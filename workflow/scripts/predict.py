@@ -12,7 +12,8 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     family = family_named(settings["family"])
-    tasks = family.views(family.answers, settings["tasks"])
+    data = {folder(file).name: folder(file) for file in job.input.data}
+    tasks = family.views(family.answers, settings["tasks"], data)
     directory, *others = dict.fromkeys(folder(file) for file in job.input.model)
     if settings["merged"]:
         model = load_merged(directory)
@@ -22,7 +23,7 @@ def main(job: Any) -> None:
     predict(
         model,
         tokenizer=directory,
-        data={folder(file).name: folder(file) for file in job.input.data},
+        data=data,
         tasks=tasks,
         limit=settings["limit"],
         inference=settings["inference"],

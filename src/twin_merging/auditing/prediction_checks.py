@@ -65,7 +65,7 @@ def _compare_references(results: Results, found: Findings, job: Job, name: str, 
     from twin_merging.prediction.predict import references_of, test_rows
 
     settings, before = job["settings"], len(found.failures)
-    tasks = _tasks_of(settings)
+    tasks = _tasks_of(results, settings)
     data = {task: results.path(results.of_suite("data", task)) for task in tasks}
     wanted = references_of(test_rows(data, settings["limit"]), tasks)
     if len(written) != len(wanted) or not (written[["task", "row"]] == wanted[["task", "row"]]).all(axis=None):
@@ -83,7 +83,7 @@ def _recompute(results: Results, found: Findings, job: Job, name: str, written: 
     from twin_merging.prediction.predict import answer_rows, load_merged, load_unmerged, test_rows
 
     settings = job["settings"]
-    tasks = _tasks_of(settings)
+    tasks = _tasks_of(results, settings)
     if settings["merged"]:
         directory = results.path(results.of_suite("models", job["wildcards"]["model"]))
         model = load_merged(directory)
@@ -105,12 +105,13 @@ def _recompute(results: Results, found: Findings, job: Job, name: str, written: 
             found.fail(f"{at}: the router's weights are not those that are written", job)
 
 
-def _tasks_of(settings: Any) -> dict[str, Answers]:
+def _tasks_of(results: Results, settings: Any) -> dict[str, Answers]:
     """How each task's rows are answered, from the settings of a predict job."""
     from twin_merging.tasks.families import family_named
 
     family = family_named(settings["family"])
-    return family.views(family.answers, settings["tasks"])
+    data = {task: results.path(results.of_suite("data", task)) for task in settings["tasks"]}
+    return family.views(family.answers, settings["tasks"], data)
 
 
 def _shown(output: Any) -> str:

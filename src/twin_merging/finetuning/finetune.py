@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 
 
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Encoded rows with their targets, as the Trainer takes them."""
+    """Encoded rows with their labels, as the Trainer takes them."""
 
-    def __init__(self, examples: list[Encoded], targets: list[Any]):
-        self.items = [{**example.features, "labels": one} for example, one in zip(examples, targets, strict=True)]
+    def __init__(self, examples: list[Encoded]):
+        self.items = [dict(example.features) for example in examples]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -99,15 +99,15 @@ def _train(
 ) -> None:
     """One of the processes that train an expert together; the first writes it."""
     set_seed(seed)
-    tokenizer, whole = load_tokenizer(base), task.whole
+    tokenizer, whole, task = load_tokenizer(base), task.whole, task.beside(data)
     config = Labels(label_names).configured(whole.configured(load_config(base)))
     limit = longest(settings["max_length"], config, tokenizer, key="finetune.max_length")
     encoded, parts = [], {}
     for split in ("train", "validation"):
         rows = read_rows(Path(data) / f"{split}.parquet", limits.get(split))
-        examples = task.encode(rows, tokenizer, limit)
+        examples = task.examples(rows, tokenizer, limit)
         encoded += examples
-        parts[split] = Examples(examples, task.targets(rows))
+        parts[split] = Examples(examples)
     model: Any = getattr(transformers, whole.auto).from_pretrained(
         base, config=config, local_files_only=True, dtype=torch.float32
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,6 +37,9 @@ class Texts(Model):
     @property
     def columns(self) -> tuple[str, ...]:
         return self.text
+
+    def beside(self, folder: Path) -> Self:
+        return self
 
     def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """One text or pair a row; what is longer than the limit is cut."""
@@ -161,10 +166,14 @@ class Classification(Labelled):
         """What fine-tuning needs: how a row is read, what its answer is, and how answers are scored."""
         return {key: value for key, value in told(self, Classification).items() if key != "label_names"}
 
-    def targets(self, rows: pd.DataFrame) -> list[Any]:
+    def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Labels as whole numbers, from which the Trainer takes the loss of a classifier; values as numbers."""
         kind = float if self.is_regression else int
-        return [kind(label) for label in rows[LABEL].tolist()]
+        encoded = self.encode(rows, tokenizer, limit)
+        labels = [kind(label) for label in rows[LABEL].tolist()]
+        return [
+            replace(one, features={**one.features, "labels": label}) for one, label in zip(encoded, labels, strict=True)
+        ]
 
     def outputs(self, predictions: Any) -> list[Any]:
         """Labels or values from logits (rows, labels)."""

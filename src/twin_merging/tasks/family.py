@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twin_merging.io.fields import ABSENT
@@ -28,9 +29,9 @@ class Family:
     statistics: tuple[str, ...]
     usage: Callable[[Sequence[str], bool], str]
 
-    def views(self, view: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:
-        """One view of several tasks, from what a job is told of each."""
-        return {task: validate(view, content) for task, content in told.items()}
+    def views(self, view: type[Any], told: Mapping[str, Any], data: Mapping[str, Path]) -> dict[str, Any]:
+        """One view of several tasks, from what a job is told of each and the folder of its data."""
+        return {task: validate(view, content).beside(data[task]) for task, content in told.items()}
 
     def of_entry(self, entry: Mapping[str, Any]) -> Any:
         """The task of a suite's entry, which has other keys too (data, expert)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -53,6 +54,9 @@ class Prompts(Model):
     def columns(self) -> tuple[str, ...]:
         """The columns that the prompt is made of, in its order."""
         return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name))
+
+    def beside(self, folder: Path) -> Self:
+        return self
 
     def texts(self, rows: pd.DataFrame) -> list[str]:
         """The prompt of each row."""

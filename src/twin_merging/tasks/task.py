@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from twin_merging.checkpoints.kinds import WholeModel
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one input, without padding, and what else the tokenizer gives for it."""
+    """Token ids of one input, without padding, and what else the tokenizer gives for it.
 
-    features: Mapping[str, list[int]]
+    options: token ids of each text that may stand behind the input, where these are scored by their likelihood.
+    """
+
+    features: Mapping[str, Any]
     is_cut: bool = False  # to the longest input
+    options: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.features["input_ids"])
@@ -44,6 +49,9 @@ class Inputs(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
+
+    def beside(self, folder: Path) -> Self:
+        """The same view, with what it takes from the folder of the task's data beside the rows: in-context examples."""
 
     def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Tokenise rows, none into more tokens than the longest input has. Raises UserError for one that may not be
@@ -102,8 +110,8 @@ class Task(Rows, Answers, Protocol):
 class Trainable(Task, Protocol):
     """A task that the base can be fine-tuned on here."""
 
-    def targets(self, rows: pd.DataFrame) -> list[Any]:
-        """What the Trainer takes as each row's `labels`."""
+    def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Each row as the Trainer takes it: its input with the right answer, and `labels` among the features."""
 
     def outputs(self, predictions: Any) -> list[Any]:
         """What is scored of the model's predictions, an array of one entry a row."""
