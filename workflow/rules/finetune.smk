@@ -3,7 +3,7 @@
 
 rule finetune:
     input:
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_model),
         data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet", "label_names.json"),
     output:
         config="results/{suite}/experts/{task}/config.json",

@@ -62,6 +62,7 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
         tokenizer = load_tokenizer(directory)
         save_tokenizer(tokenizer, output)
         write_config(with_padding(found.config, tokenizer.pad_token_id), output)
+        whole.write_beside(directory, found.config, output)
         save_tensors(output / WEIGHTS, body)
         heads = [found.names[name] for name in found.names if name in found.architecture.head]
         write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads])})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.generation import plain_greedy
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
@@ -87,6 +89,17 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     def save_beside(self, directory: Path) -> None:
         self.generation_config.save_pretrained(directory)
 
+    @contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Within the block `generate` follows nothing of the model's generation_config.json but its tokens: the texts
+        that are scored are those of a plain search, whatever a chat model asks for (penalties, sampling)."""
+        own = self.model.generation_config
+        self.model.generation_config = plain_greedy(own)
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
+
     @torch.inference_mode()
     def _write(
         self, batch: Any, tokenizer: Any, endings: Sequence[Ending], tasks: Sequence[str] | None
@@ -94,17 +107,18 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         """The text that each row of a batch of prompts, padded on the left, is continued by."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         weights = None if self.router is None else self.route(ids, mask)
-        tokens = self.generate(
-            ids,
-            mask,
-            weights=weights,
-            tasks=tasks,
-            max_new_tokens=max(ending.max_new_tokens for ending in endings),
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Ended(ids.shape[1], endings, tokenizer)]),
-        )
+        with self.plainly():
+            tokens = self.generate(
+                ids,
+                mask,
+                weights=weights,
+                tasks=tasks,
+                max_new_tokens=max(ending.max_new_tokens for ending in endings),
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([_Ended(ids.shape[1], endings, tokenizer)]),
+            )
         new = tokens[:, ids.shape[1] :]
         written = [row[: ending.max_new_tokens] for row, ending in zip(new, endings, strict=True)]
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import whole_model
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
 # The rule that makes an expert: whether it is made here, and whether it is an adapter.
@@ -15,6 +16,11 @@ EXPERT_RULES = {
     (True, False): "finetune",
     (True, True): "finetune_adapter",
 }
+
+
+def is_of_decoders(suite: Suite) -> bool:
+    """Whether its models have files of their own beside those of every model, which rules of their own make."""
+    return bool(whole_model(suite.family).beside)
 
 
 def tables(suite: Suite) -> list[str]:
@@ -43,7 +49,8 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
-    yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
+    decoder = "_decoder" * is_of_decoders(suite)
+    yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
         yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
@@ -56,7 +63,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
         else:
-            yield {"static": "merge", "masked": "merge_masked"}[entry.kind], {"method": name}
+            yield {"static": f"merge{decoder}", "masked": "merge_masked"}[entry.kind], {"method": name}
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
@@ -72,4 +79,4 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield "assemble", {"method": method}
+    yield f"assemble{'_decoder' * is_of_decoders(suite)}", {"method": method}
