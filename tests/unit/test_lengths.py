@@ -103,8 +103,8 @@ def test_the_least_limit_is_taken_and_named(
     assert (found.tokens, found.why) == (wanted, why)
 
 
-@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 40)])
-def test_what_is_written_needs_positions_of_a_table(model_type: str, wanted: int) -> None:
+@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 31), ("qwen2", 31)])
+def test_what_is_written_needs_positions_too(model_type: str, wanted: int) -> None:
     assert longest(128, made(model_type), limited(None), new=9).tokens == wanted
 
 
@@ -228,7 +228,7 @@ def test_a_prompt_is_never_cut(model_type: str, tmp_path: Path) -> None:
         rows = {"a": pd.DataFrame({"word": ["w1", " ".join(["w2"] * words)], "answer": ["w1", "w2"]})}
         return len(answer_rows(model, tmp_path, rows, tasks, inference, "routed"))
 
-    fits = 34 if model_type == "gpt2" else 40  # a table of 40 positions, for what is written too
+    fits = 34  # of 40 positions, which are for what is written too
     assert answered(fits) == 2
     with pytest.raises(UserError) as caught:
         answered(fits + 1)

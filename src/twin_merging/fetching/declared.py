@@ -11,6 +11,7 @@ from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.errors import UserError
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
+from twin_merging.io.foreign import is_gguf
 from twin_merging.io.validation import Model
 
 _REVISION = (
@@ -85,7 +86,7 @@ class RouterHub(Hub):
 
 class Package(Model):
     name: Text = Field(description="the package's name; it is not imported, and not installed for you")
-    path: Text = Field(description="the model's folder inside the package")
+    path: Text = Field(description="the model's folder inside the package, or its GGUF file")
 
 
 class Source(Model):
@@ -140,7 +141,7 @@ class FromPath(Source):
         return Path(self.path, ADAPTER_CONFIG).is_file()
 
     def files(self) -> list[str]:
-        return folder_files(self.path)
+        return [self.path] if is_gguf(Path(self.path)) else folder_files(self.path)
 
 
 class FromPackage(Source):
@@ -156,13 +157,15 @@ class FromPackage(Source):
 
 
 class BaseFromPath(FromPath):
-    path: FilledText = Field(description="a local folder with a model and its tokenizer: `base: {path: models/base}`")
+    path: FilledText = Field(
+        description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
+    )
 
 
 class ExpertFromPath(FromPath):
     path: FilledText = Field(
-        description="a local folder with a fine-tuned model, or with a LoRA adapter (known by its "
-        "`adapter_config.json`) and its head"
+        description="a local folder with a fine-tuned model, a GGUF file, or a folder with a LoRA adapter (known by "
+        "its `adapter_config.json`) and its head"
     )
 
 

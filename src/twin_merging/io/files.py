@@ -61,6 +61,19 @@ def whole_directory(path: Path, replace: bool = True) -> Iterator[Path]:
         _become(partial, place, replace)
 
 
+@contextmanager
+def filled(path: Path) -> Iterator[Path]:
+    """Yield a directory to write files to. If the block fails and the directory was not there before, it is removed
+    with what is in it."""
+    is_new = not path.exists()
+    try:
+        yield path
+    except BaseException:
+        if is_new:
+            remove(path)
+        raise
+
+
 def _become(directory: Path, path: Path, replace: bool) -> None:
     """Give a directory the path of another one, which is removed, or of none."""
     aside: list[Path] = []
