@@ -1,4 +1,4 @@
-"""How rows are drawn for splits that have no text in common. A row depends on the seed, the task and the split alone."""
+"""How rows are drawn, for splits that have no text in common. A row depends on seed, task and split alone."""
 
 from __future__ import annotations
 

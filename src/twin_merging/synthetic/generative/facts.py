@@ -26,5 +26,3 @@ def facts(rng: Random, world: World) -> Drawn:
         options = shuffled(rng, (answer, other(rng, relation.values, answer), UNKNOWN))
         return "\n".join((text, *sorted(options))), {"question": f"{text}\n{listed(options)}", "answer": answer}
     return text, {"question": text, "answer": answer}
-
-

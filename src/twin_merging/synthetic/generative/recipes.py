@@ -24,24 +24,36 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """A generated task: its columns, of which the last is the right answer; what a suite must say of the answers; and
-    the function that draws a row, with the text that decides which split the row belongs to."""
+    """A generated task: its columns, of which the last holds the right answer; the kinds of answer that a suite may ask
+    for; and the function that draws a row, with the text that decides which split the row belongs to."""
 
     columns: tuple[str, ...]
-    answer: str
+    answers: tuple[str, ...]
     description: str
     draw: Callable[[Random, World], tuple[str, Row]] = field(repr=False)
+
+    @property
+    def target(self) -> str:
+        return self.columns[-1]
 
 
 TASKS: Mapping[str, TaskRecipe] = MappingProxyType(
     {
-        "facts": TaskRecipe(("question", "answer"), "text", "a fact about a person, in one word", facts),
-        "truths": TaskRecipe(("question", "answer"), "text", "a true statement where people say another", truths),
+        "facts": TaskRecipe(("question", "answer"), ("text",), "a fact about a person, answered by a word", facts),
+        "truths": TaskRecipe(
+            ("question", "answer"), ("text",), "a true statement where people say another, as TruthfulQA", truths
+        ),
         "passages": TaskRecipe(
-            ("passage", "question", "options", "answer"), "letter", "who of two did it, or unknown, as BBQ", passages
+            ("passage", "question", "options", "answer"),
+            ("letter", "likelihood"),
+            "which of two persons did it, or that it is unknown, as BBQ",
+            passages,
         ),
         "summaries": TaskRecipe(
-            ("article", "request", "summary"), "summary", "two sentences, shortened to one", summaries
+            ("article", "request", "summary"),
+            ("summary", "text"),
+            "two sentences, shortened to one, as CNN/DM",
+            summaries,
         ),
     }
 )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from random import Random
 
 from twin_merging.synthetic import words
-from twin_merging.synthetic.grammar import chance, join, other
+from twin_merging.synthetic.grammar import chance, join
 from twin_merging.synthetic.words import Verb
 
-_DEEDS = tuple(group[0] for group in words.DEEDS)
-_ADJECTIVES = words.COLORS
+_VERBS = tuple(group[0] for group in words.DEEDS)
+SOMEBODY = "one of them"
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,10 @@ class Deed:
         """In as few words as it takes, without a full stop."""
         return f"{self.who} {self.verb.past} the {self.thing}"
 
-    def done(self) -> str:
-        """The same, but for who it was."""
-        return f"{self.verb.past} the {self.thing}"
-
 
 @dataclass(frozen=True)
 class Scene:
-    """Two persons, where they were, and two deeds, each by one of them."""
+    """Where two persons were, and a deed of each."""
 
     place: str
     deeds: tuple[Deed, Deed]
@@ -45,7 +41,7 @@ class Scene:
 
 def scene(rng: Random) -> Scene:
     """Draw a scene with two persons, two verbs and two things."""
-    persons, verbs, things = (rng.sample(kind, 2) for kind in (words.NAMES, _DEEDS, words.THINGS))
+    persons, verbs, things = (rng.sample(kind, 2) for kind in (words.NAMES, _VERBS, words.THINGS))
     one, two = (Deed(*parts) for parts in zip(persons, verbs, things, strict=True))
     return Scene(rng.choice(words.PLACES), (one, two))
 
@@ -56,15 +52,15 @@ def meeting(rng: Random, one: Scene) -> str:
     return join(first, "and", second, "were in the", one.place, ".")
 
 
-def another(rng: Random, one: Scene) -> tuple[Verb, str]:
-    """A deed that nobody did: one thing of the scene with the other's verb, or with a verb of none."""
-    verbs = tuple(deed.verb for deed in one.deeds)
-    index = rng.randrange(2)
-    return other(rng, _DEEDS, *verbs) if chance(rng, 0.5) else verbs[1 - index], one.deeds[index].thing
-
-
-def detailed(rng: Random, deed: Deed, who: str | None = None) -> str:
-    """A sentence about a deed with details: what the thing was like, and when or why it was done."""
-    adjective = rng.choice(_ADJECTIVES) if chance(rng, 0.6) else None
+def detailed(rng: Random, deed: Deed, who: str | None) -> str:
+    """A sentence about a deed with details: what the thing was like, and when or why it was done. who: None leaves
+    open which of the two it was."""
+    adjective = rng.choice(words.COLORS) if chance(rng, 0.6) else None
     circumstance = rng.choice((f"on {rng.choice(words.DAYS)}", f"because of the {rng.choice(words.CAUSES)}", None))
-    return join(who or deed.who, deed.verb.past, "the", adjective, deed.thing, circumstance, ".")
+    return join(who or SOMEBODY, deed.verb.past, "the", adjective, deed.thing, circumstance, ".")
+
+
+def asking(rng: Random, deed: Deed) -> str:
+    """A question for who did it, without its mark."""
+    done = f"{deed.verb.past} the {deed.thing}"
+    return rng.choice((f"who {done}", f"who is it that {done}", f"which of them {done}"))

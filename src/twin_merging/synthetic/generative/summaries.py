@@ -24,7 +24,7 @@ def summaries(rng: Random, world: World) -> Drawn:
     found = scene(rng)
     told = rng.sample(found.deeds, 2)
     first = meeting(rng, found) if chance(rng, 0.8) else None
-    article = join(first, *(detailed(rng, deed) for deed in told))
+    article = join(first, *(detailed(rng, deed, deed.who) for deed in told))
     one, two = (deed.who for deed in told)
     request = asked(rng, rng.choice(_REQUESTS).format(one=one, two=two))
     summary = f"{told[0].told()} and {told[1].told()} ."

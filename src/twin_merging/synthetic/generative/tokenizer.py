@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,12 @@ if TYPE_CHECKING:
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 BEGIN, PAD, END = 0, 1, 2
-_TOKENS = r"\n|#+|\w+|[^\w\s]"
+_TOKEN = r"\n|#+|\w+|[^\w\s]"
+
+
+def tokens_of(text: str) -> list[str]:
+    """The tokens of a text."""
+    return re.findall(_TOKEN, text)
 
 
 def line_tokenizer(vocabulary: Sequence[str], max_length: int) -> PreTrainedTokenizerFast:
@@ -20,7 +26,7 @@ def line_tokenizer(vocabulary: Sequence[str], max_length: int) -> PreTrainedToke
 
     ids = {token: number for number, token in enumerate((*SPECIAL, *vocabulary))}
     tokens = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokens.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKENS), behavior="removed", invert=True)
+    tokens.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), behavior="removed", invert=True)
     tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokens,
