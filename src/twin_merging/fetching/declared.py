@@ -11,6 +11,7 @@ from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.errors import UserError
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
+from twin_merging.io.foreign import is_gguf
 from twin_merging.io.validation import Model
 
 _REVISION = (
@@ -92,7 +93,7 @@ class RouterHub(Hub):
 
 class Package(Model):
     name: Text = Field(description="the package's name; it is not imported, and not installed for you")
-    path: Text = Field(description="the model's folder inside the package")
+    path: Text = Field(description="the model's folder inside the package, or its GGUF file")
 
 
 class Source(Model):
@@ -152,7 +153,7 @@ class FromPath(Source):
         return Path(self.path, ADAPTER_CONFIG).is_file()
 
     def files(self) -> list[str]:
-        return folder_files(self.path)
+        return [self.path] if is_gguf(Path(self.path)) else folder_files(self.path)
 
 
 class FromPackage(Source):
@@ -168,7 +169,9 @@ class FromPackage(Source):
 
 
 class BaseFromPath(FromPath):
-    path: FilledText = Field(description="a local folder with a model and its tokenizer: `base: {path: models/base}`")
+    path: FilledText = Field(
+        description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
+    )
     dtype: Dtype = DTYPE
 
 
@@ -178,8 +181,8 @@ class BaseFromPackage(FromPackage):
 
 class ExpertFromPath(FromPath):
     path: FilledText = Field(
-        description="a local folder with a fine-tuned model, or with a LoRA adapter (known by its "
-        "`adapter_config.json`) and its head"
+        description="a local folder with a fine-tuned model, a GGUF file, or a folder with a LoRA adapter (known by "
+        "its `adapter_config.json`) and its head"
     )
 
 
@@ -193,6 +196,15 @@ class Splits(Model):
     train: Text = Field("train", description="rows to train experts and routers on")
     validation: Text = Field("validation", description="held-out rows")
     test: Text = Field("test", description="rows that the table's scores are of")
+
+
+class PromptedSplits(Splits):
+    """The same for a language model."""
+
+    shots: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="language models: rows that in-context examples are drawn from; without it they are train rows",
+    )
 
 
 _SPLITS = "which split of the source serves which use; not a source itself"
@@ -211,6 +223,14 @@ class DataFromPath(Source):
 
     def files(self) -> list[str]:
         return folder_files(self.path)
+
+
+class PromptedFromHub(DataFromHub):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
+
+
+class PromptedFromPath(DataFromPath):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
 
 
 def folder_files(folder: str) -> list[str]:

@@ -11,12 +11,13 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
-from twin_merging.plan.targets import tables
+from twin_merging.plan.targets import has_own_examples, tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.rows import SHOTS
 
 Settings = dict[str, Any]
 Wildcards = Mapping[str, str]
@@ -71,8 +72,12 @@ def may_name_labels(task: Task) -> str | None:
 
 
 def fetch_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """A split of in-context examples only where some are shown."""
     task = suite.tasks[wildcards["task"]]
-    return {"data": task.data.plain(), **_of_task(suite, wildcards, lambda task: task.rows()), "threads": threads}
+    data = task.data.plain()
+    if not has_own_examples(task):
+        data["splits"].pop(SHOTS, None)
+    return {"data": data, **_of_task(suite, wildcards, lambda task: task.rows()), "threads": threads}
 
 
 def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -282,6 +287,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),
     "fetch_data": ("fetch", fetch_data),
+    "fetch_data_with_shots": ("fetch", fetch_data),
     "fetch_router": ("fetch", fetch_router),
     "generate_base": ("generate", generate_base),
     "generate_data": ("generate", generate_data),

@@ -17,6 +17,8 @@ from twin_merging.fetching.declared import (
     ExpertFromHub,
     ExpertFromPackage,
     ExpertFromPath,
+    PromptedFromHub,
+    PromptedFromPath,
     Source,
     Splits,
 )
@@ -60,9 +62,8 @@ class GeneratedData(MadeHere):
 AnyBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage | Generated, ONE_KIND]
 FetchedBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
-FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
-FetchedData = Annotated[DataFromHub | DataFromPath, ONE_KIND]
+PromptedData = Annotated[PromptedFromHub | PromptedFromPath, ONE_KIND]
 
 
 def with_local_glue(at: str, data: Source, glue: str | None) -> Source:

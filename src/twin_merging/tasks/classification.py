@@ -122,6 +122,10 @@ class Labelled(Answered):
     def text_columns(self) -> tuple[str, ...]:
         return self.text
 
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        return ()
+
     def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
         """The suite's names come first: they may be other words than the data's, but not the same in another order."""
         of_data = named(names) if names is not None and len(names) == self.labels > 1 else None
@@ -159,6 +163,10 @@ class Classification(Labelled):
             raise problem(f"metric {self.metric} needs labels: 2, not {self.labels}")
         return self
 
+    @property
+    def shots(self) -> int:
+        return 0
+
     # What each stage's output depends on, as plain data: the part of the task that becomes the job's parameters.
 
     def read_as(self) -> dict[str, Any]:
@@ -185,10 +193,6 @@ class Classification(Labelled):
         return [
             replace(one, features={**one.features, "labels": label}) for one, label in zip(encoded, labels, strict=True)
         ]
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """Labels or values from logits (rows, labels)."""
-        return (predictions.reshape(-1) if self.is_regression else predictions.argmax(-1)).tolist()
 
 
 _USAGE = """```python

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 class Encoded:
     """Token ids of one input, without padding, and what else the tokenizer gives for it.
 
-    options: token ids of each text that may stand behind the input, where these are scored by their likelihood.
+    options: token ids of each text that may stand behind the input, where these are scored by their likelihood;
+    lost_examples: in-context examples that were left out of a prompt, so that it fits.
     """
 
     features: Mapping[str, Any]
     is_cut: bool = False  # to the longest input
     options: tuple[tuple[int, ...], ...] = ()
+    lost_examples: int = 0
 
     def __len__(self) -> int:
         return len(self.features["input_ids"])
@@ -74,6 +76,10 @@ class Rows(Inputs, Protocol):
     def text_columns(self) -> tuple[str, ...]:
         """Those of them that hold text."""
 
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        """Those that hold text, of which a value may be a list of texts too."""
+
     def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
         """What the labels are called, in their order, by the data (`names`) and by the suite; None where neither says
         it, or there are none. Raises UserError where the two contradict."""
@@ -87,7 +93,8 @@ class Answers(Inputs, Protocol):
     """How a row is answered. An answer is what the family's model gives for a row (twin_merging.model)."""
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
-        """The right answers, as predictions are stored beside them."""
+        """The right answers, as predictions are stored beside them: a number a row, or a list of texts of which each is
+        right."""
 
     @property
     def whole(self) -> WholeModel:
@@ -115,12 +122,13 @@ class Task(Rows, Answers, Protocol):
     def metric(self) -> str:
         """The name of a metric (twin_merging.scoring.metrics)."""
 
+    @property
+    def shots(self) -> int:
+        """How many in-context examples an input begins with."""
+
 
 class Trainable(Task, Protocol):
     """A task that the base can be fine-tuned on here."""
 
     def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Each row as the Trainer takes it: its input with the right answer, and `labels` among the features."""
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """What is scored of the model's predictions, an array of one entry a row."""
