@@ -16,8 +16,9 @@ from tests.tiny import config_of
 from tests.tiny_decoders import tokenizer
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.endings import Ending
+from twin_merging.tasks.likelihoods import option_likelihoods
 from twin_merging.tasks.task import Encoded
-from twin_merging.tasks.writing import Words, Writing, Written, end_tokens, follow, option_likelihoods, write
+from twin_merging.tasks.writing import Words, Writing, Written, end_tokens, follow, write
 from twin_merging.tasks.written_answers import faults_of_stored, stored_answer
 
 LENGTHS = (5, 1, 8, 3, 8, 2)
