@@ -127,7 +127,6 @@ def test_a_change_of_a_task_makes_exactly_these_settings_others(made: Path, tmp_
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("{path: ROOT/experts/next}", "{finetune: {epochs: 1, learning_rate: 0.1}}", ("tasks.next.expert", "finetune")),
         ("{method: weight_average}", "{method: regmean}", ("methods.weight-average.method", "family decoder")),
         ("{method: weight_average}", "{method: emr}", ("methods.weight-average.method", "family decoder")),
         ("target: reply", "text: [word]", ("tasks.echo", "text")),

@@ -43,7 +43,7 @@ def _of_task(suite: Suite, wildcards: Wildcards, part: Callable[[Any], Mapping[s
 
 
 def _model(source: Source, threads: int) -> Settings:
-    return {"source": source.plain(), "package_version": source.package_version, "threads": threads}
+    return {"source": source.origin(), "package_version": source.package_version, "threads": threads}
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -86,7 +86,7 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.plain(), "seed": suite.says.seed, "threads": threads}
+    return {**suite.says.base.origin(), "seed": suite.says.seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -97,12 +97,13 @@ def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def finetune(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    task, limits = suite.tasks[wildcards["task"]], suite.says.limits
+    task, limits, dtype = suite.tasks[wildcards["task"]], suite.says.limits, suite.says.base.dtype
     return {
         **_of_task(suite, wildcards, lambda task: task.trained_on()),
         **task.expert.plain(),
         "limits": {"train": limits.train, "validation": limits.validation},
         "seed": suite.says.seed,
+        **({} if dtype == "float32" else {"dtype": dtype}),
         "threads": threads,
     }
 
@@ -156,14 +157,15 @@ def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
-    limits = suite.says.limits
+    limits, inference = suite.says.limits, suite.says.inference
     parts = _of_tasks(suite, lambda task: task.read_as())
     return {
         **parts,
         "tasks": dict(sorted(parts["tasks"].items())),
         "limits": {"router": limits.router, "validation": limits.validation},
-        "inference": suite.says.inference.plain(),
+        "inference": {"max_length": inference.max_length, "batch_size": inference.batch_size},
         "features": features_named(wildcards["features"]),
+        "dtype": suite.says.base.dtype,
         "threads": threads,
     }
 
@@ -204,6 +206,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
         "inference": suite.says.inference.plain(),
+        "dtype": suite.says.base.dtype,
         "threads": threads,
     }
 
@@ -243,7 +246,7 @@ def card(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "name": wildcards["method"],
         "title": suite.says.title,
-        "sources": {"base": suite.says.base.plain(), **experts},
+        "sources": {"base": suite.says.base.origin(), **experts},
         "family": suite.family,
         "threads": threads,
     }
@@ -281,6 +284,7 @@ def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 # Each rule's stage, as `threads` of the configuration names it, and the function of its settings.
 RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_base": ("fetch", fetch_base),
+    "fetch_base_decoder": ("fetch", fetch_base),
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),
     "fetch_data": ("fetch", fetch_data),
@@ -294,10 +298,12 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "task_vectors": ("task_vectors", task_vectors),
     "merge": ("merge", merge),
     "merge_masked": ("merge", merge),
+    "merge_decoder": ("merge", merge),
     "compress": ("compress", compress),
     "route_features": ("route", route_features),
     "route": ("route", route),
     "assemble": ("assemble", assemble),
+    "assemble_decoder": ("assemble", assemble),
     "predict": ("predict", predict),
     "score": ("score", score),
     "card": ("card", card),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -18,14 +18,15 @@ from twin_merging.tasks.endings import Ending, with_usual
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
 from twin_merging.tasks.prompts import AnyPrompt, TextPrompt
+from twin_merging.tasks.rows import IGNORED
 from twin_merging.tasks.shots import Examples, read_examples
 from twin_merging.tasks.task import Encoded, Longest
+from twin_merging.tasks.written_answers import COLUMNS, faults_of_stored, stored_answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TARGET = "answer"
-IGNORED = -100  # a label that no loss is taken of
 # The kinds of answer that each form of prompt and each metric is for.
 ANSWERS = {"multiple_choice": ("letter", "likelihood"), "summary": ("summary",)}
 METRICS = {
@@ -224,12 +225,12 @@ class Answered(Asked):
                 raise UserError(f"row {row}: one of its options is no token for the base's tokenizer; correct the row")
         return found
 
-    def output_of(self, answer: str) -> str:
-        return answer
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        return stored_answer(answer, choices)
 
-    def agrees(self, output: str, answer: str, tolerance: float) -> bool:
-        """Texts have no tolerance."""
-        return output == answer
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """Tokens must each be the likeliest, likelihoods the model's; text, option and end must follow from them."""
+        return faults_of_stored(stored, answer, choices, tolerance)
 
 
 class Generation(Answered):
@@ -300,13 +301,14 @@ from twin_merging import TwinModel  # pip install twin-merging
 
 model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR, padding_side="left")
 batch = tokenizer(PROMPTS, padding=True, return_tensors="pt")
-tokens = model.generate(**batch{tasks}, max_new_tokens=16, do_sample=False)
+tokens = model.generate(**batch, max_new_tokens=16, do_sample=False)
 ```"""
 
 
 def usage(tasks: Sequence[str], is_routed: bool) -> str:
-    """How a model card says that a model is used. A model without a router is told the task of each prompt."""
-    return _USAGE.format(tasks="" if is_routed else f", tasks=[{tasks[0]!r}] * len(PROMPTS)")
+    """How a model card says that a model is used: nobody tells it the task of a prompt, since no task has parameters
+    of its own."""
+    return _USAGE
 
 
 FAMILY = Family(
@@ -318,4 +320,6 @@ FAMILY = Family(
     methods=("static", "dynamic"),
     statistics=(),
     usage=usage,
+    columns=COLUMNS,
+    same={"reference": "strict"},  # which says what a task with a head of its own keeps beside it
 )

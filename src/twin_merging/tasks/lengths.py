@@ -24,13 +24,13 @@ def longest(asked: int | None, config: Any, tokenizer: Any, *, key: str = ASKED,
     """How long an input of a model of `config` may be.
 
     asked: what the key `key` says, if anything does; new: tokens that the model writes behind the input, which need
-    positions too.
+    positions too: where positions are computed, beyond those that the configuration names the model answers, but as
+    nobody trained or published it (the first Qwen scales them there).
     """
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
     limits = [] if asked is None else [Longest(asked, f"{key} is {asked}", "raise it, or shorten the input")]
-    told, table = _told(config), table_positions(config)
-    count = min((one for one in (told, table) if one is not None), default=None)
+    count = positions(config)
     if count is not None:
         written = f", of which it may write {new}" if new else ""
         limits.append(Longest(count - new, f"the model has {count} positions{written}"))
@@ -38,6 +38,11 @@ def longest(asked: int | None, config: Any, tokenizer: Any, *, key: str = ASKED,
         limit = int(tokenizer.model_max_length)
         limits.append(Longest(limit, f"the tokenizer's model_max_length is {limit}"))
     return min(limits, key=lambda limit: limit.tokens, default=Longest(LARGE_INTEGER, "nothing limits it"))
+
+
+def positions(config: Any) -> int | None:
+    """How many positions a model has, by its configuration and by its table of them; None where nothing says it."""
+    return min((one for one in (_told(config), table_positions(config)) if one is not None), default=None)
 
 
 def table_positions(config: Any) -> int | None:

@@ -7,7 +7,7 @@ what a model reads; `Rows` adds what a row must hold; `Answers` adds how a row i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -104,11 +104,15 @@ class Answers(Inputs, Protocol):
     def new_tokens(self) -> int:
         """How many tokens an answer may add to its input."""
 
-    def output_of(self, answer: Any) -> Any:
-        """What is stored of an answer."""
+    def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+        """The possible answers to each row, in the order of `Encoded.options`; empty where there are none."""
 
-    def agrees(self, output: Any, answer: Any, tolerance: float) -> bool:
-        """Whether a stored output is what the answer says, where numbers may differ by a tolerance."""
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        """What is stored of an answer to a row with these choices, by column: `output`, and the family's `columns`."""
+
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """What is wrong with what was stored of an answer, where numbers may differ by a tolerance, each as a part of a
+        sentence. answer: what the model answers once more (`TwinModel.answer_again`)."""
 
 
 class Task(Rows, Answers, Protocol):
@@ -128,6 +132,3 @@ class Trainable(Task, Protocol):
 
     def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Each row as the Trainer takes it: its input with the right answer, and `labels` among the features."""
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """What is scored of the model's predictions, an array of one entry a row."""
