@@ -109,6 +109,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "no examples": ({"tasks/echo/prompt/shots": 0}, {"fetch_data(echo)", *FEATURES, "predict(*)"}),
     "a text that ends answers": ({"tasks/next/generation": {"max_new_tokens": 2, "stop": ["w2"]}}, {"predict(*)"}),
     "an answer's length": ({"tasks/next/generation": {"max_new_tokens": 3}}, {"predict(*)"}),
+    "other test rows": ({"limits/sample": "helm"}, {"predict(*)"}),
     "a metric": ({"tasks/next/metric": "quasi_exact_match"}, {"score()"}),
 }
 

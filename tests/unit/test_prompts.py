@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -344,6 +345,7 @@ def test_options_are_the_tokens_behind_the_prompt(tmp_path: Path) -> None:
     table, own = read_rows(folder / "test.parquet"), tokenizer()
     assert spec.choices(table) == [("w2", "w3 w4")] * 3
     assert spec.references(table).tolist() == [["w3 w4"], ["w2"], ["w3 w4"]]
+    assert table["right"].tolist() == ["B", "A", "B"]
     assert spec.new_tokens == 0
     found = spec.encode(table, own, Longest(4, "four"))
     assert [one.options for one in found] == [tuple(tuple(own(text)["input_ids"]) for text in ("w2", "w3 w4"))] * 3
@@ -425,3 +427,12 @@ def test_letters_of_right_answers_are_stored(tmp_path: Path) -> None:
     stored = read_rows(folder / "test.parquet")
     assert stored["answer"].tolist() == ["D", "B", "C"]
     assert Counter(type(cell).__name__ for cell in stored["choices"]) == {"ndarray": 3}
+
+
+def test_rows_may_be_those_that_helm_draws(tmp_path: Path) -> None:
+    pd.DataFrame({"row": range(50)}).to_parquet(tmp_path / "test.parquet")
+    np.random.seed(0)
+    wanted = np.random.choice(np.arange(50).astype(object), 7, replace=False).tolist()
+    assert read_rows(tmp_path / "test.parquet", 7, "helm")["row"].tolist() == wanted
+    assert read_rows(tmp_path / "test.parquet", 7)["row"].tolist() == list(range(7))
+    assert read_rows(tmp_path / "test.parquet", 50, "helm")["row"].tolist() == list(range(50))
