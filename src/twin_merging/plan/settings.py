@@ -205,6 +205,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),
         "dtype": suite.says.base.dtype,
         "threads": threads,

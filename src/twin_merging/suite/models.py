@@ -42,6 +42,11 @@ class Limits(Model):
     validation: _Limit = Field(None, description="validation rows that choose the epoch, of experts and routers")
     router: _Limit = Field(None, description="train rows of each task to train the router on")
     test: _Limit = Field(None, description="test rows of each task to answer")
+    sample: Annotated[Literal["helm"] | None, ABSENT] = Field(
+        None,
+        description="`helm`: where a task has more test rows than `test`, not the first count but those that HELM "
+        "draws of so many rows, with its random numbers",
+    )
 
 
 class Statistics(Model):
