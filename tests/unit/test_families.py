@@ -52,7 +52,7 @@ def test_a_prompt_is_the_template_with_a_rows_values() -> None:
     task = validate(Generation, TASK)
     assert task.texts(ROWS) == ["w1 and w2 w3:", "7 and {word}:"]
     assert (task.columns, task.needed) == (("word", "other"), ("word", "other", "reply"))
-    assert task.references(ROWS).tolist() == ["w4", "2"]
+    assert task.references(ROWS).tolist() == [["w4"], ["2"]]
     encoded = task.encode(ROWS.head(1), tokenizer(), Longest(4, "four"))
     assert dict(encoded[0].features) == {"input_ids": [6, 3, 7, 3], "attention_mask": [1] * 4}
     with pytest.raises(UserError) as caught:
@@ -105,7 +105,6 @@ def test_a_change_of_a_task_makes_exactly_these_settings_others(made: Path, tmp_
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("{path: ROOT/experts/next}", "{finetune: {epochs: 1, learning_rate: 0.1}}", ("tasks.next.expert", "finetune")),
         ("{method: weight_average}", "{method: regmean}", ("methods.weight-average.method", "family decoder")),
         ("{method: weight_average}", "{method: emr}", ("methods.weight-average.method", "family decoder")),
         ("target: reply", "text: [word]", ("tasks.echo", "text")),

@@ -34,7 +34,7 @@ def test_a_suite_of_language_models(tmp_path: Path) -> None:
     assert suite.content["family"] == "decoder"
     task = suite.tasks["capitals"]
     assert isinstance(task, DecoderTask)
-    assert (task.prompt, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
+    assert (task.prompt.text, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
     keys = list(task.plain())
     assert (keys[0], keys[-1]) == ("data", "expert")
     assert task.plain()["generation"] == {"max_new_tokens": 3, "stop": ["."]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
+from twin_merging.plan.targets import DATA_RULES, data_rule
 from twin_merging.suite.suite import TABLES, Suite
 
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
@@ -46,8 +47,9 @@ def bases_where(suites: Sequence[Suite], made_here: bool) -> str:
     return suites_where(suites, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
 
 
-def data_where(suites: Sequence[Suite], made_here: bool) -> str:
-    """Suites and tasks whose data is made here, or fetched."""
+def data_where(suites: Sequence[Suite], made_here: bool, shots: bool = False) -> str:
+    """Suites and tasks whose data is made here, or fetched, without or with a split of in-context examples."""
+    rule = DATA_RULES[made_here, shots]
     return suites_where(
-        suites, "data", lambda suite: [task for task in suite.tasks if suite.tasks[task].data.is_made_here == made_here]
+        suites, "data", lambda suite: [name for name, task in suite.tasks.items() if data_rule(task) == rule]
     )

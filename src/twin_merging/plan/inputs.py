@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
 from twin_merging.plan.settings import linear_coefficients, may_name_labels
+from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.rows import SHOTS
 
 Wildcards = Mapping[str, str]
 
@@ -120,13 +122,27 @@ def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [file for task in suite.tasks for file in expert_files(suite, {"task": task})]
 
 
+def _rows(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
+    """Splits of tasks, each with what its in-context examples are drawn from."""
+    found = []
+    for name in tasks:
+        task = suite.tasks[name]
+        examples = (SHOTS if has_own_examples(task) else "train",) if task.shots else ()
+        found += [f"results/{suite.name}/data/{name}/{split}.parquet" for split in dict.fromkeys((*splits, *examples))]
+    return found
+
+
 def training_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    splits = ("train.parquet", "validation.parquet")
-    return [f"results/{suite.name}/data/{task}/{split}" for task in suite.tasks for split in splits]
+    return _rows(suite, suite.tasks, "train", "validation")
+
+
+def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What one task's expert is trained on."""
+    return [*_rows(suite, [wildcards["task"]], "train", "validation"), *_label_names(suite, wildcards)]
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+    return _rows(suite, suite.tasks, "test")
 
 
 # -- merging

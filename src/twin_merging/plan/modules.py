@@ -6,7 +6,7 @@ from __future__ import annotations
 from twin_merging.merging.registry import merging_methods
 from twin_merging.model.forms import FORMS
 from twin_merging.suite.suite import Suite
-from twin_merging.tasks.families import MODULES
+from twin_merging.tasks.families import MODULES, TRAINING
 
 
 def method_modules(suite: Suite, method: str) -> list[str]:
@@ -19,6 +19,11 @@ def method_modules(suite: Suite, method: str) -> list[str]:
 def family_modules(suite: Suite) -> list[str]:
     """The library module of the suite's family, which jobs find by its name."""
     return [MODULES[suite.family]]
+
+
+def training_modules(suite: Suite) -> list[str]:
+    """The modules of the suite's family, and of how its models are trained."""
+    return [*family_modules(suite), TRAINING[suite.family]]
 
 
 def model_modules(suite: Suite) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
+from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.rows import SHOTS
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
 # The rule that makes an expert: whether it is made here, and whether it is an adapter.
@@ -15,6 +17,21 @@ EXPERT_RULES = {
     (True, False): "finetune",
     (True, True): "finetune_adapter",
 }
+# The rule that makes a task's rows: whether they are made here, and whether in-context examples have their own split.
+DATA_RULES = {
+    (False, False): "fetch_data",
+    (False, True): "fetch_data_with_shots",
+    (True, False): "generate_data",
+}
+
+
+def has_own_examples(task: Task) -> bool:
+    """Whether a task shows in-context examples that come from a split of their own."""
+    return task.shots > 0 and SHOTS in task.data.plain()["splits"]
+
+
+def data_rule(task: Task) -> str:
+    return DATA_RULES[task.data.is_made_here, has_own_examples(task)]
 
 
 def tables(suite: Suite) -> list[str]:
@@ -46,7 +63,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
     yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
-        yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
+        yield data_rule(task), of_task
         yield EXPERT_RULES[task.expert.is_made_here, task.expert.is_adapter], of_task
         yield "task_vectors", of_task
     for name, entry in suite.methods.items():

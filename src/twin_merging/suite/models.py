@@ -15,9 +15,8 @@ from twin_merging.suite.sources import (
     AnyData,
     AnyExpert,
     FetchedBase,
-    FetchedData,
-    FetchedExpert,
     GeneratedData,
+    PromptedData,
 )
 from twin_merging.synthetic.recipes import TASKS
 from twin_merging.tasks.classification import Classification
@@ -56,6 +55,11 @@ class Inference(Model):
 
     max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")
     batch_size: Positive = Field(64, description="rows a batch")
+    batch_tokens: Annotated[Positive | None, ABSENT] = Field(
+        None,
+        description="tokens a batch of predictions, with padding and what may be written behind: fewer rows where they "
+        "are long",
+    )
 
 
 class _Shared(Model):
@@ -72,19 +76,15 @@ class _EncodersData(Model):
     data: AnyData = Field(description="where the rows come from")
 
 
-class _EncodersExpert(Model):
+class _Expert(Model):
     expert: AnyExpert = Field(description="where the expert comes from")
 
 
 class _DecodersData(Model):
-    data: FetchedData = Field(description="where the rows come from")
+    data: PromptedData = Field(description="where the rows come from")
 
 
-class _DecodersExpert(Model):
-    expert: FetchedExpert = Field(description="where the expert comes from")
-
-
-class EncoderTask(_EncodersExpert, Classification, _EncodersData):  # the last base's keys come first
+class EncoderTask(_Expert, Classification, _EncodersData):  # the last base's keys come first
     """A task of classification, or of one real number."""
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class EncoderTask(_EncodersExpert, Classification, _EncodersData):  # the last b
         return self
 
 
-class DecoderTask(_DecodersExpert, Generation, _DecodersData):
+class DecoderTask(_Expert, Generation, _DecodersData):
     """A task of a language model."""
 
 
