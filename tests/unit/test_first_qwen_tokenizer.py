@@ -11,7 +11,7 @@ import pytest
 import tiktoken
 from tokenizers import Tokenizer
 
-from tests.first_qwen import CONFIG, TEXT, random_tensors, trained_ranks, write_model, write_ranks
+from tests.first_qwen import CONFIG, PATTERN, TEXT, random_tensors, trained_ranks, write_model, write_ranks
 from tests.messages import one_sentence
 from twin_merging.checkpoints.first_qwen.tokenizer import token_ids, write_tokenizer
 from twin_merging.checkpoints.kinds import LanguageModel
@@ -23,10 +23,6 @@ from twin_merging.io.files import read_json
 
 RANKS = trained_ranks(TEXT, 400)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205))]
-# As the first Qwen's own code writes it.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 ALPHABETS = (
     TEXT,
     "'sStTreREveVEmMllLLdD’ſK ",
