@@ -104,7 +104,7 @@ def test_the_least_limit_is_taken_and_named(
     assert (found.tokens, found.why) == (wanted, why)
 
 
-@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 31)])
+@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 31), ("qwen2", 31)])
 def test_what_is_written_needs_positions_too(model_type: str, wanted: int) -> None:
     assert longest(128, made(model_type), limited(None), new=9).tokens == wanted
 

@@ -11,12 +11,13 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_decoders import TASKS, make_decoder_suite, written
-from tests.workflow.running import make_working_folder, snakemake
+from tests.workflow.running import jobs_of, make_working_folder, rules_of, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.fetching.models import fetch_base
 from twin_merging.io.files import read_json
+from twin_merging.io.tensors import WEIGHTS
 from twin_merging.io.weights import open_directory
 from twin_merging.model.twin import TwinModel
 from twin_merging.tasks.families import family_named, whole_model
@@ -84,6 +85,9 @@ def test_a_routed_model_of_full_rank_writes_what_the_chosen_expert_writes(folder
     assert routed["output"].tolist() == wanted
     record = read_json(folder / "results/written/models/twin/merge.json")
     assert record["family"] == "decoder"
+    wanted = read_json(folder / "results/written/base/generation_config.json")
+    for name in ("weight-average", "task-arithmetic", "twin"):
+        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == wanted
     assert [set(entry) for entry in record["tasks"].values()] == [{"exclusive_numbers"}] * 2
     assert "model.generate(**batch, " in (folder / "results/written/models/twin/README.md").read_text()
 
@@ -110,6 +114,30 @@ def test_the_audit_writes_the_answers_again_and_finds_a_changed_one(folder: Path
     found = check_predictions(Results(tmp_path / "results", "written"))
     assert len(found.failures) == 1
     assert "weight-average.parquet: task echo, row 3: output 'w1 w1 w1 w1' is written" in found.failures[0]
+
+
+def test_an_assembled_model_shares_the_file_of_its_body_and_nothing_is_stale_after_a_run(
+    suite: Path, folder: Path
+) -> None:
+    """Snakemake gives the outputs of a job a new time, which is the shared expert's too where both are one file."""
+    models = folder / "results/written/models"
+    assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
+    config = ("--config", f"suites={suite.parent}")
+    again = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
+    assert again.returncode == 0, again.stderr
+    assert rules_of(again) == {}
+    forced = ("-R", "assemble_decoder", *config, "--", "results/written/models/twin/config.json")
+    assert snakemake(folder, *forced).returncode == 0
+    assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
+    after = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
+    assert not {"merge_decoder", "compress", "route_features", "route"} & set(rules_of(after))
+    (models / "task-arithmetic" / WEIGHTS).unlink()
+    lost = jobs_of(snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2]))
+    wanted = {("merge_decoder", "task-arithmetic"), ("compress", "task-arithmetic/echo"), ("assemble_decoder", "twin")}
+    assert wanted <= lost
+    assert ("merge_decoder", "weight-average") not in lost
+    again = snakemake(folder, *config, "--", *TARGETS[:2])
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -3,7 +3,7 @@
 
 rule finetune:
     input:
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_model),
         data=asked(inputs.finetuning_data),
     output:
         config="results/{suite}/experts/{task}/config.json",

@@ -72,6 +72,7 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
             write_tensors(output / WEIGHTS, shapes_of(body), all_finite(directory, body))
             save_tokenizer(tokenizer, output)
             write_config(with_padding(config, tokenizer.pad_token_id), output)
+            whole.write_beside(directory, config, output)
             write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads.values()])})
 
 

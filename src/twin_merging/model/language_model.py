@@ -152,6 +152,24 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         with self.gates.holding(self._mixture(weights, tasks, ids.device)):
             return self.model.generate(input_ids=ids, attention_mask=mask, **options)
 
+    # What transformers gives every language model, and what does not work for one whose rows have weights of their own.
+
+    def generate_batch(self, *_: Any, **__: Any) -> Any:
+        raise _not_continuous("generate_batch")
+
+    def init_continuous_batching(self, *_: Any, **__: Any) -> Any:
+        raise _not_continuous("init_continuous_batching")
+
+    def continuous_batching_context_manager(self, *_: Any, **__: Any) -> Any:
+        raise _not_continuous("continuous_batching_context_manager")
+
+
+def _not_continuous(name: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{name}: continuous batching lays all prompts in one row, but a merged model weighs each row by its own "
+        "prompt; call generate with prompts padded on the left, or export one mixture as a plain model"
+    )
+
 
 def _has_options(rows: Sequence[Waiting]) -> bool:
     kinds = {bool(row.example.options) for row in rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
-from twin_merging.plan.targets import DATA_RULES, data_rule
+from twin_merging.plan.targets import DATA_RULES, data_rule, is_of_decoders
 from twin_merging.suite.suite import TABLES, Suite
 
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
@@ -42,9 +42,15 @@ def _is(source: Source, made_here: bool, adapter: bool) -> bool:
     return source.is_made_here == made_here and source.is_adapter == adapter
 
 
-def bases_where(suites: Sequence[Suite], made_here: bool) -> str:
-    """Suites whose base is made here, or fetched."""
-    return suites_where(suites, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+def bases_where(suites: Sequence[Suite], made_here: bool, decoder: bool = False) -> str:
+    """Suites whose base is made here, or fetched; of language models or of others."""
+    of_family = [suite for suite in suites if is_of_decoders(suite) == decoder]
+    return suites_where(of_family, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+
+
+def models_where(suites: Sequence[Suite], names: Callable[[Suite], Iterable[str]], decoder: bool = False) -> str:
+    """Suites and merged models that `names` gives; of language models or of others."""
+    return suites_where([suite for suite in suites if is_of_decoders(suite) == decoder], "models", names)
 
 
 def data_where(suites: Sequence[Suite], made_here: bool, shots: bool = False) -> str:

@@ -12,6 +12,7 @@ from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import whole_model
 from twin_merging.tasks.rows import SHOTS
 
 Wildcards = Mapping[str, str]
@@ -33,10 +34,12 @@ def inside(folder: str, *names: str) -> list[str]:
 def is_ancient(path: str) -> bool:
     """Whether an input makes no job stale.
 
-    A folder of a model's directory: Snakemake compares a folder by its time alone; these are followed through
-    merge.json, which has the sha256 of every file in them.
+    A folder of a model's directory, which Snakemake compares by its time alone, and a model's weights, which are one
+    file with the weights of the models that are assembled on it and have its time. They are followed through
+    merge.json, which has the sha256 of every such file.
     """
-    return path.rpartition("/")[2] in FOLDERS
+    *folders, name = path.split("/")
+    return name in FOLDERS or (name in WEIGHTS and len(folders) == 4 and folders[2] == "models")
 
 
 # -- sources and experts
@@ -111,6 +114,16 @@ def base_files(suite: Suite, *names: str) -> list[str]:
     return inside(f"results/{suite.name}/base", *names)
 
 
+def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The base as a model that can be loaded."""
+    return base_files(suite, *MODEL, *_beside(suite))
+
+
+def _beside(suite: Suite) -> tuple[str, ...]:
+    """What a model of the suite's family has beside the files of every model."""
+    return whole_model(suite.family).beside
+
+
 def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
     task = wildcards["task"]
@@ -173,7 +186,17 @@ def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
     return exclusives(suite, suite.shared(wildcards["method"]))
 
 
+def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The weights of a shared expert, and what follows them."""
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *WEIGHTS, "merge.json")
+
+
 # -- routers
+
+
+def read_by_router(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The shared expert as a model that can be loaded, but for what only an answer needs."""
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *MODEL, "merge.json")
 
 
 def router_features(suite: Suite, wildcards: Wildcards) -> str:
@@ -226,7 +249,7 @@ def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
     model = wildcards.get("model") or wildcards["method"]
     if model not in suite.methods:
-        return [*base_files(suite, *MODEL), *all_expert_files(suite, wildcards)]
+        return [*base_model(suite, wildcards), *all_expert_files(suite, wildcards)]
     return _directory(suite, model)
 
 
@@ -234,7 +257,7 @@ def _directory(suite: Suite, method: str) -> list[str]:
     unified = ["unified.safetensors"] if method in suite.masked else []
     parts = {"dynamic": ["exclusive", "router"], "masked": ["masks"]}.get(suite.methods[method].kind, [])
     folder = f"results/{suite.name}/models/{method}"
-    return inside(folder, *MODEL, "merge.json", *unified, "private", *parts)
+    return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
 
 
 def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:

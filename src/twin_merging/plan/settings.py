@@ -284,6 +284,7 @@ def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 # Each rule's stage, as `threads` of the configuration names it, and the function of its settings.
 RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_base": ("fetch", fetch_base),
+    "fetch_base_decoder": ("fetch", fetch_base),
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),
     "fetch_data": ("fetch", fetch_data),
@@ -297,10 +298,12 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "task_vectors": ("task_vectors", task_vectors),
     "merge": ("merge", merge),
     "merge_masked": ("merge", merge),
+    "merge_decoder": ("merge", merge),
     "compress": ("compress", compress),
     "route_features": ("route", route_features),
     "route": ("route", route),
     "assemble": ("assemble", assemble),
+    "assemble_decoder": ("assemble", assemble),
     "predict": ("predict", predict),
     "score": ("score", score),
     "card": ("card", card),

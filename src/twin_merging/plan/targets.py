@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import whole_model
 from twin_merging.tasks.rows import SHOTS
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
@@ -32,6 +33,11 @@ def has_own_examples(task: Task) -> bool:
 
 def data_rule(task: Task) -> str:
     return DATA_RULES[task.data.is_made_here, has_own_examples(task)]
+
+
+def is_of_decoders(suite: Suite) -> bool:
+    """Whether its models have files of their own beside those of every model, which rules of their own make."""
+    return bool(whole_model(suite.family).beside)
 
 
 def tables(suite: Suite) -> list[str]:
@@ -60,7 +66,8 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
-    yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
+    decoder = "_decoder" * is_of_decoders(suite)
+    yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
         yield data_rule(task), of_task
@@ -73,7 +80,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
         else:
-            yield {"static": "merge", "masked": "merge_masked"}[entry.kind], {"method": name}
+            yield {"static": f"merge{decoder}", "masked": "merge_masked"}[entry.kind], {"method": name}
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
@@ -89,4 +96,4 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield "assemble", {"method": method}
+    yield f"assemble{'_decoder' * is_of_decoders(suite)}", {"method": method}

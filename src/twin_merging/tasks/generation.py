@@ -301,13 +301,14 @@ from twin_merging import TwinModel  # pip install twin-merging
 
 model, tokenizer = TwinModel.from_pretrained(DIR), AutoTokenizer.from_pretrained(DIR, padding_side="left")
 batch = tokenizer(PROMPTS, padding=True, return_tensors="pt")
-tokens = model.generate(**batch{tasks}, max_new_tokens=16, do_sample=False)
+tokens = model.generate(**batch, max_new_tokens=16, do_sample=False)
 ```"""
 
 
 def usage(tasks: Sequence[str], is_routed: bool) -> str:
-    """How a model card says that a model is used. A model without a router is told the task of each prompt."""
-    return _USAGE.format(tasks="" if is_routed else f", tasks=[{tasks[0]!r}] * len(PROMPTS)")
+    """How a model card says that a model is used: nobody tells it the task of a prompt, since no task has parameters
+    of its own."""
+    return _USAGE
 
 
 FAMILY = Family(
@@ -320,4 +321,5 @@ FAMILY = Family(
     statistics=(),
     usage=usage,
     columns=COLUMNS,
+    same={"reference": "strict"},  # which says what a task with a head of its own keeps beside it
 )

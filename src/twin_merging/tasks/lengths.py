@@ -24,7 +24,8 @@ def longest(asked: int | None, config: Any, tokenizer: Any, *, key: str = ASKED,
     """How long an input of a model of `config` may be.
 
     asked: what the key `key` says, if anything does; new: tokens that the model writes behind the input, which need
-    positions too.
+    positions too: where positions are computed, beyond those that the configuration names the model answers, but as
+    nobody trained or published it (the first Qwen scales them there).
     """
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
