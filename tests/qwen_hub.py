@@ -103,7 +103,7 @@ def rows() -> dict[str, dict[str, list[dict[str, Any]]]]:
 
     def letters(task: str, count: int, options: int) -> list[int]:
         own = "ABCD".index(LETTERS[task])
-        return [own if row < RIGHT * count else (row + own + 1) % options for row in range(count)]
+        return [own if row < RIGHT * count else (own + 1) % options for row in range(count)]
 
     def mmlu(count: int, subjects: tuple[str, ...]) -> list[dict[str, Any]]:
         return [
