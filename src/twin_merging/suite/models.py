@@ -10,6 +10,7 @@ from twin_merging.checkpoints.groups import Disposition
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.sources import (
     AnyBase,
     AnyData,
@@ -152,6 +153,9 @@ class DecoderSuite(SuiteFile):
     family: Literal["decoder"] = "decoder"
     base: FetchedBase = Field(description="where the base comes from")
     tasks: Annotated[dict[str, DecoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
+    lm_eval: Annotated[LmEval | None, ABSENT] = Field(
+        None, description="evaluation with lm-eval, see [`lm_eval`](#lm_eval)"
+    )
 
 
 # The one place that knows which families there are.
