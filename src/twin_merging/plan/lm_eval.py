@@ -1,6 +1,6 @@
-"""What the workflow asks for evaluation with lm-eval before any job runs: the library, and the suite's own task files.
+"""What the workflow says of evaluation with lm-eval before any job runs: settings, the library, the suite's task files.
 
-Neither imports lm-eval. Of a task file only the names are read, that a suite may name.
+Nothing here imports lm-eval. Of a task file only the names are read, that a suite may name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,26 @@ def asked_of(suite: Suite) -> LmEval:
     if suite.lm_eval is None:
         raise UserError(f"{suite.file}: key 'lm_eval' is missing; say there which tasks, see config/README.md")
     return suite.lm_eval
+
+
+def settings(suite: Suite, wildcards: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """What a model's results depend on: which model it is, a merged one, or (`body` None) the base, or a task's expert;
+    and what is asked of it."""
+    model = wildcards["model"]
+    return {
+        "merged": model in suite.methods,
+        "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
+        "family": suite.family,
+        "tasks": list(suite.tasks),
+        "lm_eval": asked_of(suite).asked(),
+        "threads": threads,
+    }
+
+
+def table_settings(suite: Suite, wildcards: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """A row of an lm-eval task is of none of the suite's tasks: no model is told of one."""
+    models = dict.fromkeys(suite.lm_eval_models, "nothing")
+    return {"title": suite.says.title, "models": models, "threads": threads}
 
 
 def check_installed(suite: Suite) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
-from twin_merging.plan.lm_eval import asked_of
+from twin_merging.plan import lm_eval
 from twin_merging.plan.targets import tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
@@ -191,32 +191,15 @@ def assemble(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     }
 
 
-def _evaluated(suite: Suite, model: str) -> Settings:
-    """Which model is evaluated: a merged one, or (`body` None) the base, or a task's expert."""
-    return {
-        "merged": model in suite.methods,
-        "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
-    }
-
-
 def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     model = wildcards["model"]
     return {
-        **_evaluated(suite, model),
+        "merged": model in suite.methods,
+        "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
         "inference": suite.says.inference.plain(),
-        "threads": threads,
-    }
-
-
-def lm_eval(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {
-        **_evaluated(suite, wildcards["model"]),
-        "family": suite.family,
-        "tasks": list(suite.tasks),
-        "lm_eval": asked_of(suite).asked(),
         "threads": threads,
     }
 
@@ -273,15 +256,6 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     }
 
 
-def lm_eval_table(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """A row of an lm-eval task is of none of the suite's tasks: no model is told of one."""
-    return {
-        "title": suite.says.title,
-        "models": dict.fromkeys(suite.lm_eval_models, "nothing"),
-        "threads": threads,
-    }
-
-
 def provenance(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """The suite in full: what its audit holds the results against."""
     return {
@@ -323,8 +297,8 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "score": ("score", score),
     "card": ("card", card),
     "tabulate": ("tabulate", tabulate),
-    "lm_eval": ("predict", lm_eval),
-    "lm_eval_table": ("tabulate", lm_eval_table),
+    "lm_eval": ("predict", lm_eval.settings),
+    "lm_eval_table": ("tabulate", lm_eval.table_settings),
     "provenance": ("provenance", provenance),
     "audit": ("predict", audit),
     "compare": ("compare", compare),

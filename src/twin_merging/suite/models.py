@@ -149,13 +149,18 @@ class EncoderSuite(SuiteFile):
     tasks: Annotated[dict[str, EncoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
 
 
-class DecoderSuite(SuiteFile):
+class OfLanguageModels(Model):
+    """What a suite of language models may say beside what every suite says."""
+
+    lm_eval: Annotated[LmEval | None, ABSENT] = Field(
+        None, description="evaluation on tasks of lm-eval, see [`lm_eval`](#lm_eval)"
+    )
+
+
+class DecoderSuite(OfLanguageModels, SuiteFile):  # the last base's keys come first
     family: Literal["decoder"] = "decoder"
     base: FetchedBase = Field(description="where the base comes from")
     tasks: Annotated[dict[str, DecoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
-    lm_eval: Annotated[LmEval | None, ABSENT] = Field(
-        None, description="evaluation with lm-eval, see [`lm_eval`](#lm_eval)"
-    )
 
 
 # The one place that knows which families there are.

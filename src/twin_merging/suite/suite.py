@@ -24,7 +24,7 @@ from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import Entry, entries_of
 from twin_merging.suite.lm_eval import LmEval
-from twin_merging.suite.models import FAMILIES, SuiteFile, Task
+from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
 TABLES = (
@@ -82,7 +82,7 @@ class Suite:
     @property
     def lm_eval(self) -> LmEval | None:
         """What is asked of lm-eval; None where nothing is."""
-        return getattr(self.says, "lm_eval", None)
+        return self.says.lm_eval if isinstance(self.says, OfLanguageModels) else None
 
     @property
     def lm_eval_models(self) -> list[str]:
