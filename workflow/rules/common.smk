@@ -174,9 +174,11 @@ def unfinished_of(name):
 
 
 def files_of(suite, rule, others):
-    """What a job reads and writes, as its rule declares it, but for what is an input because a job did not end."""
+    """What a job reads and writes, as its rule declares it. Left out are an input that is one because a job did not end,
+    and one that is no file and only asks what is installed."""
     wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
-    read = [item for item in declared.input if item is not declared.input.get("begun")]
+    left_out = [declared.input.get(name) for name in ("begun", "installed")]
+    read = [item for item in declared.input if not any(item is other for other in left_out)]
     return JobFiles(
         *([path for item in items for path in paths_of(item, wildcards)] for items in (read, declared.output))
     )

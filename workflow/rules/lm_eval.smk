@@ -2,20 +2,19 @@
 from snakemake.settings.types import DeploymentMethod
 
 
-def lm_eval_files(wildcards):
-    """The suite's own task files. Ends the run where lm-eval is missing and a result too, which only it can make; in an
-    environment of conda a job looks for it itself."""
+def lm_eval_installed(wildcards):
+    """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
+    a job looks for it itself."""
     result = Path("results", wildcards.suite, "lm_eval", f"{wildcards.model}.json")
     by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    if not by_conda and not result.is_file():
-        asked(inputs.lm_eval_installed)(wildcards)
-    return asked(inputs.lm_eval_files)(wildcards)
+    return [] if by_conda or result.is_file() else asked(inputs.lm_eval_installed)(wildcards)
 
 
 rule lm_eval:
     input:
         model=asked(inputs.model_files),
-        tasks=lm_eval_files,
+        tasks=asked(inputs.lm_eval_files),
+        installed=lm_eval_installed,
     output:
         "results/{suite}/lm_eval/{model}.json",
         record="results/{suite}/records/lm_eval/{model}.json",
