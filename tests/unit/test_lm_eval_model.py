@@ -49,7 +49,7 @@ doc_to_target: right
 metric_list: [{{metric: acc}}]
 metadata: {{version: 1}}
 """
-ASKED = {"tasks": ["written", "chosen"], "limit": None, "batch_size": 5}
+ASKED: dict[str, Any] = {"tasks": ["written", "chosen"], "limit": None, "batch_size": 5}
 
 
 @dataclass
@@ -166,7 +166,7 @@ def task_files(folder: Path, own: Own) -> tuple[float, float]:
         for question, options in zip(QUESTIONS, OPTIONS, strict=True)
     ]
     answers = [text if row % 3 else "w0" for row, text in enumerate(texts)]
-    columns = {"question": QUESTIONS, "answer": answers, "options": OPTIONS}
+    columns: dict[str, list[Any]] = {"question": QUESTIONS, "answer": answers, "options": OPTIONS}
     rows: list[dict[str, Any]] = [
         {name: values[row] for name, values in columns.items()} for row in range(len(QUESTIONS))
     ]
