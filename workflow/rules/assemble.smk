@@ -22,7 +22,7 @@ rule assemble:
         "results/{suite}/logs/assemble/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.dynamic),
+        suite=constraints.models_where(SUITES, lambda suite: suite.dynamic),
     conda:
         ENVIRONMENT
     threads: threads_of("assemble")
@@ -34,3 +34,25 @@ rule assemble:
         code=code("assemble"),
     script:
         "../scripts/assemble.py"
+
+
+# Language models have a generation_config.json too.
+use rule assemble as assemble_decoder with:
+    output:
+        config="results/{suite}/models/{method}/config.json",
+        weights="results/{suite}/models/{method}/model.safetensors",
+        tokenizer="results/{suite}/models/{method}/tokenizer.json",
+        tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
+        generation_config="results/{suite}/models/{method}/generation_config.json",
+        private=directory("results/{suite}/models/{method}/private"),
+        exclusive=directory("results/{suite}/models/{method}/exclusive"),
+        router=directory("results/{suite}/models/{method}/router"),
+        module="results/{suite}/models/{method}/modeling_twin_merging.py",
+        manifest="results/{suite}/models/{method}/merge.json",
+        compression="results/{suite}/models/{method}/compression.csv",
+        record="results/{suite}/records/assemble_decoder/{method}.json",
+    log:
+        "results/{suite}/logs/assemble_decoder/{method}.log",
+        benchmark="results/{suite}/benchmarks/assemble_decoder/{method}.tsv",
+    wildcard_constraints:
+        suite=constraints.models_where(SUITES, lambda suite: suite.dynamic, decoder=True),

@@ -5,7 +5,7 @@ rule compress:
     input:
         base=inside("results/{suite}/base", *WEIGHTS),
         task_vectors=asked(inputs.compressed_from),
-        shared="results/{suite}/models/{shared}/model.safetensors",
+        shared=asked(inputs.shared_body),
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
         record="results/{suite}/records/compress/{shared}/{task}.json",

@@ -30,6 +30,23 @@ rule fetch_base:
         "../scripts/fetch_base.py"
 
 
+# A language model's base has a generation_config.json too.
+use rule fetch_base as fetch_base_decoder with:
+    output:
+        config="results/{suite}/base/config.json",
+        weights="results/{suite}/base/model.safetensors",
+        tokenizer="results/{suite}/base/tokenizer.json",
+        tokenizer_config="results/{suite}/base/tokenizer_config.json",
+        generation_config="results/{suite}/base/generation_config.json",
+        source="results/{suite}/base/source.json",
+        record="results/{suite}/records/fetch_base_decoder.json",
+    log:
+        "results/{suite}/logs/fetch_base_decoder.log",
+        benchmark="results/{suite}/benchmarks/fetch_base_decoder.tsv",
+    wildcard_constraints:
+        suite=constraints.bases_where(SUITES, made_here=False, decoder=True),
+
+
 rule fetch_expert:
     input:
         source=asked(inputs.expert_source),
@@ -117,6 +134,22 @@ rule fetch_data:
         code=code_with("fetch_data", plan_modules.family_modules),
     script:
         "../scripts/fetch_data.py"
+
+
+use rule fetch_data as fetch_data_with_shots with:
+    output:
+        train="results/{suite}/data/{task}/train.parquet",
+        validation="results/{suite}/data/{task}/validation.parquet",
+        test="results/{suite}/data/{task}/test.parquet",
+        shots="results/{suite}/data/{task}/shots.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
+        source="results/{suite}/data/{task}/source.json",
+        record="results/{suite}/records/fetch_data_with_shots/{task}.json",
+    log:
+        "results/{suite}/logs/fetch_data_with_shots/{task}.log",
+        benchmark="results/{suite}/benchmarks/fetch_data_with_shots/{task}.tsv",
+    wildcard_constraints:
+        suite=constraints.data_where(SUITES, made_here=False, shots=True),
 
 
 rule fetch_router:

@@ -1,11 +1,12 @@
-# Stage merge: a static method's model, and a masked method's (one vector for all tasks, a mask for each).
+# Stage merge: a static method's model, and a masked method's (one vector for all tasks, a mask for each). A language
+# model has a generation_config.json too.
 
 
 rule merge:
     input:
         task_vectors=asked(inputs.task_vectors),
         statistics=asked(inputs.training_statistics),
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_model),
         experts=asked(inputs.all_expert_files),
     output:
         config="results/{suite}/models/{method}/config.json",
@@ -19,7 +20,7 @@ rule merge:
         "results/{suite}/logs/merge/{method}.log",
         benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.static),
+        suite=constraints.models_where(SUITES, lambda suite: suite.static),
     conda:
         ENVIRONMENT
     threads: threads_of("merge")
@@ -48,4 +49,21 @@ use rule merge as merge_masked with:
         "results/{suite}/logs/merge_masked/{method}.log",
         benchmark="results/{suite}/benchmarks/merge_masked/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.suites_where(SUITES, "models", lambda suite: suite.masked),
+        suite=constraints.models_where(SUITES, lambda suite: suite.masked),
+
+
+use rule merge as merge_decoder with:
+    output:
+        config="results/{suite}/models/{method}/config.json",
+        weights="results/{suite}/models/{method}/model.safetensors",
+        tokenizer="results/{suite}/models/{method}/tokenizer.json",
+        tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
+        generation_config="results/{suite}/models/{method}/generation_config.json",
+        private=directory("results/{suite}/models/{method}/private"),
+        manifest="results/{suite}/models/{method}/merge.json",
+        record="results/{suite}/records/merge_decoder/{method}.json",
+    log:
+        "results/{suite}/logs/merge_decoder/{method}.log",
+        benchmark="results/{suite}/benchmarks/merge_decoder/{method}.tsv",
+    wildcard_constraints:
+        suite=constraints.models_where(SUITES, lambda suite: suite.static, decoder=True),

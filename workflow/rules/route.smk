@@ -3,7 +3,7 @@
 
 rule route_features:
     input:
-        shared=inside("results/{suite}/models/{shared}", *MODEL),
+        shared=asked(inputs.read_by_router),
         data=asked(inputs.training_data),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",

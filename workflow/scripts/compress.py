@@ -16,7 +16,7 @@ def main(job: Any) -> None:
         task=job.wildcards.task,
         base=folder(job.input.base[0]),
         task_vectors={file.stem: file for file in files},
-        shared=folder(job.input.shared),
+        shared=folder(job.input.shared[0]),
         sizes=settings["sizes"],
         protocol=Protocol("", settings["groups"]),
         output=Path(job.output[0]),

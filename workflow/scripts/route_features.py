@@ -12,13 +12,15 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     family = family_named(settings["family"])
+    data = {folder(file).name: folder(file) for file in job.input.data}
     extract_features(
         shared=folder(job.input.shared[0]),
-        data={folder(file).name: folder(file) for file in job.input.data},
-        tasks=family.views(family.inputs, settings["tasks"]),
+        data=data,
+        tasks=family.views(family.inputs, settings["tasks"], data),
         limits=settings["limits"],
         inference=settings["inference"],
         features=settings["features"],
+        dtype=settings["dtype"],
         output=Path(job.output[0]),
     )
 

@@ -10,7 +10,7 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.model.answers import Answer
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.twin import TwinModel
-from twin_merging.tasks.lengths import encoded_text, longest, table_positions
+from twin_merging.tasks.lengths import encoded_text, longest, positions
 from twin_merging.tasks.rows import collate
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,6 @@ def answer_text(
     example = encoded_text(tokenizer, (text,) if pair is None else (text, pair), limit, "the text", model.writes)
     if example.is_cut:
         log.warning("the text is longer than %d tokens and was cut: %s", limit.tokens, limit.why)
-    table = table_positions(model.config)
-    room = max_new_tokens if table is None else min(max_new_tokens, table - len(example))
+    count = positions(model.config)
+    room = max_new_tokens if count is None else min(max_new_tokens, count - len(example))
     return model.answer_one(collate([example], tokenizer), tokenizer, task, room)

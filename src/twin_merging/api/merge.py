@@ -22,7 +22,9 @@ from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
 from twin_merging.merging.options import complete_options, method_named
+from twin_merging.model.forms import family_by
 from twin_merging.task_vectors.vectors import ExpertVector
+from twin_merging.tasks.families import family_named
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +53,12 @@ def merge(
     base: a Hugging Face model directory, with safetensors or pickled tensors, in one file or in shards; experts: by
     name, directories of the same architecture or of PEFT LoRA adapters on the base. The body's names may have a prefix
     or not. An expert's head is what its own class of transformers, or its adapter's modules_to_save, has beside the
-    body; it stays its own. options: the method's (config/README.md). statistics:
-    for `fisher` and `regmean`, a file of training statistics for each expert. protocol: which groups of parameters
-    are merged. seed: of random masks. threads and chunk (numbers of each tensor in memory at once) change the time
-    and the memory, and no byte of the result. record_hashes: write the SHA-256 of every input into merge.json (which
-    takes longer than a simple merge does). allow_differences: fields of config.json that a forward pass reads, in which
-    experts may differ from the base all the same.
+    body; it stays its own. options: the method's (config/README.md). statistics: for `fisher` and `regmean`, a file of
+    training statistics for each expert. protocol: which groups of parameters are merged; nothing of a language model
+    is a task's own, so that `reference` is `strict` there. seed: of random masks. threads and chunk (numbers of each
+    tensor in memory at once) change the time and the memory, and no byte of the result. record_hashes: write the
+    SHA-256 of every input into merge.json (which takes longer than a simple merge does). allow_differences: fields of
+    config.json that a forward pass reads, in which experts may differ from the base all the same.
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
@@ -82,7 +84,8 @@ def merge(
     check_output(output, overwrite)
     start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names}, allow_differences)
     check_tokenizers(Path(base), [Path(experts[name]) for name in names])
-    groups = PROTOCOLS[protocol]
+    family = family_named(family_by(Path(base), start, [expert.head for expert in opened.values()]))
+    groups = PROTOCOLS[family.same.get(protocol, protocol)]
     inputs = Inputs(
         base=start,
         vectors={name: ExpertVector(expert) for name, expert in opened.items()},

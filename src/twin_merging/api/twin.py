@@ -11,7 +11,7 @@ import torch
 
 from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import load_config
-from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.groups import Protocol
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
@@ -82,7 +82,7 @@ def twin_merge(
             "allow_differences": allow_differences,
         }
         merge(output=work / "shared", **common, **below)
-        exclusives = _compress(Path(base), experts, work, protocol, entry, allow_differences)
+        exclusives = _compress(Path(base), experts, work, entry, allow_differences)
         _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
@@ -139,7 +139,6 @@ def _compress(
     base: Path,
     experts: Mapping[str, str | Path],
     work: Path,
-    protocol: str,
     entry: Mapping[str, Any],
     allowed: Collection[str],
 ) -> dict[str, Path]:
@@ -162,7 +161,7 @@ def _compress(
             vectors=own,
             shared=shared,
             sizes=sizes,
-            protocol=PROTOCOLS[protocol],
+            protocol=Protocol(below["protocol"], below["groups"]),
             output=found[task],
             coefficients=coefficients,
         )

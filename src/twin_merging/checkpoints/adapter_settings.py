@@ -38,9 +38,12 @@ class Settings:
     def rank_of(self, module: str) -> int:
         return int(_by_pattern(self.ranks, module, self.rank))
 
+    def alpha_of(self, module: str) -> float:
+        return _by_pattern(self.alphas, module, self.alpha)
+
     def scale_of(self, module: str) -> float:
         """alpha / r of a module, alpha / sqrt(r) for rsLoRA; patterns for single modules respected. (PEFT's rules.)"""
-        rank, alpha = self.rank_of(module), _by_pattern(self.alphas, module, self.alpha)
+        rank, alpha = self.rank_of(module), self.alpha_of(module)
         return alpha / math.sqrt(rank) if self.has_root_scale else alpha / rank
 
 
@@ -48,7 +51,11 @@ def read_settings(directory: Path) -> Settings:
     """Read adapter_config.json. Raises UserError for an adapter that is more than base + scale * B A, and for a value
     that no LoRA can have."""
     where = Path(directory) / ADAPTER_CONFIG
-    config = read_object(where)
+    return settings_of(where, read_object(where))
+
+
+def settings_of(where: Path, config: Mapping[str, Any]) -> Settings:
+    """What an adapter's configuration says. `where`: the file that it came from."""
     if config.get("peft_type") != "LORA":
         raise UserError(f"{where}: adapter kind {config.get('peft_type')} cannot be merged; only LORA can")
     variants = [key for key in _VARIANTS if config.get(key)]

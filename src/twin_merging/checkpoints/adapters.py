@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG, Settings, read_settings
+from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG, Settings, settings_of
+from twin_merging.checkpoints.first_qwen.adapter import Converted, converted_adapter, is_for_first_qwen
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
+from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import CONVERT, PickledCheckpoint
 from twin_merging.io.ranges import pieces
 from twin_merging.io.tensors import Checkpoint
@@ -51,13 +53,16 @@ class Factors:
 class Adapter:
     """factors: by the base's name of the matrix that they change. whole: by the base's name, or of a head by its own,
     the name in `stored` of a tensor that was trained whole. copies: names there of what the base has tied, trained
-    together and the same."""
+    together and the same. config: its adapter_config.json, where that and the tensors are not as they lie on disk.
+    fused: matrices that were one when it was trained (twin_merging.checkpoints.fused)."""
 
     settings: Settings
     stored: Checkpoint
     factors: Mapping[str, Factors]
     whole: Mapping[str, str]
     copies: tuple[str, ...] = ()
+    config: Mapping[str, Any] | None = None
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 # The name of a parameter that a name of the adapter stands for: the base's, or of what the base lacks its own.
@@ -79,8 +84,7 @@ def read_adapter(
     Raises UserError that names the file and the tensor for what is not in the base, for factors that are no matrices or
     not of the rank that the settings say, and for what does not fit the base's shapes.
     """
-    settings = read_settings(directory)
-    stored = _open(Path(directory), pickled)
+    settings, stored, converted = _opened(Path(directory), base, pickled)
     place = stored.paths[0]
     pairs: dict[str, dict[str, str]] = {}
     adapters: dict[str, str] = {}
@@ -120,7 +124,22 @@ def read_adapter(
         own, was = stored[whole.pop(name)], base[name]  # PEFT saves an embedding that LoRA changes as it was, too
         if not own.to(was.dtype).equal(was) and not was.to(own.dtype).equal(own):
             raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")
-    return Adapter(settings, stored, factors, whole, tuple(tied))
+    if converted is None:
+        return Adapter(settings, stored, factors, whole, tuple(tied))
+    fused = {name: tuple(find(f"{part}.weight") or part for part in parts) for name, parts in converted.fused.items()}
+    return Adapter(settings, stored, factors, whole, tuple(tied), converted.config, fused)
+
+
+def _opened(directory: Path, base: Checkpoint, pickled: bool) -> tuple[Settings, Checkpoint, Converted | None]:
+    """An adapter's settings and tensors; those of one for the first Qwen, on the Qwen2 that this becomes, converted."""
+    file = directory / ADAPTER_CONFIG
+    config = read_object(file)
+    settings, stored = settings_of(file, config), _open(directory, pickled)
+    is_qwen2 = any(name.endswith("layers.0.self_attn.q_proj.bias") for name in base)
+    if not is_qwen2 or not is_for_first_qwen(list(stored)):
+        return settings, stored, None
+    converted = converted_adapter(config, settings, stored)
+    return settings_of(file, converted.config), converted.stored, converted
 
 
 def _open(directory: Path, pickled: bool) -> Checkpoint:

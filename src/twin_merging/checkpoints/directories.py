@@ -7,7 +7,7 @@ it; the header of the file names the prefix of the body's.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,8 @@ from twin_merging.checkpoints.experts import PREFIX
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.errors import UserError
-from twin_merging.io.files import copy_file, write_json
-from twin_merging.io.tensors import WEIGHTS, save_tensors
+from twin_merging.io.files import copy_file, filled, write_json
+from twin_merging.io.tensors import WEIGHTS, Shapes, shapes_of, write_tensors
 from twin_merging.io.weights import open_directory
 
 if TYPE_CHECKING:
@@ -38,25 +38,28 @@ def write_expert(
 
     `where` is what an error names as the expert's place; by default the output.
     """
-    _check_expert(where or output, shapes, tensors, base)
+    where = where or output
+    own = shapes_of(tensors)
+    _check_expert(where, shapes, own, base)
     config.architectures = [shapes.title]
-    write_config(config, output)
-    named = {shapes.in_model(name): tensor for name, tensor in tensors.items()}
-    save_tensors(output / WEIGHTS, named, {PREFIX: shapes.prefix})
-    write_json(output / "source.json", record)
+    with filled(output):
+        named = {shapes.in_model(name): found for name, found in own.items()}
+        finite = ((shapes.in_model(name), tensor) for name, tensor in all_finite(where, tensors))
+        write_tensors(output / WEIGHTS, named, finite, {PREFIX: shapes.prefix})
+        write_config(config, output)
+        write_json(output / "source.json", record)
 
 
-def _check_expert(where: Path, shapes: Architecture, tensors: Mapping[str, torch.Tensor], base: Path) -> None:
+def _check_expert(where: Path, shapes: Architecture, own: Shapes, base: Path) -> None:
     body = open_directory(base)
     for name in body:
-        if name not in tensors:
+        if name not in own:
             raise UserError(f"{where}: no tensor '{name}', which the base has; name an expert of this base")
-    for name, tensor in tensors.items():
+    for name, (shape, _) in own.items():
         if name in body:
-            check_shape(where, name, tuple(tensor.shape), body.shape(name))
+            check_shape(where, name, shape, body.shape(name))
         elif name not in shapes.head and not is_pooler(name):
             raise UserError(f"{where}: tensor '{name}' is not in the base; name an expert of this base")
-        check_finite(where, name, tensor)
 
 
 def save_tokenizer(tokenizer: Any, output: Path) -> None:
@@ -86,3 +89,10 @@ def check_shape(where: Path, name: str, own: tuple[int, ...], wanted: tuple[int,
 def check_finite(where: Path, name: str, tensor: torch.Tensor) -> None:
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise UserError(f"{where}: tensor '{name}' holds NaN or infinity; train or fetch the model again")
+
+
+def all_finite(where: Path, tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Named tensors, each checked when it is read."""
+    for name, tensor in tensors.items():
+        check_finite(where, name, tensor)
+        yield name, tensor

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import Factors, Finder, read_adapter
+from twin_merging.checkpoints.fused import Groups, read_fused
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
@@ -22,7 +23,8 @@ PREFIX = "body_prefix"
 class Expert:
     """One expert's parameters by the base's names: `head` (all beside the body), and the body by `parameter(name)`.
 
-    labels: how many its head has, where its configuration says it.
+    labels: how many its head has, where its configuration says it. fused: matrices that were one when an adapter was
+    trained. config: an adapter's configuration, where it and the tensors are not as they lie on disk.
     """
 
     def __init__(self, directory: Path, base: Checkpoint):
@@ -30,6 +32,7 @@ class Expert:
         directory = Path(directory)
         if is_adapter(directory):
             self._read_adapter(directory, base, by_tail(base))
+            self.fused = self.fused or read_fused(directory)
             return
         file = open_directory(directory)
         start = f"{file.metadata[PREFIX]}." if file.metadata.get(PREFIX) else ""
@@ -63,6 +66,8 @@ class Expert:
     def _set(self, directory: Path, base: Checkpoint, file: Checkpoint, own: Mapping[str, str]) -> None:
         self.directory, self.base, self._file = Path(directory), base, file
         self.is_adapter = False
+        self.fused: Groups = {}
+        self.config: Mapping[str, Any] | None = None
         self.factors: dict[str, Factors] = {}
         self.keeps_tie, self.is_transposed = True, False
         self.labels: int | None = None
@@ -82,6 +87,7 @@ class Expert:
         self.directory, self.base, self._file = Path(directory), base, adapter.stored
         self.is_adapter = True
         self.factors, self._own = dict(adapter.factors), dict(adapter.whole)
+        self.fused, self.config = adapter.fused, adapter.config
         self.labels = None
         self.keeps_tie = adapter.settings.keeps_tie or bool(adapter.copies)
         turned = [name for name in self.factors if name in (transposed or ())]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from twin_merging.checkpoints.architectures import on_meta
+from twin_merging.checkpoints.generation import GENERATION, write_generation
 from twin_merging.checkpoints.parameters import Architecture, architecture_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class WholeModel(Protocol):
 
     auto: ClassVar[str]  # the name of transformers' Auto class
     peft_task: ClassVar[str]  # what PEFT calls an adapter's task
+    beside: ClassVar[tuple[str, ...]]  # files of a base, and of every model merged from it, that others have not
 
     @property
     def head(self) -> dict[str, int]:
@@ -36,6 +39,9 @@ class WholeModel(Protocol):
     def architecture(self, config: Any) -> Architecture:
         """Names and shapes of its parameters; tied copies stand once, buffers not at all."""
 
+    def write_beside(self, source: Path, config: Any, output: Path) -> None:
+        """Write the files `beside` into a base's directory, from where the base comes from and its configuration."""
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -44,6 +50,7 @@ class Classifier:
     labels: int | None = None
     auto: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_task: ClassVar[str] = "SEQ_CLS"
+    beside: ClassVar[tuple[str, ...]] = ()
 
     @property
     def head(self) -> dict[str, int]:
@@ -64,6 +71,9 @@ class Classifier:
         """The body's names are those of `AutoModel`, the head's are as they are."""
         return architecture_of(self.on_meta(config), is_whole=False)
 
+    def write_beside(self, source: Path, config: Any, output: Path) -> None:
+        """A classifier has no such files."""
+
 
 CLASSIFIER = Classifier()
 
@@ -74,6 +84,7 @@ class LanguageModel:
 
     auto: ClassVar[str] = "AutoModelForCausalLM"
     peft_task: ClassVar[str] = "CAUSAL_LM"
+    beside: ClassVar[tuple[str, ...]] = (GENERATION,)
 
     @property
     def head(self) -> dict[str, int]:
@@ -88,3 +99,6 @@ class LanguageModel:
     def architecture(self, config: Any) -> Architecture:
         """All names are those of the language model: its output layer is merged as the body is."""
         return architecture_of(self.on_meta(config), is_whole=True)
+
+    def write_beside(self, source: Path, config: Any, output: Path) -> None:
+        write_generation(source, config, output)

@@ -7,6 +7,7 @@ belong to a label are put into the data's order.
 from __future__ import annotations
 
 import logging
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,19 +38,19 @@ class Labels:
         named = {"label_names": list(self.names)} if self.names else {}
         return {**named, **({"label_names_were": list(self.was)} if self.was else {})}
 
-    def ordered(self, tensors: Mapping[str, torch.Tensor], axes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    def ordered(self, tensors: Mapping[str, torch.Tensor], axes: Mapping[str, int]) -> Mapping[str, torch.Tensor]:
         """Tensors with what belongs to a label in the order of `names`. axes: for each tensor that has a slice a label,
-        the axis; other tensors are as they are."""
+        the axis; other tensors are as they are, and are not read."""
         import torch
 
         if self.order is None:
-            return dict(tensors)
+            return tensors
         order = torch.tensor(self.order)
-        found = dict(tensors)
+        found: dict[str, torch.Tensor] = {}
         for name, axis in axes.items():
-            if name in found and found[name].shape[axis : axis + 1] == (len(order),):  # others are refused by shape
-                found[name] = found[name].index_select(axis, order)
-        return found
+            if name in tensors and (tensor := tensors[name]).shape[axis : axis + 1] == (len(order),):
+                found[name] = tensor.index_select(axis, order)  # those of another shape are refused later
+        return ChainMap(found, tensors)  # type: ignore[arg-type]
 
     def configured(self, config: Any) -> Any:
         """A configuration with the names, where there are some."""

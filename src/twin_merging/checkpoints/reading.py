@@ -82,6 +82,11 @@ class Reading:
         """A tensor by its canonical name."""
         return self.stored[self.names[name]]
 
+    @property
+    def tensors(self) -> Checkpoint:
+        """All tensors by their canonical names."""
+        return self.stored.view(self.names)
+
     def check_body(self) -> None:
         """Raise UserError when a parameter of the body is missing (a pooler may be), or has another shape than the
         configuration says."""
@@ -145,7 +150,7 @@ def read_model(
     directory = Path(directory)
     raw, stored = raw_config(directory), open_directory(directory, pickled)
     check_not_quantised(directory, raw, stored)
-    _check_layers(directory, raw, stored)
+    check_layers(directory, raw, stored)
     if not is_known_type(raw) and architecture is None:
         config = generic_config(directory, raw)
         of: Callable[[Any], Architecture] = lambda _: as_stored(stored)  # noqa: E731
@@ -153,7 +158,7 @@ def read_model(
         config = load_config(directory)
         title = "" if architecture else own_architecture(config, raw, stored, directory).title
         of = architecture or (lambda config: _titled(title, config))
-    return _matched(directory, config, of, stored)
+    return read_as(directory, config, of, stored)
 
 
 def _titled(title: str, config: Any) -> Architecture:
@@ -169,7 +174,7 @@ def as_stored(stored: Checkpoint) -> Architecture:
     return Architecture(prefix="", body=shapes, head={}, title="not known to transformers")
 
 
-def _check_layers(directory: Path, raw: Mapping[str, Any], stored: Checkpoint) -> None:
+def check_layers(directory: Path, raw: Mapping[str, Any], stored: Checkpoint) -> None:
     """Raise UserError where a configuration counts more parts of a kind than any model of so many tensors has: its
     model would take too long to build."""
     for key, count in raw.items():
@@ -192,7 +197,8 @@ def place_of(architecture: Architecture, stored: str) -> Place | None:
     return architecture.place(bare) or place
 
 
-def _matched(directory: Path, config: Any, of: Callable[[Any], Architecture], stored: Checkpoint) -> Reading:
+def read_as(directory: Path, config: Any, of: Callable[[Any], Architecture], stored: Checkpoint) -> Reading:
+    """Know each tensor of a checkpoint by what an architecture has there. of: what it is, by the configuration."""
     architecture = of(config)
     names: dict[str, str] = {}
     parts: dict[str, tuple[str, ...]] = {}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twin_merging.checkpoints.first_qwen import tokenizer as first_qwen
 from twin_merging.checkpoints.tokenizers import read_tokenizer
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
@@ -25,7 +26,7 @@ PLAIN = ("vocab.json", "vocab.txt")
 SENTENCE_PIECE = "*.model"
 CONFIG = "tokenizer_config.json"
 ADDED = "added_tokens.json"
-FILES = (WHOLE, *PLAIN, SENTENCE_PIECE, CONFIG, ADDED)  # what is read here, as patterns
+FILES = (WHOLE, *PLAIN, SENTENCE_PIECE, first_qwen.RANKS, CONFIG, ADDED)  # what is read here, as patterns
 SHOWN = 3  # tokens that a sentence names
 
 Ids = Mapping[str, int]
@@ -46,7 +47,8 @@ def check_tokenizers(base: Path, experts: Iterable[Path]) -> None:
         try:
             own = token_ids(base) if own is None else own
             found = Differences.of(own, token_ids(expert))
-            if found.are_wrong and start.name != file.name:  # vocab.txt has another form in some architectures
+            # vocab.txt has another form in some architectures
+            if found.are_wrong and start.name != file.name and first_qwen.RANKS not in (start.name, file.name):
                 found = Differences.of(_loaded(base), _loaded(expert))
         except _NotComparedError as error:
             log.warning("%s and %s: tokenizers that differ, and could not be compared: %s", base, expert, error)
@@ -56,7 +58,7 @@ def check_tokenizers(base: Path, experts: Iterable[Path]) -> None:
 
 def vocabulary_file(directory: Path) -> Path | None:
     """The file that transformers reads a directory's vocabulary from; None where it holds no tokenizer."""
-    names = [directory / name for name in (WHOLE, *PLAIN)]
+    names = [directory / name for name in (WHOLE, *PLAIN, first_qwen.RANKS)]
     found = [file for file in (*names, *sorted(directory.glob(SENTENCE_PIECE))) if file.is_file()]
     return found[0] if found else None
 
@@ -66,6 +68,8 @@ def token_ids(directory: Path) -> dict[str, int]:
     file = vocabulary_file(directory)
     if file is None:
         raise UserError(f"{directory}: no tokenizer in it; add the base's tokenizer.json")
+    if file.name == first_qwen.RANKS:
+        return first_qwen.token_ids(file)
     if file.name != WHOLE and file.name not in PLAIN:
         return _loaded(directory)
     try:

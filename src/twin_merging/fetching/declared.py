@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,11 +11,19 @@ from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.errors import UserError
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
+from twin_merging.io.foreign import is_gguf
 from twin_merging.io.validation import Model
 
 _REVISION = (
     "a commit, tag or branch. A commit gives the same model for ever; the commit that a branch stood for is recorded "
     "in `source.json`"
+)
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPE: Any = Field(
+    "float32",
+    description="what models are evaluated in, and the router's features computed in, whatever they are stored in; not "
+    "a source itself",
 )
 
 _SUBFOLDER = "base and expert: the folder of the repository that holds the model"
@@ -85,11 +93,15 @@ class RouterHub(Hub):
 
 class Package(Model):
     name: Text = Field(description="the package's name; it is not imported, and not installed for you")
-    path: Text = Field(description="the model's folder inside the package")
+    path: Text = Field(description="the model's folder inside the package, or its GGUF file")
 
 
 class Source(Model):
     """A source of a base, an expert or data; its first key says of which kind it is."""
+
+    def origin(self) -> dict[str, Any]:
+        """Where it comes from, as plain data: without what is said of its use."""
+        return {key: value for key, value in self.plain().items() if key != "dtype"}
 
     @property
     def is_made_here(self) -> bool:
@@ -118,6 +130,7 @@ class Source(Model):
 
 class BaseFromHub(Source):
     hub: BaseHub = Field(description="a model repository on the Hugging Face Hub")
+    dtype: Dtype = DTYPE
 
 
 class ExpertFromHub(Source):
@@ -140,7 +153,7 @@ class FromPath(Source):
         return Path(self.path, ADAPTER_CONFIG).is_file()
 
     def files(self) -> list[str]:
-        return folder_files(self.path)
+        return [self.path] if is_gguf(Path(self.path)) else folder_files(self.path)
 
 
 class FromPackage(Source):
@@ -156,13 +169,20 @@ class FromPackage(Source):
 
 
 class BaseFromPath(FromPath):
-    path: FilledText = Field(description="a local folder with a model and its tokenizer: `base: {path: models/base}`")
+    path: FilledText = Field(
+        description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
+    )
+    dtype: Dtype = DTYPE
+
+
+class BaseFromPackage(FromPackage):
+    dtype: Dtype = DTYPE
 
 
 class ExpertFromPath(FromPath):
     path: FilledText = Field(
-        description="a local folder with a fine-tuned model, or with a LoRA adapter (known by its "
-        "`adapter_config.json`) and its head"
+        description="a local folder with a fine-tuned model, a GGUF file, or a folder with a LoRA adapter (known by "
+        "its `adapter_config.json`) and its head"
     )
 
 
@@ -176,6 +196,15 @@ class Splits(Model):
     train: Text = Field("train", description="rows to train experts and routers on")
     validation: Text = Field("validation", description="held-out rows")
     test: Text = Field("test", description="rows that the table's scores are of")
+
+
+class PromptedSplits(Splits):
+    """The same for a language model."""
+
+    shots: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="language models: rows that in-context examples are drawn from; without it they are train rows",
+    )
 
 
 _SPLITS = "which split of the source serves which use; not a source itself"
@@ -194,6 +223,14 @@ class DataFromPath(Source):
 
     def files(self) -> list[str]:
         return folder_files(self.path)
+
+
+class PromptedFromHub(DataFromHub):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
+
+
+class PromptedFromPath(DataFromPath):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
 
 
 def folder_files(folder: str) -> list[str]:

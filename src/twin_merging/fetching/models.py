@@ -15,8 +15,16 @@ from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER, PICKLED_ADAPTER
 from twin_merging.checkpoints.agreement import check_agreement
 from twin_merging.checkpoints.architectures import load_config
-from twin_merging.checkpoints.directories import check_finite, check_shape, save_tokenizer, write_config, write_expert
+from twin_merging.checkpoints.directories import (
+    all_finite,
+    check_finite,
+    check_shape,
+    save_tokenizer,
+    write_config,
+    write_expert,
+)
 from twin_merging.checkpoints.experts import Expert, is_adapter
+from twin_merging.checkpoints.fused import fused_record
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.kinds import CLASSIFIER, Classifier, WholeModel
 from twin_merging.checkpoints.label_names import Names, names_of
@@ -24,14 +32,15 @@ from twin_merging.checkpoints.labels import Labels, agreed, label_axes
 from twin_merging.checkpoints.opening import open_expert, with_output_of
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.reading import read_model
-from twin_merging.checkpoints.tokenizers import load_tokenizer, with_padding
+from twin_merging.checkpoints.tokenizers import with_padding
 from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
 from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError
+from twin_merging.fetching.converted import read_source, with_tokenizer
 from twin_merging.fetching.sources import located
-from twin_merging.io.files import PASSED_ON, copy_file, write_json
+from twin_merging.io.files import PASSED_ON, copy_file, filled, write_json
 from twin_merging.io.foreign import read_object
-from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors
+from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors, shapes_of, write_tensors
 from twin_merging.io.weights import has_weights
 
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
@@ -51,20 +60,20 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
     """
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
-        found = read_model(directory, whole.architecture, pickled=True)
+        found = read_source(directory, whole.architecture)
         found.check_body()
-        body = {name: found.tensor(name) for name in found.names if name not in found.architecture.head}
         for name in found.lacking:
             if name in found.architecture.output:
                 raise UserError(f"{directory}: no tensor '{name}', which its architecture has; fetch it again")
-        for name, tensor in body.items():
-            check_finite(directory, name, tensor)
-        tokenizer = load_tokenizer(directory)
-        save_tokenizer(tokenizer, output)
-        write_config(with_padding(found.config, tokenizer.pad_token_id), output)
-        save_tensors(output / WEIGHTS, body)
-        heads = [found.names[name] for name in found.names if name in found.architecture.head]
-        write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads])})
+        heads = {name: stored for name, stored in found.names.items() if name in found.architecture.head}
+        body = found.tensors.without(heads)
+        config, tokenizer = with_tokenizer(found)
+        with filled(output):
+            write_tensors(output / WEIGHTS, shapes_of(body), all_finite(directory, body))
+            save_tokenizer(tokenizer, output)
+            write_config(with_padding(config, tokenizer.pad_token_id), output)
+            whole.write_beside(directory, config, output)
+            write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads.values()])})
 
 
 def fetch_expert(
@@ -89,14 +98,14 @@ def fetch_expert(
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
         check_tokenizers(base, [directory])
         start = read_model(base, whole.architecture)
-        found = read_model(directory, lambda config: whole.architecture(whole.configured(config)), pickled=True)
+        found = read_source(directory, lambda config: whole.architecture(whole.configured(config)))
         check_agreement(directory, found.config, start.config, allowed)
         labels = agreed(names_of(found.config.id2label), label_names, whole, directory)
         found.check_body()
         found.check_head(f"{_said(whole)} in the suite" if whole.head else "config.json")
         found = with_output_of(start, found)
         config = labels.configured(with_padding(whole.configured(found.config), start.config.pad_token_id))
-        tensors = labels.ordered({name: found.tensor(name) for name in found.names}, label_axes(whole, config))
+        tensors = labels.ordered(found.tensors, label_axes(whole, config))
         record |= {"left_out": list(found.left_out), **labels.record}
         write_expert(output, found.architecture, config, tensors, base, record, where=directory)
 
@@ -124,8 +133,9 @@ def fetch_adapter(
         _check_adapter(expert, whole.architecture(config), names, _said(whole))
         own = names_of(read_object(told).get("id2label")) if told.is_file() else None
         labels = agreed(own, label_names, whole, directory)
-        _write_adapter(expert, output, labels, label_axes(whole, config))
-        write_json(output / "source.json", {**record, **labels.record})
+        with filled(output):
+            _write_adapter(expert, output, labels, label_axes(whole, config))
+            write_json(output / "source.json", {**record, **labels.record, **fused_record(expert.fused)})
 
 
 def _said(whole: WholeModel) -> str:
@@ -156,14 +166,14 @@ def _write_adapter(expert: Expert, output: Path, labels: Labels, axes: Mapping[s
     """Its two files as they are, but safetensors for pickled tensors, the head in the order of the labels (axes: as for
     `Labels.ordered`), and the truth of how its matrices are kept."""
     source = expert.paths[0]
-    if source.name == ADAPTER and labels.order is None:
+    if source.name == ADAPTER and labels.order is None and expert.config is None:
         copy_file(source, output / ADAPTER)
     else:
         stored = {expert.stored_as(name): axis for name, axis in axes.items() if name in expert.head}
         save_tensors(output / ADAPTER, labels.ordered(expert.tensors, stored))
     file = expert.directory / ADAPTER_CONFIG
-    config = read_object(file)
-    if bool(config.get("fan_in_fan_out")) == expert.is_transposed:
+    config = expert.config or read_object(file)
+    if expert.config is None and bool(config.get("fan_in_fan_out")) == expert.is_transposed:
         copy_file(file, output / ADAPTER_CONFIG)
     else:
         write_json(output / ADAPTER_CONFIG, {**config, "fan_in_fan_out": expert.is_transposed})

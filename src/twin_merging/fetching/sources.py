@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.errors import UserError
+from twin_merging.fetching.gguf import as_checkpoint
 from twin_merging.fetching.hub import Listing, chosen, download, list_repository
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.files import file_record, is_named_by
+from twin_merging.io.foreign import is_gguf
 from twin_merging.io.tensors import INDEX, WEIGHTS
 
 
@@ -23,7 +26,8 @@ def located(
     pinned: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A local directory with the files of a model's source that patterns name, and the record of where they come from:
-    the source, the revision that it resolved to, and each file's SHA-256 and size in bytes.
+    the source, the revision that it resolved to, and each file's SHA-256 and size in bytes. A GGUF file is given as a
+    checkpoint, in a directory of its own.
 
     output, pinned: as for `hub.download`.
     """
@@ -38,6 +42,11 @@ def located(
             record["revision"] = package_version(name)
         else:
             directory = Path(source["path"])
+        if is_gguf(directory):
+            with as_checkpoint(directory, output or Path(tempfile.gettempdir())) as folder:
+                record["files"] = {directory.name: file_record(directory)}
+                yield folder, record
+            return
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; correct the source in the suite")
         files = sorted(file for file in directory.iterdir() if is_named_by(file.name, patterns) and file.is_file())

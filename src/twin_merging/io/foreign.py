@@ -45,6 +45,11 @@ def check_is_file(path: Path) -> None:
     raise UserError(f"{path}: no such file; put it there, or name a folder that has it")
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether a path names a GGUF file, as llama.cpp keeps models."""
+    return path.suffix.lower() == ".gguf"
+
+
 def stand_in(path: Path) -> str | None:
     """What a file is, with the remedy, where its first bytes tell that it is something else than tensors or JSON."""
     with open(path, "rb") as stream:

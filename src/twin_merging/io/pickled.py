@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twin_merging.errors import UserError, first_line
 from twin_merging.io.foreign import check_is_file, stand_in
-from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.tensors import Checkpoint, Slice
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,11 @@ class PickledCheckpoint(Checkpoint):
     def view(self, names: Mapping[str, str]) -> Checkpoint:
         rest = copy(self)
         rest._tensors = {name: self._tensors[stored] for name, stored in names.items()}
+        return rest
+
+    def sliced(self, parts: Mapping[str, Slice]) -> Checkpoint:
+        rest = copy(self)
+        rest._tensors = {name: self._tensors[stored][start:stop] for name, (stored, start, stop) in parts.items()}
         return rest
 
     @property

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import struct
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -33,6 +34,7 @@ _CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
 Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
+Slice = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         rest._places = {name: self._places[stored] for name, stored in names.items()}
         return rest
 
+    def sliced(self, parts: Mapping[str, Slice]) -> Checkpoint:
+        """Parts of the tensors under names of their own: of each a tensor's name here, and the first and last
+        (exclusive) of its slices along the first axis. Nothing is read."""
+        rest = copy(self)
+        rest._places = {name: _slice_of(self._places[stored], *bounds) for name, (stored, *bounds) in parts.items()}
+        return rest
+
     @property
     def numbers(self) -> int:
         """How many numbers all tensors hold together."""
@@ -114,6 +123,14 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
                 raise UserError(f"{place.file.name}: ends within tensor '{name}'; it was cut off while it was read")
             rest, position = rest[count:], position + count
         return tensor
+
+
+def _slice_of(place: _Place, start: int, stop: int) -> _Place:
+    import torch
+
+    size: int = getattr(torch, _CODES[place.code]).itemsize
+    begin = place.begin + start * math.prod(place.shape[1:]) * size
+    return _Place(place.file, (stop - start, *place.shape[1:]), place.code, begin)
 
 
 def _places_of(path: Path, metadata: dict[str, str]) -> dict[str, _Place]:
@@ -232,9 +249,17 @@ def write_tensors(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file from tensors that are all in memory."""
-    shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    write_tensors(path, shapes, tensors.items(), metadata)
+    """Write a safetensors file from tensors that are in memory, or from a checkpoint's, which are read one by one."""
+    write_tensors(path, shapes_of(tensors), tensors.items(), metadata)
+
+
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+    """The shape and dtype of each tensor. Of a checkpoint's tensors, also behind others in a ChainMap, none is read."""
+    if isinstance(tensors, Checkpoint):
+        return {name: (tensors.shape(name), tensors.dtype(name)) for name in tensors}
+    if isinstance(tensors, ChainMap):
+        return {name: shape for part in reversed(tensors.maps) for name, shape in shapes_of(part).items()}
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _read_into(memory: memoryview, file: io.FileIO, position: int) -> int:

@@ -116,8 +116,8 @@ def write_record(
 ) -> None:
     """Write merge.json, which says how the model was made.
 
-    With `hashes` it also has the SHA-256 of every file that the model was made from, and of the files in the model's
-    own folders.
+    With `hashes` it also has the SHA-256 of every file that the model was made from, of the model's body, and of the
+    files in its own folders.
     """
     inputs = {"base": base.paths, **files, **{f"experts/{task}": expert.paths for task, expert in experts.items()}}
     named: dict[str, Path] = {}
@@ -135,5 +135,8 @@ def write_record(
         "library": __version__,
     }
     if hashes:
-        record["files"] = file_hashes(output, "private", *([MASKS] if method.kind == "masked" else []))
+        record["files"] = {
+            WEIGHTS: sha256(output / WEIGHTS),
+            **file_hashes(output, "private", *([MASKS] if method.kind == "masked" else [])),
+        }
     write_json(output / "merge.json", record)

@@ -12,7 +12,7 @@ from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
-from twin_merging.io.files import copy_file, file_hashes, pass_on, read_json, sha256, whole_directory, write_json
+from twin_merging.io.files import file_hashes, link_file, pass_on, read_json, sha256, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
@@ -50,7 +50,7 @@ def assemble(
     prefix = f"{body.base_model_prefix}."
     early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
     form, transposed = AdapterForm.of(body, model_form.has_prefix), _with_prefix(transposed_layers(body), prefix)
-    copy_file(shared / WEIGHTS, output / WEIGHTS)
+    link_file(shared / WEIGHTS, output / WEIGHTS)
     with whole_directory(output / "private") as private:
         for task in tasks:
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.architectures import is_causal, load_config
+from twin_merging.checkpoints.architectures import is_causal, is_known_type, load_config, raw_config
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.tensors import Checkpoint
@@ -55,10 +55,15 @@ def family_of(directory: Path, record: Mapping[str, Any]) -> str:
     were language models if the architecture writes text and no task has a head of its own."""
     if "family" in record:
         return str(record["family"])
-    body = open_directory(directory)
     private = (Checkpoint(Path(directory) / "private" / f"{task}.safetensors") for task in record["tasks"])
+    return family_by(directory, open_directory(directory), private)
+
+
+def family_by(directory: Path, body: Collection[str], private: Iterable[Iterable[str]]) -> str:
+    """The same, from the body's names and those of each task's own parameters."""
     has_heads = any(name not in body or is_pooler(name) for own in private for name in own)
-    return "encoder" if has_heads or not is_causal(load_config(directory)) else "decoder"
+    writes = not has_heads and is_known_type(raw_config(directory)) and is_causal(load_config(directory))
+    return "decoder" if writes else "encoder"
 
 
 def form_of(family: str, where: str = "family") -> Form:

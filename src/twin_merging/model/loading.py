@@ -99,8 +99,13 @@ def load_language_model(
 
 
 def load_expert(model: Any, expert: Expert) -> None:
-    """Put an expert's values into a model that was loaded from its base, all but its head."""
-    model.load_state_dict({name: expert.parameter(name).float() for name in expert.base}, strict=False)
+    """Put an expert's values into a model that was loaded from its base, all but its head: one parameter at a time, so
+    that no second body is in memory."""
+    own = model.state_dict()
+    with torch.no_grad():
+        for name in expert.base:
+            if name in own and expert.has(name):
+                own[name].copy_(expert.parameter(name))
 
 
 def configured_by(expert: Expert | None) -> Path | None:

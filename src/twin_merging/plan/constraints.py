@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
+from twin_merging.plan.targets import DATA_RULES, data_rule, is_of_decoders
 from twin_merging.suite.suite import TABLES, Suite
 
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+SUITE = "[a-z0-9]+(?:[-.][a-z0-9]+)*"
 WILDCARDS = {
-    "suite": NAME + "".join(f"(?<!{end})" for end in TABLES),
+    "suite": SUITE + "".join(f"(?<!{end})" for end in TABLES),
     "task": NAME,
     "method": NAME,
     "model": NAME,
@@ -24,8 +27,8 @@ def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], 
     """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
     and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself. The records of a
     rule lie in a folder of its own, so no other rule could make them."""
-    paths = [f"{suite.name}/{folder}/{name}".rstrip("/") for suite in suites for name in names(suite)]
-    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{NAME}/records/){NAME}"
+    paths = [re.escape(f"{suite.name}/{folder}/{name}".rstrip("/")) for suite in suites for name in names(suite)]
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{SUITE}/records/){SUITE}"
 
 
 def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> str:
@@ -41,13 +44,20 @@ def _is(source: Source, made_here: bool, adapter: bool) -> bool:
     return source.is_made_here == made_here and source.is_adapter == adapter
 
 
-def bases_where(suites: Sequence[Suite], made_here: bool) -> str:
-    """Suites whose base is made here, or fetched."""
-    return suites_where(suites, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+def bases_where(suites: Sequence[Suite], made_here: bool, decoder: bool = False) -> str:
+    """Suites whose base is made here, or fetched; of language models or of others."""
+    of_family = [suite for suite in suites if is_of_decoders(suite) == decoder]
+    return suites_where(of_family, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
 
 
-def data_where(suites: Sequence[Suite], made_here: bool) -> str:
-    """Suites and tasks whose data is made here, or fetched."""
+def models_where(suites: Sequence[Suite], names: Callable[[Suite], Iterable[str]], decoder: bool = False) -> str:
+    """Suites and merged models that `names` gives; of language models or of others."""
+    return suites_where([suite for suite in suites if is_of_decoders(suite) == decoder], "models", names)
+
+
+def data_where(suites: Sequence[Suite], made_here: bool, shots: bool = False) -> str:
+    """Suites and tasks whose data is made here, or fetched, without or with a split of in-context examples."""
+    rule = DATA_RULES[made_here, shots]
     return suites_where(
-        suites, "data", lambda suite: [task for task in suite.tasks if suite.tasks[task].data.is_made_here == made_here]
+        suites, "data", lambda suite: [name for name, task in suite.tasks.items() if data_rule(task) == rule]
     )

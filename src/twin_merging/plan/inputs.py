@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
 from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings import linear_coefficients, may_name_labels
+from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import whole_model
+from twin_merging.tasks.rows import SHOTS
 
 Wildcards = Mapping[str, str]
 
@@ -32,10 +35,12 @@ def inside(folder: str, *names: str) -> list[str]:
 def is_ancient(path: str) -> bool:
     """Whether an input makes no job stale.
 
-    A folder of a model's directory: Snakemake compares a folder by its time alone; these are followed through
-    merge.json, which has the sha256 of every file in them.
+    A folder of a model's directory, which Snakemake compares by its time alone, and a model's weights, which are one
+    file with the weights of the models that are assembled on it and have its time. They are followed through
+    merge.json, which has the sha256 of every such file.
     """
-    return path.rpartition("/")[2] in FOLDERS
+    *folders, name = path.split("/")
+    return name in FOLDERS or (name in WEIGHTS and len(folders) == 4 and folders[2] == "models")
 
 
 # -- sources and experts
@@ -110,6 +115,16 @@ def base_files(suite: Suite, *names: str) -> list[str]:
     return inside(f"results/{suite.name}/base", *names)
 
 
+def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The base as a model that can be loaded."""
+    return base_files(suite, *MODEL, *_beside(suite))
+
+
+def _beside(suite: Suite) -> tuple[str, ...]:
+    """What a model of the suite's family has beside the files of every model."""
+    return whole_model(suite.family).beside
+
+
 def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
     task = wildcards["task"]
@@ -121,13 +136,27 @@ def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [file for task in suite.tasks for file in expert_files(suite, {"task": task})]
 
 
+def _rows(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
+    """Splits of tasks, each with what its in-context examples are drawn from."""
+    found = []
+    for name in tasks:
+        task = suite.tasks[name]
+        examples = (SHOTS if has_own_examples(task) else "train",) if task.shots else ()
+        found += [f"results/{suite.name}/data/{name}/{split}.parquet" for split in dict.fromkeys((*splits, *examples))]
+    return found
+
+
 def training_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    splits = ("train.parquet", "validation.parquet")
-    return [f"results/{suite.name}/data/{task}/{split}" for task in suite.tasks for split in splits]
+    return _rows(suite, suite.tasks, "train", "validation")
+
+
+def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What one task's expert is trained on."""
+    return [*_rows(suite, [wildcards["task"]], "train", "validation"), *_label_names(suite, wildcards)]
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+    return _rows(suite, suite.tasks, "test")
 
 
 # -- merging
@@ -158,7 +187,17 @@ def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
     return exclusives(suite, suite.shared(wildcards["method"]))
 
 
+def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The weights of a shared expert, and what follows them."""
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *WEIGHTS, "merge.json")
+
+
 # -- routers
+
+
+def read_by_router(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The shared expert as a model that can be loaded, but for what only an answer needs."""
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *MODEL, "merge.json")
 
 
 def router_features(suite: Suite, wildcards: Wildcards) -> str:
@@ -211,7 +250,7 @@ def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
     model = wildcards.get("model") or wildcards["method"]
     if model not in suite.methods:
-        return [*base_files(suite, *MODEL), *all_expert_files(suite, wildcards)]
+        return [*base_model(suite, wildcards), *all_expert_files(suite, wildcards)]
     return _directory(suite, model)
 
 
@@ -219,7 +258,7 @@ def _directory(suite: Suite, method: str) -> list[str]:
     unified = ["unified.safetensors"] if method in suite.masked else []
     parts = {"dynamic": ["exclusive", "router"], "masked": ["masks"]}.get(suite.methods[method].kind, [])
     folder = f"results/{suite.name}/models/{method}"
-    return inside(folder, *MODEL, "merge.json", *unified, "private", *parts)
+    return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
 
 
 def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
+from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.families import whole_model
+from twin_merging.tasks.rows import SHOTS
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
 # The rule that makes an expert: whether it is made here, and whether it is an adapter.
@@ -15,6 +18,26 @@ EXPERT_RULES = {
     (True, False): "finetune",
     (True, True): "finetune_adapter",
 }
+# The rule that makes a task's rows: whether they are made here, and whether in-context examples have their own split.
+DATA_RULES = {
+    (False, False): "fetch_data",
+    (False, True): "fetch_data_with_shots",
+    (True, False): "generate_data",
+}
+
+
+def has_own_examples(task: Task) -> bool:
+    """Whether a task shows in-context examples that come from a split of their own."""
+    return task.shots > 0 and SHOTS in task.data.plain()["splits"]
+
+
+def data_rule(task: Task) -> str:
+    return DATA_RULES[task.data.is_made_here, has_own_examples(task)]
+
+
+def is_of_decoders(suite: Suite) -> bool:
+    """Whether its models have files of their own beside those of every model, which rules of their own make."""
+    return bool(whole_model(suite.family).beside)
 
 
 def tables(suite: Suite) -> list[str]:
@@ -50,10 +73,11 @@ def jobs(suite: Suite) -> list[Job]:
 
 
 def _jobs(suite: Suite) -> Iterator[Job]:
-    yield "generate_base" if suite.says.base.is_made_here else "fetch_base", {}
+    decoder = "_decoder" * is_of_decoders(suite)
+    yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
-        yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
+        yield data_rule(task), of_task
         yield EXPERT_RULES[task.expert.is_made_here, task.expert.is_adapter], of_task
         yield "task_vectors", of_task
     for name, entry in suite.methods.items():
@@ -63,7 +87,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
         else:
-            yield {"static": "merge", "masked": "merge_masked"}[entry.kind], {"method": name}
+            yield {"static": f"merge{decoder}", "masked": "merge_masked"}[entry.kind], {"method": name}
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
@@ -83,4 +107,4 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield "assemble", {"method": method}
+    yield f"assemble{'_decoder' * is_of_decoders(suite)}", {"method": method}

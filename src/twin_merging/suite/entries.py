@@ -39,6 +39,7 @@ def entries_of(file: SuiteFile) -> dict[str, Entry]:
     """The methods of a suite by name. Raises ValueError for one that is wrong, or does not fit the others."""
     protocols = _protocols(file)
     found = {name: _entry(name, content, file, protocols) for name, content in file.methods.items()}
+    _check_same(file, found)
     static = [name for name, entry in found.items() if entry.kind == "static"]
     if file.router.shared is not None:
         one_of("router.shared", file.router.shared, "static method of the suite", static)
@@ -71,7 +72,10 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
     _check_family(f"{at}.method", method, file.family)
     options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
     del options["method"]
-    protocol = options.pop("protocol", file.protocol)
+    protocol = _written(content, file)
+    options.pop("protocol", None)
+    one_of(f"{at}.protocol", protocol, "protocol", protocols)
+    protocol = family_named(file.family).same.get(protocol, protocol)
     if method.kind == "dynamic":
         options["shared"] = options["shared"] or file.router.shared
         try:
@@ -79,8 +83,25 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
         except ValueError as error:
             raise ValueError(f"{at}: {error}") from None
         options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
-    one_of(f"{at}.protocol", protocol, "protocol", protocols)
     return Entry(name, method, protocol, options)
+
+
+def _written(content: Mapping[str, Any], file: SuiteFile) -> str:
+    """The protocol of a method's entry, by the name that the file has for it."""
+    return str(content.get("protocol", file.protocol))
+
+
+def _check_same(file: SuiteFile, entries: Mapping[str, Entry]) -> None:
+    """Raise ValueError for two entries that differ in their protocols alone, which are one in this family."""
+    found: dict[str, str] = {}
+    for name, entry in entries.items():
+        other = found.setdefault(repr(entry.plain()), name)
+        one, two = (_written(file.methods[own], file) for own in (name, other))
+        if one != two:
+            raise ValueError(
+                f"methods.{name}: under protocol {one} it is the same model as '{other}' under {two}, since nothing of "
+                "a language model is a task's own; leave one of them out"
+            )
 
 
 def _check_family(at: str, method: Method, family: str) -> None:

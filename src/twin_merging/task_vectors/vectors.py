@@ -1,7 +1,8 @@
 """Stage task_vectors: what fine-tuning changed in the body, tau_t = theta_t - theta_0, in fp32.
 
 A file holds one tensor a parameter; for a LoRA expert two, `<name>.lora_A` (r, n) and `<name>.lora_B` (m, r), whose
-product B A is the change (the scale is in B), and nothing for parameters that the adapter leaves alone.
+product B A is the change (the scale is in B), and nothing for parameters that the adapter leaves alone. The header
+tells of matrices that were one when the adapter was trained (twin_merging.checkpoints.fused).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.fused import fused_metadata, fused_of
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import row_count
@@ -33,7 +35,7 @@ def extract_task_vector(base: Path, expert: Path, output: Path) -> None:
         own = {name: tuned.parameter(name).float() - start[name].float() for name in tuned.changed if name in names}
         for name, factors in tuned.factors.items():
             own[f"{name}.lora_A"], own[f"{name}.lora_B"] = factors.down, factors.up
-        save_tensors(output, own, {"form": "lora"})
+        save_tensors(output, own, {"form": "lora", **fused_metadata(tuned.fused)})
         return
 
     def differences() -> Iterator[tuple[str, torch.Tensor]]:
@@ -54,6 +56,7 @@ class TaskVector:
         self.where = str(path)
         self._file = Checkpoint(path)
         self.is_lora = self._file.metadata.get("form") == "lora"
+        self.fused = fused_of(self._file.metadata)
 
     def factors(self, name: str) -> Factors | None:
         """The low-rank form of one parameter's change, where the expert is a LoRA adapter that changes it."""
@@ -87,7 +90,7 @@ class ExpertVector:
 
     def __init__(self, expert: Expert):
         self.where = str(expert.directory)
-        self.expert = expert
+        self.expert, self.fused = expert, expert.fused
 
     def factors(self, name: str) -> Factors | None:
         return self.expert.factors.get(name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from twin_merging.io.fields import ABSENT
@@ -16,7 +17,9 @@ class Family:
 
     inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which the last has all fields;
     methods: kinds of merging methods that its models can be made by; statistics: kinds of training statistics that can
-    be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used.
+    be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used;
+    columns: what predictions have beside the output, as type by name; same: built-in protocols that are another one
+    here, by their names.
     """
 
     name: str
@@ -27,10 +30,12 @@ class Family:
     methods: tuple[str, ...]
     statistics: tuple[str, ...]
     usage: Callable[[Sequence[str], bool], str]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    same: Mapping[str, str] = field(default_factory=dict)
 
-    def views(self, view: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:
-        """One view of several tasks, from what a job is told of each."""
-        return {task: validate(view, content) for task, content in told.items()}
+    def views(self, view: type[Any], told: Mapping[str, Any], data: Mapping[str, Path]) -> dict[str, Any]:
+        """One view of several tasks, from what a job is told of each and the folder of its data."""
+        return {task: validate(view, content).beside(data[task]) for task, content in told.items()}
 
     def of_entry(self, entry: Mapping[str, Any]) -> Any:
         """The task of a suite's entry, which has other keys too (data, expert)."""
