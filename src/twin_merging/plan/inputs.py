@@ -19,7 +19,7 @@ CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 MODEL = [*CONFIG, *WEIGHTS, *TOKENIZER]
-ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors", "source.json"]  # the last: which matrices were one
 # Folders that a model's directory holds.
 FOLDERS = ("private", "exclusive", "router", "masks")
 
