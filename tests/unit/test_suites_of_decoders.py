@@ -9,6 +9,8 @@ import pytest
 
 from tests.plans import REMOVED
 from tests.suites import edited, load, refused
+from twin_merging.plan import inputs
+from twin_merging.plan.targets import jobs
 from twin_merging.suite.models import DecoderTask
 
 DECODER = """
@@ -62,3 +64,49 @@ def test_a_wrong_suite_of_language_models_stops_with_one_line(
     tmp_path: Path, edits: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     refused(tmp_path, edited(edits, DECODER), *words)
+
+
+FACTORS = {
+    "methods/apart": {"method": "task_arithmetic", "lora_space": "factor"},
+    "methods/twin": {"method": "twin", "shared": "sum", "rank": 8},
+    "methods/twin-apart": {"method": "twin", "shared": "apart", "rank": 4, "lora_space": "factor"},
+}
+
+
+def test_both_spaces_stand_in_one_table(tmp_path: Path) -> None:
+    suite = load(tmp_path, edited(FACTORS, DECODER))
+    found = {f"{rule}({'/'.join(wildcards.values())})" for rule, wildcards in jobs(suite)}
+    assert {
+        *("merge_decoder(sum)", "merge_decoder(apart)", "compress(sum/capitals)", "assemble_decoder(twin)"),
+        *("merge_factors(apart)", "compress_factors(apart/capitals)", "assemble_factors(twin-apart)"),
+    } <= found
+    assert "compress(apart/capitals)" not in found
+    assert (suite.compression("apart"), suite.compression("apart", "factor")) == ({}, {"rank": 4})
+    files = inputs.assembled_from(suite, {"method": "twin-apart"})
+    assert files == [f"results/{suite.name}/factors/apart/exclusive/capitals.safetensors"]
+    assert inputs.merged_factors(suite, {"method": "twin"}) == []
+    assert inputs.model_files(suite, {"model": "twin-apart"})[-1].endswith("models/twin-apart/shared")
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        (
+            {"methods/twin-apart/shared": "sum"},
+            ("methods.twin-apart.lora_space: the shared expert 'sum' is merged in product space",),
+        ),
+        ({"tasks/capitals/expert": {"hub": {"repo": "a/b"}}}, ("tasks.capitals.expert is none",)),
+        ({"methods/twin-apart/router": {"kind": "projection"}}, ("methods.twin-apart.router.kind: projection",)),
+        ({"methods/twin-apart/onepass": True}, ("methods.twin-apart: onepass: true cannot be with lora_space",)),
+        ({"methods/twin-apart/lora_space": "sum"}, ("methods.twin-apart.lora_space: unknown value 'sum'",)),
+        (
+            {"methods/fisher": {"method": "fisher"}},
+            ("methods.fisher.method: 'fisher' needs training statistics, which are not gathered for family decoder",),
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_factor_space_stops_with_one_line(
+    tmp_path: Path, edits: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    refused(tmp_path, edited({**FACTORS, **edits}, DECODER), *words)

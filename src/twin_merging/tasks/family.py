@@ -18,7 +18,7 @@ class Family:
     inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which the last has all fields;
     methods: kinds of merging methods that its models can be made by; statistics: kinds of training statistics that can
     be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used; same:
-    built-in protocols that are another one here, by their names.
+    built-in protocols that are another one here, by their names; lora_spaces: those that dynamic methods can be in.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Family:
     statistics: tuple[str, ...]
     usage: Callable[[Sequence[str], bool], str]
     same: Mapping[str, str] = field(default_factory=dict)
+    lora_spaces: tuple[str, ...] = ("product",)
 
     def views(self, view: type[Any], told: Mapping[str, Any], data: Mapping[str, Path]) -> dict[str, Any]:
         """One view of several tasks, from what a job is told of each and the folder of its data."""

@@ -169,5 +169,6 @@ FAMILY = Family(
     methods=("static", "dynamic"),
     statistics=(),
     usage=usage,
+    lora_spaces=("product", "factor"),
     same={"reference": "strict"},  # which says what a task with a head of its own keeps beside it
 )
