@@ -31,13 +31,13 @@ tasks:
     prompt: "{{word}} {{other}} after"
     generation: {{max_new_tokens: 2}}
     metric: exact_match
-    expert: {{path: {root}/echo, adapter: true}}
+    expert: {{path: {root}/echo}}
   next:
     data: {{path: {root}/data/next}}
     prompt: "after {{word}}"
     generation: {{max_new_tokens: 2}}
     metric: exact_match
-    expert: {{path: {root}/next, adapter: true}}
+    expert: {{path: {root}/next}}
 router: {{kind: mahalanobis}}
 methods:
   sum: {{method: task_arithmetic, scaling: 0.4}}
