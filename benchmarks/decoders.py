@@ -3,8 +3,9 @@
     python benchmarks/decoders.py FOLDER [--output FILE.md]
 
 Makes a base of the shapes of Qwen2.5-1.5B, three whole experts and four LoRA experts (rank 32 on every linear layer) in
-FOLDER where they are missing, and runs each stage as the workflow's job does, in a process of its own that has imported
-its libraries before it is timed; FOLDER takes 45 GB. Memory is what the process itself holds at most (anonymous pages,
+FOLDER where they are missing, and runs each stage as the workflow's job does (whole experts are merged as the library
+does, which needs no task vectors on disk: those of the workflow are fp32), in a process of its own that has imported
+its libraries before it is timed; FOLDER takes 28 GB. Memory is what the process itself holds at most (anonymous pages,
 children included), less that before the work: pages of files that it has mapped are the system's to take back.
 """
 
@@ -26,6 +27,7 @@ import torch
 from synthetic import directories, make
 from transformers import PreTrainedTokenizerFast
 
+from twin_merging import merge
 from twin_merging.checkpoints.architectures import body_on_meta, load_config
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.compression.compress import compress
@@ -67,9 +69,6 @@ class Place:
 
     def vector(self, task: str) -> Path:
         return self.root / "task_vectors" / f"{task}.safetensors"
-
-    def whole_vector(self, name: str) -> Path:
-        return self.root / "whole_vectors" / f"{name}.safetensors"
 
     @property
     def whole(self) -> dict[str, Path]:
@@ -142,10 +141,6 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
     options = complete_options(SHARED, {"scaling": 0.3}, TASKS, 0)
     apart = complete_options(SHARED, {"scaling": 0.3, "lora_space": "factor"}, TASKS, 0)
 
-    def whole_vectors() -> None:
-        for name, directory in place.whole.items():
-            extract_task_vector(place.base, directory, place.whole_vector(name))
-
     def lora_vectors() -> None:
         for task in TASKS:
             extract_task_vector(place.base, place.adapter(task), place.vector(task))
@@ -202,9 +197,8 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
 
     more = {"factors": place.root / "factors"}
     return {
-        "task vectors of 3 whole experts": whole_vectors,
-        "merge 3 whole experts": lambda: _merge(
-            place, "whole-merged", place.whole, {n: place.whole_vector(n) for n in place.whole}, "product"
+        "merge 3 whole experts": lambda: merge(
+            "task_arithmetic", base=place.base, experts=place.whole, output=place.root / "whole", scaling=0.3, threads=2
         ),
         "task vectors of 4 LoRA experts": lora_vectors,
         "merge 4 LoRA experts, product space": lambda: _merge(place, "shared", adapters, vectors, "product"),
