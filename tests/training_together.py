@@ -18,9 +18,11 @@ from twin_merging.errors import UserError
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.io.files import read_json, write_json
 from twin_merging.tasks.classification import Classification, Texts
+from twin_merging.tasks.families import training_named
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows
 TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
+TRAINING = training_named("encoder")
 SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "learning_rate": 1e-2,
@@ -31,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Recorded(finetuning._Together):
+class Recorded(finetuning.Together):
     """Writes down the rows of every step."""
 
     def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
@@ -41,7 +43,7 @@ class Recorded(finetuning._Together):
         return super().training_step(model, inputs, *arguments, **options)
 
 
-class PowerCut(finetuning._Together):
+class PowerCut(finetuning.Together):
     """The second process fails when the second epoch is saved."""
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
@@ -67,7 +69,7 @@ def tune(base: Path, root: Path, name: str, devices: int = 2, **changes: Any) ->
     settings = {**SETTINGS, **changes}
     try:
         finetuning.finetune(
-            base, root / "data", TASK, settings, limits, 0, folder / "checkpoints", folder / "expert", devices
+            base, root / "data", TASK, TRAINING, settings, limits, 0, folder / "checkpoints", folder / "expert", devices
         )
     except (UserError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
@@ -83,14 +85,14 @@ def without_dropout(base: Path, copy: Path) -> Path:
 
 def main(base: Path, root: Path) -> None:
     write_data(root / "data")
-    together, encode = finetuning._Together, Texts.encode
+    together, encode = finetuning.Together, Texts.encode
     said: dict[str, str] = {}
-    finetuning._Together = Recorded  # type: ignore[misc]
+    finetuning.Together = Recorded  # type: ignore[misc]
     said["whole"] = tune(base, root, "whole")
-    finetuning._Together = PowerCut  # type: ignore[misc]
+    finetuning.Together = PowerCut  # type: ignore[misc]
     said["cut"] = tune(base, root, "cut")
     said["left"] = " ".join(sorted(path.name for path in (root / "cut").iterdir()))
-    finetuning._Together = together  # type: ignore[misc]
+    finetuning.Together = together  # type: ignore[misc]
     said["resumed"] = tune(base, root, "cut")
 
     def refuse(*_: Any) -> Any:

@@ -8,18 +8,21 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.finetuning.finetune import finetune
+from twin_merging.finetuning.trainer import ExpertTrainer
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.weights import open_directory
 from twin_merging.tasks.classification import Classification
+from twin_merging.tasks.families import training_named
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-2, "batch_size": 8, "weight_decay": 0.01, "warmup": 0.1, "max_length": 16}
 LORA = {"r": 2, "alpha": 8.0, "dropout": 0.0, "target_modules": ["query", "value"]}
 TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
+TRAINING = training_named("encoder")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuned(fetched: Path, data: Path, output: Path, **changes: Any) -> Path:
     limits = {"train": None, "validation": None}
-    finetune(fetched / "base", data, TASK, {**SETTINGS, **changes}, limits, 0, output.parent / "checkpoints", output)
+    settings, checkpoints = {**SETTINGS, **changes}, output.parent / "checkpoints"
+    finetune(fetched / "base", data, TASK, TRAINING, settings, limits, 0, checkpoints, output)
     return output
 
 
@@ -59,7 +63,8 @@ def test_an_expert_learns_its_task_and_is_a_classifier_that_transformers_loads(
 def test_an_expert_s_configuration_says_what_its_labels_are_called(fetched: Path, data: Path, tmp_path: Path) -> None:
     limits, output = {"train": 8, "validation": 4}, tmp_path / "expert"
     settings = {**SETTINGS, "epochs": 1}
-    finetune(fetched / "base", data, TASK, settings, limits, 0, tmp_path / "c", output, label_names=("low", "high"))
+    names = ("low", "high")
+    finetune(fetched / "base", data, TASK, TRAINING, settings, limits, 0, tmp_path / "c", output, label_names=names)
     config = AutoConfig.from_pretrained(output)
     assert (config.id2label, config.label2id) == ({0: "low", 1: "high"}, {"low": 0, "high": 1})
 
@@ -69,26 +74,26 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch_and_gives_the_same_bytes
 ) -> None:
     whole = tuned(fetched, data, tmp_path / "whole" / "expert")
 
-    class Interrupted(Trainer):
+    class Interrupted(ExpertTrainer):
         def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
             super()._save_checkpoint(*arguments, **options)
             if self.state.epoch == 2:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "Trainer", Interrupted)
+        patch.setattr(finetuning, "ExpertTrainer", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             tuned(fetched, data, tmp_path / "cut" / "expert")
     assert list((tmp_path / "cut" / "checkpoints").iterdir())
     assert not (tmp_path / "cut" / "expert").exists()
     steps: list[float] = []
 
-    class Counted(Trainer):
+    class Counted(ExpertTrainer):
         def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
             steps.append(self.state.epoch or 0.0)
             return super().training_step(*arguments, **options)
 
-    monkeypatch.setattr(finetuning, "Trainer", Counted)
+    monkeypatch.setattr(finetuning, "ExpertTrainer", Counted)
     resumed = tuned(fetched, data, tmp_path / "cut" / "expert")
     assert len(steps) == 8, "one epoch of three is left"
     assert sha256(resumed / "model.safetensors") == sha256(whole / "model.safetensors")

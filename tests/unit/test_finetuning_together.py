@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 import twin_merging
 from tests.training_together import ROWS, SETTINGS
-from twin_merging.finetuning import finetune as finetuning
+from twin_merging.finetuning.arguments import arguments_of
 from twin_merging.finetuning.processes import processes_for, visible_devices
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint
@@ -113,10 +113,10 @@ def test_a_machine_without_gpus_is_one_device() -> None:
 
 def test_one_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
-    arguments = finetuning._arguments(SETTINGS, 64, 0, tmp_path, 1)
+    arguments = arguments_of(SETTINGS, 64, 0, tmp_path, 1)
     assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)
 
 
 def test_another_batch_than_the_suites_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"a step has 4 rows \(1 processes\) instead of 8"):
-        finetuning._arguments(SETTINGS, 64, 0, tmp_path, 2)
+        arguments_of(SETTINGS, 64, 0, tmp_path, 2)

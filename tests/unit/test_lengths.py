@@ -25,10 +25,11 @@ from twin_merging.fetching.models import fetch_base
 from twin_merging.finetuning.finetune import finetune
 from twin_merging.io.validation import validate
 from twin_merging.plan.warnings import warnings_of
-from twin_merging.prediction.predict import answer_rows
+from twin_merging.prediction.answers import answer_rows
 from twin_merging.routing.features import extract_features
 from twin_merging.task_vectors.statistics import gather_statistics
 from twin_merging.tasks.classification import Classification
+from twin_merging.tasks.families import training_named
 from twin_merging.tasks.generation import Generation
 from twin_merging.tasks.lengths import longest, table_positions, tokenised, warn_of_cut
 from twin_merging.tasks.task import Longest
@@ -195,7 +196,8 @@ def test_an_expert_is_trained_on_what_the_base_takes(given: tuple[str, Path], ca
     for length, wanted in ((128, POSITIONS[kind]), (20, 20)):
         caplog.clear()
         given_settings = {**settings, "max_length": length}
-        finetune(base, root / "reviews", task, given_settings, {}, 0, root / "kept", root / "out")
+        training, out = training_named("encoder"), root / "out"
+        finetune(base, root / "reviews", task, training, given_settings, {}, 0, root / "kept", out)
         assert cut_lines(caplog)[0].startswith(f"task reviews: 12 of 24 rows are longer than {wanted} tokens")
     assert "finetune.max_length is 20" in cut_lines(caplog)[0]
 

@@ -12,6 +12,7 @@ from tests.suites import edited, load, refused
 from twin_merging.plan import inputs
 from twin_merging.plan.targets import jobs
 from twin_merging.suite.models import DecoderTask
+from twin_merging.tasks.prompts import TextPrompt
 
 DECODER = """
 title: Capitals
@@ -36,7 +37,8 @@ def test_a_suite_of_language_models(tmp_path: Path) -> None:
     assert suite.content["family"] == "decoder"
     task = suite.tasks["capitals"]
     assert isinstance(task, DecoderTask)
-    assert (task.prompt, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
+    assert isinstance(task.prompt, TextPrompt)
+    assert (task.prompt.text, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
     keys = list(task.plain())
     assert (keys[0], keys[-1]) == ("data", "expert")
     assert task.plain()["generation"] == {"max_new_tokens": 3, "stop": ["."]}

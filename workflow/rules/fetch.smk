@@ -136,6 +136,22 @@ rule fetch_data:
         "../scripts/fetch_data.py"
 
 
+use rule fetch_data as fetch_data_with_shots with:
+    output:
+        train="results/{suite}/data/{task}/train.parquet",
+        validation="results/{suite}/data/{task}/validation.parquet",
+        test="results/{suite}/data/{task}/test.parquet",
+        shots="results/{suite}/data/{task}/shots.parquet",
+        label_names="results/{suite}/data/{task}/label_names.json",
+        source="results/{suite}/data/{task}/source.json",
+        record="results/{suite}/records/fetch_data_with_shots/{task}.json",
+    log:
+        "results/{suite}/logs/fetch_data_with_shots/{task}.log",
+        benchmark="results/{suite}/benchmarks/fetch_data_with_shots/{task}.tsv",
+    wildcard_constraints:
+        suite=constraints.data_where(SUITES, made_here=False, shots=True),
+
+
 rule fetch_router:
     input:
         locks=timeless(inputs.router_locks),

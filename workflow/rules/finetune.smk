@@ -4,7 +4,7 @@
 rule finetune:
     input:
         base=asked(inputs.base_model),
-        data=inside("results/{suite}/data/{task}", "train.parquet", "validation.parquet", "label_names.json"),
+        data=asked(inputs.finetuning_data),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -27,7 +27,7 @@ rule finetune:
         # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the
         # job goes on. On nodes without a common disk a job begins anew.
         checkpoints="results/{suite}/checkpoints/{task}",
-        code=code_with("finetune", plan_modules.family_modules),
+        code=code_with("finetune", plan_modules.training_modules),
     script:
         "../scripts/finetune.py"
 

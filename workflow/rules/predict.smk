@@ -22,6 +22,9 @@ rule predict:
         gpu=0,
     params:
         settings=settings_of("predict"),
+        # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the
+        # job goes on. On nodes without a common disk a job begins anew.
+        parts="results/{suite}/checkpoints/predict-{model}",
         code=code_with("predict", plan_modules.model_modules),
     script:
         "../scripts/predict.py"

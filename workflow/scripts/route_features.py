@@ -20,6 +20,7 @@ def main(job: Any) -> None:
         limits=settings["limits"],
         inference=settings["inference"],
         features=settings["features"],
+        dtype=settings["dtype"],
         output=Path(job.output[0]),
     )
 

@@ -11,12 +11,12 @@ from twin_merging.auditing.results import Findings, Job, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-    from twin_merging.prediction.predict import RowAnswer
+    from twin_merging.prediction.answers import RowAnswer
     from twin_merging.tasks.task import Answers
 
-# How far a recomputed logit, value or weight may be from the one that was written: another processor, another batch
-# or a GPU changes the last bits of sums.
-TOLERANCE = 1e-3
+# How far a recomputed logit, value or weight may be from the one that was written, by what the model is evaluated in:
+# another processor, another batch or a GPU changes the last bits of sums.
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 ROWS = 16
 TEST = "test.parquet"
 
@@ -40,12 +40,13 @@ def check_predictions(results: Results, rows: int = ROWS, seed: int = 0) -> Find
             found.fail(f"{name}: cannot be recomputed: {type(error).__name__}: {_first_line(error)}", job)
             continue
         recomputed += len(sample)
-    models = len(list(results.of_rule("predict")))
+    jobs = list(results.of_rule("predict"))
+    models, tolerance = len(jobs), max((TOLERANCES[job["settings"]["dtype"]] for job in jobs), default=0.0)
     found.facts = {"models": models, "rows a model": rows, "seed": seed, "recomputed": recomputed,
-                   "models recomputed in full": whole, "tolerance": TOLERANCE}  # fmt: skip
+                   "models recomputed in full": whole, "tolerance": tolerance}  # fmt: skip
     found.summary = (
         f"{recomputed} predictions of {models} models recomputed ({rows} rows a model, seed {seed}): the same within "
-        f"{TOLERANCE:g}"
+        f"{tolerance:g}"
     )
     return found
 
@@ -56,52 +57,65 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
+def _plain(value: Any) -> Any:
+    """A cell with a list in the place of an array."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
 def _compare_references(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> bool:
     """Whether tasks and rows are those of the data, with the labels that the data has."""
-    from twin_merging.prediction.predict import references_of, test_rows
+    from twin_merging.prediction.files import references_of
+    from twin_merging.prediction.predict import test_rows
 
     settings, before = job["settings"], len(found.failures)
     tasks = _tasks_of(results, settings)
     data = {task: results.path(results.of_suite("data", task)) for task in tasks}
-    wanted = references_of(test_rows(data, settings["limit"]), tasks)
+    wanted = references_of(test_rows(data, settings["limit"], settings.get("sample")), tasks)
     if len(written) != len(wanted) or not (written[["task", "row"]] == wanted[["task", "row"]]).all(axis=None):
         found.fail(f"{name}: its rows are not the {len(wanted)} test rows of the data", job)
         return False
-    for _, line in written[written["reference"] != wanted["reference"]].iterrows():
-        found.fail(
-            f"{name}: task {line['task']}, row {line['row']}: reference {line['reference']} is not the row's", job
-        )
+    for line, right in zip(written.to_dict("records"), wanted["reference"], strict=True):
+        reference = _plain(line["reference"])
+        if reference != _plain(right):
+            found.fail(f"{name}: task {line['task']}, row {line['row']}: reference {reference} is not the row's", job)
     return len(found.failures) == before
 
 
 def _recompute(results: Results, found: Findings, job: Job, name: str, written: pd.DataFrame) -> None:
-    """Answer rows as the predict stage does, and compare."""
-    from twin_merging.prediction.predict import answer_rows, load_merged, load_unmerged, test_rows
+    """Answer rows as the predict stage does, or ask the model about what it wrote, and compare."""
+    from twin_merging.prediction.answers import answer_rows
+    from twin_merging.prediction.files import stored_rows
+    from twin_merging.prediction.predict import load_merged, load_unmerged, test_rows
+    from twin_merging.tasks.families import family_named
 
     settings = job["settings"]
-    tasks = _tasks_of(results, settings)
+    tasks, dtype = _tasks_of(results, settings), settings["dtype"]
     if settings["merged"]:
         directory = results.path(results.of_suite("models", job["wildcards"]["model"]))
-        model = load_merged(directory)
+        model = load_merged(directory, dtype)
     else:
         directory = results.path(results.of_suite("base"))
         experts = {task: results.path(results.of_suite("experts", task)) for task in tasks}
-        model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"])
+        model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"], dtype)
     asked = [str(task) for task in dict.fromkeys(written["task"])]
-    rows = test_rows({task: results.path(results.of_suite("data", task)) for task in asked}, settings["limit"])
+    data = {task: results.path(results.of_suite("data", task)) for task in asked}
+    rows = test_rows(data, settings["limit"], settings.get("sample"))
     sample = {task: rows[task].iloc[written.loc[written["task"] == task, "row"].tolist()] for task in asked}
-    answers = answer_rows(model, directory, sample, tasks=tasks, inference=settings["inference"], head=settings["head"])
-    for (_, line), answer in zip(written.iterrows(), answers, strict=True):
+    lines = stored_rows(written, family_named(settings["family"]).columns)
+    answers = answer_rows(
+        model, directory, sample, tasks=tasks, inference=settings["inference"], head=settings["head"], stored=lines
+    )
+    choices = [own for task in asked for own in tasks[task].choices(sample[task])]
+    tolerance = TOLERANCES[dtype]
+    for line, answer, own in zip(lines, answers, choices, strict=True):
         at = f"{name}: task {line['task']}, row {line['row']}"
-        task = tasks[line["task"]]
-        if not task.agrees(line["output"], answer.answer, TOLERANCE):
-            again = task.output_of(answer.answer)
-            found.fail(f"{at}: output {_shown(line['output'])} is written, the model answers {_shown(again)}", job)
-        if not _same_weights(line["weights"], answer):
+        for fault in tasks[line["task"]].faults(line, answer.answer, own, tolerance):
+            found.fail(f"{at}: {fault}", job)
+        if not _same_weights(line["weights"], answer, tolerance):
             found.fail(f"{at}: the router's weights are not those that are written", job)
 
 
@@ -114,15 +128,11 @@ def _tasks_of(results: Results, settings: Any) -> dict[str, Answers]:
     return family.views(family.answers, settings["tasks"], data)
 
 
-def _shown(output: Any) -> str:
-    return f"{output:g}" if isinstance(output, float) else repr(output)
-
-
-def _same_weights(written: Any, answer: RowAnswer) -> bool:
+def _same_weights(written: Any, answer: RowAnswer, tolerance: float) -> bool:
     if written is None or answer.weights is None:
         return written is None and answer.weights is None
     pairs = zip(written, answer.weights, strict=True)
-    return all(abs(weight - again) <= TOLERANCE for weight, again in pairs)
+    return all(abs(weight - again) <= tolerance for weight, again in pairs)
 
 
 def check_test_rows(results: Results) -> Findings:

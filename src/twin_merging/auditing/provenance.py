@@ -90,7 +90,8 @@ def sources(content: Mapping[str, Any], results: Path, routers: Iterable[Path] =
     kind: hub, path, package, generate or finetune; pinned: of a hub source, whether it asks for a commit; fetched: the
     source that what lies there was fetched from.
     """
-    places = {"base": (content["base"], results / "base")}
+    base = {key: value for key, value in content["base"].items() if key != "dtype"}
+    places = {"base": (base, results / "base")}
     for task, entry in content["tasks"].items():
         places[f"tasks.{task}.data"] = entry["data"], results / "data" / task
         places[f"tasks.{task}.expert"] = entry["expert"], results / "experts" / task

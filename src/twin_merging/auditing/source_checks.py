@@ -59,4 +59,4 @@ def _check(found: Findings, place: str, entry: Mapping[str, Any]) -> None:
 def _essence(source: Mapping[str, Any]) -> Any:
     """What of a source says where it lies."""
     hub = source.get("hub")
-    return what_is_fetched(hub) if hub else source
+    return what_is_fetched(hub) if hub else {key: value for key, value in source.items() if key != "splits"}

@@ -149,6 +149,14 @@ def transposed_layers(body: nn.Module) -> set[str]:
     return {path for path, part in body.named_modules() if isinstance(part, Conv1D)}
 
 
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """A model's linear layers by their paths, with those that keep their matrix as (in, out)."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return {path: part for path, part in model.named_modules() if isinstance(part, (nn.Linear, Conv1D))}
+
+
 def heads_of(model: Any) -> list[str]:
     """Names of a classifier's parts beside its body that have parameters."""
     parts = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]

@@ -15,7 +15,7 @@ from twin_merging.fetching.written import known_dialect, read_csv, read_json_row
 from twin_merging.io.files import file_record, write_json
 from twin_merging.io.validation import validate
 from twin_merging.tasks.families import family_named
-from twin_merging.tasks.rows import LABEL, SPLITS, write_rows
+from twin_merging.tasks.rows import LABEL, SHOTS, SPLITS, write_rows
 from twin_merging.tasks.task import Rows
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def fetch_data(
     output: Path,
     pinned: Mapping[str, str] | None = None,
 ) -> None:
-    """Write train, validation and test of a task as parquet files, from the Hub or a folder, the names of its labels,
-    and source.json.
+    """Write train, validation and test of a task, and shots where the source names such a split, as parquet files, from
+    the Hub or a folder, the names of its labels, and source.json.
 
     source: `hub` or `path`, and its `splits` (which split of the source serves which use, with the slices of
     `datasets`); task: what every row must hold, also as the keys of an encoder's task in a suite. pinned: as for
@@ -52,7 +52,7 @@ def fetch_data(
     place = source["path"] if "path" in source else source["hub"]["repo"]
     splits: dict[str, tuple[pd.DataFrame, str]] = {}
     names: dict[str, tuple[str, ...]] = {}
-    for use in SPLITS:
+    for use in _uses(source):
         split = split_of(source, use)
         table, where = tables[plain_name(split)]
         splits[use] = sliced(table.rows, split, where), f"{where}, split '{split}'"
@@ -61,8 +61,14 @@ def fetch_data(
     if len(set(names.values())) > 1:
         told = "; ".join(f"{use}: {', '.join(found)}" for use, found in names.items())
         raise UserError(f"{place}: its splits name their labels in different ways ({told}); give them the same order")
+    Path(output, f"{SHOTS}.parquet").unlink(missing_ok=True)  # of another source: examples are drawn from it
     write_rows(splits, rows, output, next(iter(names.values()), None))
     write_json(output / "source.json", {"source": dict(source), **record})
+
+
+def _uses(source: Mapping[str, Any]) -> tuple[str, ...]:
+    """The uses that a source has rows for."""
+    return (*SPLITS, SHOTS) if SHOTS in source.get("splits", {}) else SPLITS
 
 
 def split_of(data: Mapping[str, Any], use: str) -> str:
@@ -135,7 +141,7 @@ def _stored(rows: pd.DataFrame, task: Rows) -> pd.DataFrame:
 
 def _names(source: Mapping[str, Any]) -> list[str]:
     """The splits of a source that are used, without their slices."""
-    return list(dict.fromkeys(plain_name(split_of(source, use)) for use in SPLITS))
+    return list(dict.fromkeys(plain_name(split_of(source, use)) for use in _uses(source)))
 
 
 def _from_hub(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,13 @@ from twin_merging.io.validation import Model
 _REVISION = (
     "a commit, tag or branch. A commit gives the same model for ever; the commit that a branch stood for is recorded "
     "in `source.json`"
+)
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPE: Any = Field(
+    "float32",
+    description="what models are evaluated in, and the router's features computed in, whatever they are stored in; not "
+    "a source itself",
 )
 
 _SUBFOLDER = "base and expert: the folder of the repository that holds the model"
@@ -92,6 +99,10 @@ class Package(Model):
 class Source(Model):
     """A source of a base, an expert or data; its first key says of which kind it is."""
 
+    def origin(self) -> dict[str, Any]:
+        """Where it comes from, as plain data: without what is said of its use."""
+        return {key: value for key, value in self.plain().items() if key != "dtype"}
+
     @property
     def is_made_here(self) -> bool:
         """Whether the workflow makes it; else it is fetched."""
@@ -119,6 +130,7 @@ class Source(Model):
 
 class BaseFromHub(Source):
     hub: BaseHub = Field(description="a model repository on the Hugging Face Hub")
+    dtype: Dtype = DTYPE
 
 
 class ExpertFromHub(Source):
@@ -160,6 +172,11 @@ class BaseFromPath(FromPath):
     path: FilledText = Field(
         description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
     )
+    dtype: Dtype = DTYPE
+
+
+class BaseFromPackage(FromPackage):
+    dtype: Dtype = DTYPE
 
 
 class ExpertFromPath(FromPath):
@@ -181,6 +198,15 @@ class Splits(Model):
     test: Text = Field("test", description="rows that the table's scores are of")
 
 
+class PromptedSplits(Splits):
+    """The same for a language model."""
+
+    shots: Annotated[str | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="language models: rows that in-context examples are drawn from; without it they are train rows",
+    )
+
+
 _SPLITS = "which split of the source serves which use; not a source itself"
 
 
@@ -197,6 +223,14 @@ class DataFromPath(Source):
 
     def files(self) -> list[str]:
         return folder_files(self.path)
+
+
+class PromptedFromHub(DataFromHub):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
+
+
+class PromptedFromPath(DataFromPath):
+    splits: PromptedSplits = Field(PromptedSplits(), description=_SPLITS)
 
 
 def folder_files(folder: str) -> list[str]:

@@ -132,7 +132,11 @@ _SPELLED = {"parse_int": str, "parse_float": str, "parse_constant": str}
 
 
 def _has_numbers(row: Row, texts: Collection[str]) -> bool:
-    return any(isinstance(row.get(name), (int, float)) for name in texts)  # true and false are int
+    return any(isinstance(value, (int, float)) for name in texts for value in _values(row.get(name)))  # true is an int
+
+
+def _values(cell: Any) -> list[Any]:
+    return cell if isinstance(cell, list) else [cell]
 
 
 def _with_spelling(row: Row, spelled: Row, texts: Collection[str]) -> Row:
@@ -140,6 +144,8 @@ def _with_spelling(row: Row, spelled: Row, texts: Collection[str]) -> Row:
 
 
 def _spelling(value: Any, spelled: Any) -> Any:
+    if isinstance(value, list):
+        return [_spelling(one, other) for one, other in zip(value, spelled, strict=True)]
     if isinstance(value, bool):
         return str(value).lower()
     return spelled if isinstance(value, (int, float)) and value == value else value  # NaN stands for no value

@@ -16,8 +16,10 @@ class Lora(Model):
     r: Positive = Field(description="rank")
     alpha: PositiveReal = Field(16.0, description="the product is scaled by `alpha` / `r`")
     dropout: Share = Field(0.0, description="on the adapter's input")
-    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        ("query", "value"), description="the linear layers that are adapted, by the end of their names"
+    target_modules: Annotated[tuple[Text, ...] | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="the linear layers that are adapted, by the end of their names; absent, an encoder's `query` and "
+        "`value`, and all linear layers of a language model's body",
     )
 
 
@@ -27,6 +29,16 @@ class Finetuning(Model):
     epochs: Positive = Field(description="passes over the train rows")
     learning_rate: PositiveReal = Field(description="the highest of the schedule")
     batch_size: Positive = Field(32, description="rows a step, of all GPUs together")
+    micro_batch_size: Annotated[int | None, Field(ge=1), ABSENT] = Field(
+        None,
+        description="the most rows that a device takes at once: a batch is computed in equal parts of at most so many; "
+        "absent, as a whole",
+    )
+    gradient_checkpointing: Annotated[bool | None, ABSENT] = Field(
+        None,
+        description="keep no layer's inner results, and compute them again for the gradient: slower, with less memory; "
+        "absent, keep them",
+    )
     weight_decay: NaturalReal = Field(0.01, description="of AdamW")
     warmup: Share = Field(0.06, description="share of the steps in which the rate rises")
     max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")

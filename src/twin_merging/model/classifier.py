@@ -25,6 +25,7 @@ from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
 from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
+from twin_merging.tasks.answering import Waiting
 
 
 class TwinForSequenceClassification(TwinModel):
@@ -76,10 +77,10 @@ class TwinForSequenceClassification(TwinModel):
 
     @classmethod
     def unmerged(
-        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
+        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None, dtype: Any
     ) -> TwinForSequenceClassification:
         own = None if body is None else experts[body]
-        model = load_body(base, configured=configured_by(own))
+        model = load_body(base, dtype, configured=configured_by(own))
         if own is not None:
             load_expert(model, own)
         private = {task: expert.private(PROTOCOLS["strict"]) for task, expert in experts.items()}
@@ -102,7 +103,7 @@ class TwinForSequenceClassification(TwinModel):
 
     @torch.inference_mode()
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Any], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
     ) -> tuple[list[Any], torch.Tensor | None]:
         """An answer is logits (largest label count,), fp32, -inf where the row's head is smaller."""
         output = self(**batch, tasks=tasks)

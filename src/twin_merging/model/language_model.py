@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationMixin
 
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.generation import plain_greedy
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
@@ -23,7 +22,10 @@ from twin_merging.model.loading import Loading, Stored, configured_by, load_expe
 from twin_merging.model.parts import Beside, Tensors
 from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
-from twin_merging.tasks.generation import Ending
+from twin_merging.tasks.answering import Waiting
+from twin_merging.tasks.endings import Ending
+from twin_merging.tasks.likelihoods import option_likelihoods
+from twin_merging.tasks.writing import follow, write
 
 
 class TwinForCausalLM(TwinModel, GenerationMixin):
@@ -67,25 +69,48 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
     @classmethod
     def unmerged(
-        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None
+        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Any], body: str | None, dtype: Any
     ) -> TwinForCausalLM:
         own = None if body is None else experts[body]
-        model = load_language_model(base, configured=configured_by(own))
+        model = load_language_model(base, dtype, configured=configured_by(own))
         if own is not None:
             load_expert(model, own)
         return cls(model, list(tasks))
 
+    @torch.inference_mode()
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Any], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
     ) -> tuple[list[Any], torch.Tensor | None]:
-        """An answer is the text that is written, greedily, up to the end that the row's task says."""
-        return self._write(batch, tokenizer, [row.generation for row in rows], tasks)
+        """An answer is what is written (`Written`), or the likelihood of each option: all rows are answered one way.
+        Prompts are padded on the left."""
+        holding, weights = self._routed(batch, tasks)
+        if _has_options(rows):
+            return option_likelihoods(self.model, batch, [row.example.options for row in rows], holding), weights
+        return write(self.model, batch, _endings(rows), tokenizer, holding), weights
 
+    @torch.inference_mode()
+    def answer_again(
+        self,
+        batch: Any,
+        tokenizer: Any,
+        rows: Sequence[Waiting],
+        tasks: Sequence[str] | None,
+        stored: Sequence[Mapping[str, Any]],
+    ) -> tuple[list[Any], torch.Tensor | None]:
+        """Of an answer that was written, what the model says of each of its tokens (`Followed`)."""
+        if _has_options(rows):
+            return self.answer_batch(batch, tokenizer, rows, tasks)
+        holding, weights = self._routed(batch, tasks)
+        tokens = [_tokens(own, self.get_input_embeddings().num_embeddings) for own in stored]
+        return follow(self.model, batch, tokens, _endings(rows), tokenizer, holding), weights
+
+    @torch.inference_mode()
     def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
         ending = Ending(max_new_tokens=max_new_tokens, stop=())
-        texts, found = self._write(batch, tokenizer, [ending], None if task is None else [task])
+        holding, found = self._routed(batch, None if task is None else [task])
+        [written] = write(self.model, batch, [ending], tokenizer, holding)
         weights = {} if found is None else dict(zip(self.tasks, found[0].tolist(), strict=True))
-        return Answer(task or max(weights, key=weights.__getitem__, default=None), weights, text=texts[0])
+        return Answer(task or max(weights, key=weights.__getitem__, default=None), weights, text=written.text)
 
     def single_on_meta(self, task: str) -> Any:
         with torch.device("meta"):
@@ -94,40 +119,20 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     def save_beside(self, directory: Path) -> None:
         self.generation_config.save_pretrained(directory)
 
-    @contextmanager
-    def plainly(self) -> Iterator[None]:
-        """Within the block `generate` follows nothing of the model's generation_config.json but its tokens: the texts
-        that are scored are those of a plain search, whatever a chat model asks for (penalties, sampling)."""
-        own = self.model.generation_config
-        self.model.generation_config = plain_greedy(own)
-        try:
-            yield
-        finally:
-            self.model.generation_config = own
-
-    @torch.inference_mode()
-    def _write(
-        self, batch: Any, tokenizer: Any, endings: Sequence[Ending], tasks: Sequence[str] | None
-    ) -> tuple[list[str], torch.Tensor | None]:
-        """The text that each row of a batch of prompts, padded on the left, is continued by."""
+    def _routed(
+        self, batch: Any, tasks: Sequence[str] | None
+    ) -> tuple[Callable[[Sequence[int]], AbstractContextManager[None]], torch.Tensor | None]:
+        """The router's weights for prompts, and the mixture that these fix for passes over some of the rows."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         weights = None if self.router is None else self.route(ids, mask)
-        with self.plainly():
-            tokens = self.generate(
-                ids,
-                mask,
-                weights=weights,
-                tasks=tasks,
-                max_new_tokens=max(ending.max_new_tokens for ending in endings),
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([_Ended(ids.shape[1], endings, tokenizer)]),
-            )
-        new = tokens[:, ids.shape[1] :]
-        written = [row[: ending.max_new_tokens] for row, ending in zip(new, endings, strict=True)]
-        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [ending.cut(text) for ending, text in zip(endings, texts, strict=True)], weights
+        self._check(weights, tasks, len(ids))
+
+        def holding(rows: Sequence[int]) -> AbstractContextManager[None]:
+            chosen = None if weights is None else weights[list(rows)]
+            own = None if tasks is None else [tasks[row] for row in rows]
+            return self.gates.holding(self._mixture(chosen, own, ids.device))
+
+        return holding, weights
 
     @torch.no_grad()
     def generate(
@@ -172,17 +177,23 @@ def _not_continuous(name: str) -> NotImplementedError:
     )
 
 
-class _Ended(StoppingCriteria):
-    """Which rows of a batch have written all that they may: their own number of tokens, or a text that ends them."""
+def _endings(rows: Sequence[Waiting]) -> list[Ending]:
+    """When the answer to each row ends, as the views of this family say it."""
+    views: list[Any] = [row.view for row in rows]
+    return [view.generation for view in views]
 
-    def __init__(self, start: int, endings: Sequence[Ending], tokenizer: Any):
-        self.start, self.endings, self.tokenizer = start, endings, tokenizer
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> Any:
-        new = input_ids[:, self.start :]
-        ended = [new.shape[1] >= ending.max_new_tokens for ending in self.endings]
-        if any(ending.stop for ending in self.endings):
-            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-            stopped = [any(s in text for s in e.stop) for e, text in zip(self.endings, texts, strict=True)]
-            ended = [one or other for one, other in zip(ended, stopped, strict=True)]
-        return torch.tensor(ended, device=input_ids.device)
+def _has_options(rows: Sequence[Waiting]) -> bool:
+    kinds = {bool(row.example.options) for row in rows}
+    if len(kinds) != 1:
+        raise ValueError("rows with options and rows without are answered in batches of their own")
+    return kinds.pop()
+
+
+def _tokens(stored: Mapping[str, Any], count: int) -> list[int]:
+    """The tokens of a stored answer, if they are of a vocabulary of so many."""
+    tokens = [] if stored["tokens"] is None else [int(token) for token in stored["tokens"]]
+    for token in tokens:
+        if not 0 <= token < count:
+            raise ValueError(f"token {token} is none of the model's {count}")
+    return tokens

@@ -28,6 +28,7 @@ from twin_merging.model.saving import save
 from twin_merging.routing.features import entering, features_of, pool
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
+from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.task import Answers
 
 
@@ -96,19 +97,31 @@ class TwinModel(PreTrainedModel):
 
     @classmethod
     def unmerged(
-        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Answers], body: str | None
+        cls, base: Path, experts: Mapping[str, Expert], tasks: Mapping[str, Answers], body: str | None, dtype: Any
     ) -> TwinModel:
-        """A model that is not merged: the base (body None), or one task's expert, with every task's own head on it."""
+        """A model that is not merged: the base (body None), or one task's expert, with every task's own head on it.
+        dtype: what its body is cast to."""
         raise NotImplementedError
 
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Answers], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
     ) -> tuple[list[Any], torch.Tensor | None]:
         """Each row's answer to a tokenised batch, as its task's view stores it, and the router's weights (batch, T).
 
-        rows: the view of each row's task; tasks: whose private parameters answer each row, None for the routed task's.
+        tasks: whose private parameters answer each row, None for the routed task's.
         """
         raise NotImplementedError
+
+    def answer_again(
+        self,
+        batch: Any,
+        tokenizer: Any,
+        rows: Sequence[Waiting],
+        tasks: Sequence[str] | None,
+        stored: Sequence[Mapping[str, Any]],
+    ) -> tuple[list[Any], torch.Tensor | None]:
+        """The same, to compare with what was stored of the answers before; for `faults` of the task's view."""
+        return self.answer_batch(batch, tokenizer, rows, tasks)
 
     def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
         """The answer to a batch of one row, for people. task: whose private parameters answer."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
+from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings import linear_coefficients, may_name_labels
+from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
+from twin_merging.tasks.rows import SHOTS
 
 Wildcards = Mapping[str, str]
 
@@ -133,13 +136,27 @@ def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [file for task in suite.tasks for file in expert_files(suite, {"task": task})]
 
 
+def _rows(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
+    """Splits of tasks, each with what its in-context examples are drawn from."""
+    found = []
+    for name in tasks:
+        task = suite.tasks[name]
+        examples = (SHOTS if has_own_examples(task) else "train",) if task.shots else ()
+        found += [f"results/{suite.name}/data/{name}/{split}.parquet" for split in dict.fromkeys((*splits, *examples))]
+    return found
+
+
 def training_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    splits = ("train.parquet", "validation.parquet")
-    return [f"results/{suite.name}/data/{task}/{split}" for task in suite.tasks for split in splits]
+    return _rows(suite, suite.tasks, "train", "validation")
+
+
+def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What one task's expert is trained on."""
+    return [*_rows(suite, [wildcards["task"]], "train", "validation"), *_label_names(suite, wildcards)]
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+    return _rows(suite, suite.tasks, "test")
 
 
 # -- merging
@@ -268,6 +285,23 @@ def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+
+
+def lm_eval_installed(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """No file. Raises UserError where lm-eval is not installed."""
+    check_installed(suite)
+    return []
+
+
+def lm_eval_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The suite's own task files, with all that lies beside them."""
+    return task_files(suite)
+
+
+def lm_eval_results(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What lm-eval found of each model. Raises UserError for a suite that asks nothing of it."""
+    asked_of(suite)
+    return [f"results/{suite.name}/lm_eval/{model}.json" for model in suite.lm_eval_models]
 
 
 def published_scores(suite: Suite, wildcards: Wildcards) -> str:

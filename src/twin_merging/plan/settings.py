@@ -11,12 +11,14 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
-from twin_merging.plan.targets import tables
+from twin_merging.plan import lm_eval
+from twin_merging.plan.targets import has_own_examples, tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
 from twin_merging.suite.locks import what_is_fetched
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
+from twin_merging.tasks.rows import SHOTS
 
 Settings = dict[str, Any]
 Wildcards = Mapping[str, str]
@@ -42,7 +44,7 @@ def _of_task(suite: Suite, wildcards: Wildcards, part: Callable[[Any], Mapping[s
 
 
 def _model(source: Source, threads: int) -> Settings:
-    return {"source": source.plain(), "package_version": source.package_version, "threads": threads}
+    return {"source": source.origin(), "package_version": source.package_version, "threads": threads}
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -71,8 +73,12 @@ def may_name_labels(task: Task) -> str | None:
 
 
 def fetch_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """A split of in-context examples only where some are shown."""
     task = suite.tasks[wildcards["task"]]
-    return {"data": task.data.plain(), **_of_task(suite, wildcards, lambda task: task.rows()), "threads": threads}
+    data = task.data.plain()
+    if not has_own_examples(task):
+        data["splits"].pop(SHOTS, None)
+    return {"data": data, **_of_task(suite, wildcards, lambda task: task.rows()), "threads": threads}
 
 
 def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -81,7 +87,8 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.plain(), "seed": suite.says.seed, "threads": threads}
+    origin, seed = suite.says.base.origin(), suite.says.seed
+    return {**origin, "family": suite.family, "seed": seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -92,12 +99,13 @@ def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def finetune(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    task, limits = suite.tasks[wildcards["task"]], suite.says.limits
+    task, limits, dtype = suite.tasks[wildcards["task"]], suite.says.limits, suite.says.base.dtype
     return {
         **_of_task(suite, wildcards, lambda task: task.trained_on()),
         **task.expert.plain(),
         "limits": {"train": limits.train, "validation": limits.validation},
         "seed": suite.says.seed,
+        **({} if dtype == "float32" else {"dtype": dtype}),
         "threads": threads,
     }
 
@@ -161,14 +169,15 @@ def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settin
 
 def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
-    limits = suite.says.limits
+    limits, inference = suite.says.limits, suite.says.inference
     parts = _of_tasks(suite, lambda task: task.read_as())
     return {
         **parts,
         "tasks": dict(sorted(parts["tasks"].items())),
         "limits": {"router": limits.router, "validation": limits.validation},
-        "inference": suite.says.inference.plain(),
+        "inference": {"max_length": inference.max_length, "batch_size": inference.batch_size},
         "features": features_named(wildcards["features"]),
+        "dtype": suite.says.base.dtype,
         "threads": threads,
     }
 
@@ -208,7 +217,9 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),
+        "dtype": suite.says.base.dtype,
         "threads": threads,
     }
 
@@ -248,7 +259,7 @@ def card(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "name": wildcards["method"],
         "title": suite.says.title,
-        "sources": {"base": suite.says.base.plain(), **experts},
+        "sources": {"base": suite.says.base.origin(), **experts},
         "family": suite.family,
         "threads": threads,
     }
@@ -290,6 +301,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_expert": ("fetch", fetch_expert),
     "fetch_adapter": ("fetch", fetch_expert),
     "fetch_data": ("fetch", fetch_data),
+    "fetch_data_with_shots": ("fetch", fetch_data),
     "fetch_router": ("fetch", fetch_router),
     "generate_base": ("generate", generate_base),
     "generate_data": ("generate", generate_data),
@@ -312,6 +324,8 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "score": ("score", score),
     "card": ("card", card),
     "tabulate": ("tabulate", tabulate),
+    "lm_eval": ("predict", lm_eval.settings),
+    "lm_eval_table": ("tabulate", lm_eval.table_settings),
     "provenance": ("provenance", provenance),
     "audit": ("predict", audit),
     "compare": ("compare", compare),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.routing.layers import features_name
+from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
+from twin_merging.tasks.rows import SHOTS
 
 Job = tuple[str, dict[str, str]]  # a rule and its wildcards, but for `suite`
 # The rule that makes an expert: whether it is made here, and whether it is an adapter.
@@ -16,6 +18,21 @@ EXPERT_RULES = {
     (True, False): "finetune",
     (True, True): "finetune_adapter",
 }
+# The rule that makes a task's rows: whether they are made here, and whether in-context examples have their own split.
+DATA_RULES = {
+    (False, False): "fetch_data",
+    (False, True): "fetch_data_with_shots",
+    (True, False): "generate_data",
+}
+
+
+def has_own_examples(task: Task) -> bool:
+    """Whether a task shows in-context examples that come from a split of their own."""
+    return task.shots > 0 and SHOTS in task.data.plain()["splits"]
+
+
+def data_rule(task: Task) -> str:
+    return DATA_RULES[task.data.is_made_here, has_own_examples(task)]
 
 
 def is_of_decoders(suite: Suite) -> bool:
@@ -26,7 +43,14 @@ def is_of_decoders(suite: Suite) -> bool:
 def tables(suite: Suite) -> list[str]:
     """A suite's tables, first the one for reading."""
     names = ("", "-absolute", "-experts", "-router", "-routing")
-    return [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    found = [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    return [*found, *lm_eval_tables(suite)]
+
+
+def lm_eval_tables(suite: Suite) -> list[str]:
+    """The tables of a suite that asks something of lm-eval."""
+    ends = ("md", "csv") if suite.lm_eval else ()
+    return [f"results/tables/{suite.name}-lm-eval.{end}" for end in ends]
 
 
 def cards(suite: Suite) -> list[str]:
@@ -36,7 +60,7 @@ def cards(suite: Suite) -> list[str]:
 
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite)]
+    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
@@ -53,7 +77,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
     yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
         of_task = {"task": name}
-        yield "generate_data" if task.data.is_made_here else "fetch_data", of_task
+        yield data_rule(task), of_task
         yield EXPERT_RULES[task.expert.is_made_here, task.expert.is_adapter], of_task
         yield "task_vectors", of_task
     for name, entry in suite.methods.items():
@@ -68,6 +92,10 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         yield "predict", {"model": model}
     yield "score", {}
     yield "tabulate", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:

@@ -114,6 +114,7 @@ def extract_features(
     inference: Mapping[str, int],
     features: Features,
     output: Path,
+    dtype: str = "float32",
 ) -> None:
     """Compute the features of every task's train and validation rows, and write them to one file.
 
@@ -121,13 +122,13 @@ def extract_features(
 
     shared: the directory of the shared expert. data: each task's folder of parquet files. tasks: how each task's
     rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
-    batch_size. features: which hidden states are read.
+    batch_size. features: which hidden states are read. dtype: what the body is evaluated in, whatever it is stored in.
     """
     import torch
     from transformers import AutoModel
 
     tokenizer = load_tokenizer(shared)
-    body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=torch.float32).eval()
+    body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=dtype).eval()
     body.to("cuda" if torch.cuda.is_available() else "cpu")
     check_layers(features, body)
     most = longest(inference["max_length"], body.config, tokenizer)

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-TEXT_METRICS = ("exact_match",)  # of texts; the others are of labels or values
+from twin_merging.scoring.texts import TEXT_METRICS
+
 METRICS = ("accuracy", "matthews_correlation", "accuracy_f1", "pearson_spearman", *TEXT_METRICS)
 
 
 def score(metric: str, outputs: Sequence[Any], references: Sequence[Any]) -> float:
-    """One metric of what was answered (labels, values of a regression, or texts) against what is right."""
-    kind = object if metric in TEXT_METRICS else float
-    return _FUNCTIONS[metric](np.asarray(outputs, dtype=kind), np.asarray(references, dtype=kind))
+    """One metric of what was answered (labels, values of a regression, or texts) against what is right: of a text's row
+    one text, or several of which each is right."""
+    if metric in TEXT_METRICS:
+        texts = [[one] if isinstance(one, str) else list(one) for one in references]
+        return TEXT_METRICS[metric](outputs, texts)
+    return _FUNCTIONS[metric](np.asarray(outputs, dtype=float), np.asarray(references, dtype=float))
 
 
 def _accuracy(outputs: np.ndarray, references: np.ndarray) -> float:
@@ -50,5 +54,4 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "matthews_correlation": _matthews,
     "accuracy_f1": _accuracy_f1,
     "pearson_spearman": _pearson_spearman,
-    "exact_match": _accuracy,  # the texts are equal, as they are stored
 }

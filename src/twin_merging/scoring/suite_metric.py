@@ -5,7 +5,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from twin_merging.scoring.metrics import METRICS, TEXT_METRICS, score
+from twin_merging.scoring.metrics import METRICS, score
+from twin_merging.scoring.texts import TEXT_METRICS
 
 
 class SuiteMetric(evaluate.Metric):
@@ -14,12 +15,15 @@ class SuiteMetric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in METRICS:
             raise KeyError(f"unknown metric '{self.config_name}'; allowed: {', '.join(METRICS)}")
-        value = datasets.Value("string" if self.config_name in TEXT_METRICS else "float64")
+        number, text = datasets.Value("float64"), datasets.Value("string")
+        forms = [(text, [text]), (text, text)] if self.config_name in TEXT_METRICS else [(number, number)]
         return evaluate.MetricInfo(
-            description="Accuracy, Matthews correlation, accuracy and F1, correlations; exact match of texts.",
+            description="Accuracy, Matthews correlation, accuracy and F1, correlations; of texts exact and quasi-exact "
+            "match and ROUGE-2.",
             citation="",
-            inputs_description="predictions, references: labels, values of a regression, or texts",
-            features=datasets.Features({"predictions": value, "references": value}),
+            inputs_description="predictions, references: labels, values of a regression, or texts; of a text's "
+            "references also a list, of which the best counts",
+            features=[datasets.Features({"predictions": one, "references": other}) for one, other in forms],
         )
 
     def _compute(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from twin_merging.errors import UserError
-from twin_merging.fetching.declared import BaseHub, DataHub, ExpertHub, Package, RouterHub, Splits
+from twin_merging.fetching.declared import BaseHub, DataHub, ExpertHub, Package, PromptedSplits, RouterHub
 from twin_merging.finetuning.options import Finetuning, Lora
 from twin_merging.io.fields import ABSENT
 from twin_merging.io.validation import plain
@@ -25,20 +25,25 @@ from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import (
     DecoderTask,
     EncoderTask,
     Groups,
     Inference,
     Limits,
+    OfLanguageModels,
     Router,
     Statistics,
     SuiteFile,
 )
 from twin_merging.suite.schemas import schemas
 from twin_merging.suite.sources import AnyBase, AnyData, AnyExpert
-from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
-from twin_merging.tasks.generation import Ending
+from twin_merging.synthetic.options import GeneratedBase, GeneratedRows, PromptedRows
+from twin_merging.tasks.endings import Ending
+from twin_merging.tasks.multiple_choice import Fields, MultipleChoice
+from twin_merging.tasks.prompts import TextPrompt
+from twin_merging.tasks.summary import Summary, SummaryFields
 
 README, SCHEMAS = Path("config/README.md"), Path("workflow/schemas")
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
@@ -65,19 +70,26 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`base`": _kinds(AnyBase),
     "`expert`": _kinds(AnyExpert),
     "`data`": _kinds(AnyData),
-    "`splits`": (Splits,),
+    "`splits`": (PromptedSplits,),
     "`hub`": (BaseHub, DataHub, ExpertHub),
     "`package`": (Package,),
     "`finetune`": (Finetuning,),
     "`lora`": (Lora,),
     "`generate` of a base": (GeneratedBase,),
-    "`generate` of data": (GeneratedRows,),
+    "`generate` of data": (GeneratedRows, PromptedRows),
     "`tasks`": (EncoderTask,),
     "`tasks` of language models": (DecoderTask,),
+    "`prompt`": (TextPrompt,),
+    "`template: multiple_choice`": (MultipleChoice,),
+    "`fields` of `multiple_choice`": (Fields,),
+    "`template: summary`": (Summary,),
+    "`fields` of `summary`": (SummaryFields,),
     "`generation`": (Ending,),
     "`limits`": (Limits,),
     "`statistics`": (Statistics,),
     "`inference`": (Inference,),
+    "A suite of language models": (OfLanguageModels,),
+    "`lm_eval`": (LmEval,),
     "`protocols`": (Groups,),
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),
@@ -177,6 +189,8 @@ def _kind(annotation: Any, method: bool) -> list[str]:
         return [f"list of {inner if inner == 'text' else f'{inner}s'}"]
     if annotation in _WORDS:
         return [_WORDS[annotation]]
+    if annotation is TextPrompt:  # a text alone is one
+        return ["text", "mapping"]
     if method and origin is not None and arguments[1] in _WORDS:
         return [f"mapping from task to {_WORDS[arguments[1]]}"]
     return ["mapping"]
@@ -190,6 +204,8 @@ def _default(field: FieldInfo, method: bool = False) -> str:
     if ABSENT in field.metadata:
         return "—"
     default = {} if isinstance(field.default, BaseModel) else plain(field.default)
+    if isinstance(default, str) and not default.strip():
+        return f"`{json.dumps(default)}`"
     return f"`{yaml.safe_dump(default, default_flow_style=True).removesuffix('...' + chr(10)).strip()}`"
 
 

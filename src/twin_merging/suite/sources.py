@@ -7,20 +7,24 @@ from typing import Annotated
 from pydantic import Field
 
 from twin_merging.fetching.declared import (
+    DTYPE,
     BaseFromHub,
+    BaseFromPackage,
     BaseFromPath,
     DataFromHub,
     DataFromPath,
+    Dtype,
     ExpertFromHub,
     ExpertFromPackage,
     ExpertFromPath,
-    FromPackage,
+    PromptedFromHub,
+    PromptedFromPath,
     Source,
     Splits,
 )
 from twin_merging.finetuning.options import Finetuning
 from twin_merging.io.fields import ONE_KIND
-from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
+from twin_merging.synthetic.options import GeneratedBase, GeneratedRows, PromptedRows
 
 GLUE_REPO = "nyu-mll/glue"
 
@@ -35,6 +39,7 @@ class Generated(MadeHere):
     """A small base, pretrained on generated text."""
 
     generate: GeneratedBase = Field(description="a small base that is pretrained here, on generated text")
+    dtype: Dtype = DTYPE
 
 
 class Finetuned(MadeHere):
@@ -54,12 +59,17 @@ class GeneratedData(MadeHere):
     splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
 
 
-AnyBase = Annotated[BaseFromHub | BaseFromPath | FromPackage | Generated, ONE_KIND]
-FetchedBase = Annotated[BaseFromHub | BaseFromPath | FromPackage, ONE_KIND]
+class PromptedFromGenerator(MadeHere):
+    """The same for a language model."""
+
+    generate: PromptedRows = Field(description="rows of one of the generated tasks")
+    splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
+
+
+AnyBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage | Generated, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
-FetchedExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
-FetchedData = Annotated[DataFromHub | DataFromPath, ONE_KIND]
+PromptedData = Annotated[PromptedFromHub | PromptedFromPath | PromptedFromGenerator, ONE_KIND]
 
 
 def with_local_glue(at: str, data: Source, glue: str | None) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -66,15 +66,26 @@ class Answered(Texts):
     def references(self, rows: pd.DataFrame) -> pd.Series:
         return rows[LABEL].astype(float)
 
-    def output_of(self, answer: torch.Tensor) -> float:
+    def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+        """A classifier is shown none."""
+        return [()] * len(rows)
+
+    def stored(self, answer: torch.Tensor, choices: Sequence[str]) -> dict[str, Any]:
         """The value of a regression, else the label of the largest logit.
 
         answer: logits (largest label count,). Under a routed head the answer may come from a head of another size; then
         it is that head's label, as it is.
         """
-        return float(answer[0]) if self.is_regression else float(answer.argmax())
+        return {"output": float(answer[0]) if self.is_regression else float(answer.argmax())}
 
-    def agrees(self, output: float, answer: torch.Tensor, tolerance: float) -> bool:
+    def faults(
+        self, stored: Mapping[str, Any], answer: torch.Tensor, choices: Sequence[str], tolerance: float
+    ) -> Iterator[str]:
+        if not self._agrees(stored["output"], answer, tolerance):
+            again = self.stored(answer, choices)["output"]
+            yield f"output {stored['output']:g} is written, the model answers {again:g}"
+
+    def _agrees(self, output: float, answer: torch.Tensor, tolerance: float) -> bool:
         """A value within the tolerance; a label whose logit is the largest, or within the tolerance of it."""
         if self.is_regression:
             return abs(output - float(answer[0])) <= tolerance * max(1.0, abs(output))
@@ -110,6 +121,10 @@ class Labelled(Answered):
     @property
     def text_columns(self) -> tuple[str, ...]:
         return self.text
+
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        return ()
 
     def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
         """The suite's names come first: they may be other words than the data's, but not the same in another order."""
@@ -148,6 +163,10 @@ class Classification(Labelled):
             raise problem(f"metric {self.metric} needs labels: 2, not {self.labels}")
         return self
 
+    @property
+    def shots(self) -> int:
+        return 0
+
     # What each stage's output depends on, as plain data: the part of the task that becomes the job's parameters.
 
     def read_as(self) -> dict[str, Any]:
@@ -174,10 +193,6 @@ class Classification(Labelled):
         return [
             replace(one, features={**one.features, "labels": label}) for one, label in zip(encoded, labels, strict=True)
         ]
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """Labels or values from logits (rows, labels)."""
-        return (predictions.reshape(-1) if self.is_regression else predictions.argmax(-1)).tolist()
 
 
 _USAGE = """```python

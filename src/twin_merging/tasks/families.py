@@ -9,10 +9,16 @@ from importlib import import_module
 from twin_merging.checkpoints.kinds import Classifier, LanguageModel, WholeModel
 from twin_merging.errors import unknown
 from twin_merging.tasks.family import Family
+from twin_merging.tasks.training import Training
 
 MODULES = {
     "encoder": "twin_merging.tasks.classification",
     "decoder": "twin_merging.tasks.generation",
+}
+# How a family's models are trained, which only fine-tuning asks.
+TRAINING = {
+    "encoder": "twin_merging.tasks.label_training",
+    "decoder": "twin_merging.tasks.answer_training",
 }
 # The kind of model that the experts of a family are.
 KINDS: dict[str, Callable[..., WholeModel]] = {"encoder": Classifier, "decoder": LanguageModel}
@@ -28,3 +34,8 @@ def family_named(name: str) -> Family:
     if name not in MODULES:
         raise ValueError(f"family: {unknown('family', name, MODULES)}")
     return import_module(MODULES[name]).FAMILY
+
+
+def training_named(family: str) -> Training:
+    """How models of a family are trained."""
+    return import_module(TRAINING[family]).TRAINING

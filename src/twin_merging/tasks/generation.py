@@ -2,107 +2,199 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from string import Formatter
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from twin_merging.checkpoints.kinds import LanguageModel
-from twin_merging.io.fields import FilledText, Positive, problem
+from twin_merging.errors import UserError
+from twin_merging.io.fields import ABSENT, FilledText, problem
 from twin_merging.io.validation import Model
+from twin_merging.tasks.asking import Question, encoded_questions
+from twin_merging.tasks.choices import LETTERS, checked_places, named_columns
+from twin_merging.tasks.endings import Ending, with_usual
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
+from twin_merging.tasks.prompts import AnyPrompt, TextPrompt
+from twin_merging.tasks.rows import IGNORED
+from twin_merging.tasks.shots import Examples, read_examples
 from twin_merging.tasks.task import Encoded, Longest
+from twin_merging.tasks.written_answers import COLUMNS, faults_of_stored, stored_answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READ = ("input_ids", "attention_mask")  # what a language model takes of what a tokenizer gives
-
-
-class Ending(Model):
-    """When a model stops to write."""
-
-    max_new_tokens: Positive = Field(16, description="tokens of the longest answer")
-    stop: tuple[FilledText, ...] = Field((), description="texts that end an answer")
-
-    def cut(self, text: str) -> str:
-        """What stands before the first text that ends an answer, without spaces around it."""
-        ends = [place for stop in self.stop if (place := text.find(stop)) >= 0]
-        return text[: min(ends, default=len(text))].strip()
+TARGET = "answer"
+# The kinds of answer that each form of prompt and each metric is for.
+ANSWERS = {"multiple_choice": ("letter", "likelihood"), "summary": ("summary",)}
+METRICS = {
+    "exact_match": ("letter", "text", "likelihood"),
+    "quasi_exact_match": ("text",),
+    "rouge2": ("summary", "text"),
+}
 
 
 class Prompts(Model):
     """How a row becomes a model's input."""
 
-    prompt: FilledText = Field(description="the prompt: a text with names of columns in braces")
+    prompt: AnyPrompt = Field(
+        description="a text with names of columns in braces, or a mapping: see [`prompt`](#prompt)"
+    )
+    target: Annotated[FilledText | None, ABSENT] = Field(
+        None,
+        description="for a text of its own: the column that holds the right answer, or a list of right ones; `answer` "
+        "without it",
+    )
+    options: Annotated[FilledText | Annotated[tuple[FilledText, ...], Field(min_length=2)] | None, ABSENT] = Field(
+        None,
+        description="for a text of its own with `answer: likelihood`: the column that holds a list of possible "
+        "answers, or a list of columns; the target is then one of the texts, its number from 0, or its letter",
+    )
+    _examples: Examples | None = PrivateAttr(None)
 
-    @field_validator("prompt")
+    @model_validator(mode="before")
     @classmethod
-    def _has_columns(cls, prompt: str) -> str:
-        try:
-            fields = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
-        except ValueError as error:
-            raise problem(f"{prompt!r:.80} is no text with columns in braces: {error}") from None
-        if not fields or not all(name.isidentifier() for name in fields):
-            raise problem(f"{prompt!r:.80} names no column; write a column's name in braces, as {{question}}")
-        return prompt
+    def _with_target(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or not _is_text(content.get("prompt")):
+            return content
+        return {**content, "target": content.get("target", TARGET)}
+
+    @model_validator(mode="after")
+    def _a_template_names_its_columns(self) -> Self:
+        for key in ("target", "options"):
+            if not isinstance(self.prompt, TextPrompt) and getattr(self, key) is not None:
+                raise problem("a template names its columns in prompt.fields; remove this key", key)
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the prompt is made of, in its order."""
-        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name))
+        return self.prompt.columns
+
+    @property
+    def _target(self) -> str:
+        return self.target or TARGET
 
     def beside(self, folder: Path) -> Self:
-        return self
+        """The same view with its in-context examples, which are drawn from the split `shots` in the folder of the
+        task's data, or from train where there is none."""
+        if not self.prompt.shots:
+            return self
+        found = self.model_copy()
+        found._examples = read_examples(folder, self.prompt, self._target, self.options)
+        return found
 
-    def texts(self, rows: pd.DataFrame) -> list[str]:
-        """The prompt of each row."""
-        columns = {name: rows[name].tolist() for name in self.columns}
+    def questions(self, rows: pd.DataFrame) -> list[Question]:
+        """Each row as it is asked, with all its in-context examples. A row is never its own example."""
+        form = self.prompt
+        if form.shots and self._examples is None:
+            raise RuntimeError("in-context examples were not read: call `beside` with the folder of the task's data")
+        parts = zip(form.instructions(rows), form.subjects(rows), form.blocks(rows), strict=True)
         return [
-            self.prompt.format(**{name: values[row] for name, values in columns.items()}) for row in range(len(rows))
+            Question(instruction, () if self._examples is None else self._examples.before(subject, block), block)
+            for instruction, subject, block in parts
         ]
 
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        """The prompt of each row, as it stands before a chat template and with all its examples."""
+        return [question.text(self.prompt.separator_of_blocks) for question in self.questions(rows)]
+
     def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
-        """One prompt a row. Nothing of a prompt is cut off: a longer one is an error."""
-        encoded = tokenizer(self.texts(rows), truncation=False, verbose=False)
-        examples = [Encoded({key: encoded[key][row] for key in READ}) for row in range(len(rows))]
-        for row, example in zip(rows.index, examples, strict=True):
-            check_length(example, limit, f"row {row}: its prompt, {self.prompt!r:.40},")
-        return examples
+        """One prompt a row. One that does not fit loses in-context examples from the last one on. Nothing else of a
+        prompt is cut off: a longer one is an error."""
+        return self._encode(rows, [()] * len(rows), tokenizer, limit)
+
+    def _encode(
+        self,
+        rows: pd.DataFrame,
+        answers: Sequence[Sequence[str]],
+        tokenizer: Any,
+        limit: Longest,
+        ending: tuple[int, ...] = (),
+    ) -> list[Encoded]:
+        """Prompts with what may stand behind them, and an ending behind that."""
+        questions = self.questions(rows)
+        found = encoded_questions(questions, answers, self.prompt, tokenizer, limit, ending)
+        for row, question, example in zip(rows.index, questions, found, strict=True):
+            alone = " without in-context examples" if question.examples else ""
+            with_answer = " with its longest answer" if example.options else ""
+            check_length(example, limit, f"row {row}: its prompt, {question.block!r:.40},{alone}{with_answer}")
+        return found
+
+
+def _is_text(prompt: Any) -> bool:
+    """Whether a prompt is a text of the suite's own, as far as can be told before it is checked."""
+    if isinstance(prompt, (str, TextPrompt)):
+        return True
+    return isinstance(prompt, Mapping) and "template" not in prompt
 
 
 class Asked(Prompts):
     """And what a row must hold."""
 
-    target: FilledText = Field("answer", description="the column that holds the right answer")
+    @property
+    def _answer_columns(self) -> tuple[str, ...]:
+        if not isinstance(self.prompt, TextPrompt):
+            return self.prompt.answer_columns
+        return (self._target, *(named_columns(self.options) if self.options else ()))
 
     @property
     def needed(self) -> tuple[str, ...]:
-        return (*self.columns, self.target)
+        return tuple(dict.fromkeys((*self.columns, *self._answer_columns)))
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        return self.needed
+        """All but a column that says which option is right, which may hold numbers."""
+        numbers = {*self.prompt.place_columns, *((self._target,) if self.options else ())}
+        return tuple(name for name in self.needed if name not in numbers)
+
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        if not isinstance(self.prompt, TextPrompt):
+            return self.prompt.list_columns
+        return (self.options,) if isinstance(self.options, str) else () if self.options else (self._target,)
 
     def named(self, names: Sequence[str] | None, where: str) -> None:
         """A language model has no labels."""
 
     def checked(self, rows: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
-        """Any text can stand in a prompt or be an answer."""
-        return rows
-
-    def references(self, rows: pd.DataFrame) -> pd.Series:
-        return rows[self.target].astype(str).str.strip()
+        """Any text can stand in a prompt or be an answer; of options the right one must be known."""
+        if self.options is None:
+            return self.prompt.checked(rows, where)
+        places = checked_places(rows, self.prompt.choices(rows, self.options), self._target, where)
+        return rows.assign(**{self._target: [LETTERS[place] for place in places]})
 
 
 class Answered(Asked):
-    """And how the model answers. An answer is the text that it writes."""
+    """And how the model answers. An answer is the text that it writes, or the option that is likeliest."""
 
-    answer: Literal["text"] = Field("text", description="what counts as the answer: the text that is written")
+    answer: Literal["letter", "text", "summary", "likelihood"] = Field(
+        "text",
+        description="what counts as the answer: the `letter` of an option, the `text` or the `summary` that is "
+        "written, or the option of the largest `likelihood`",
+    )
     generation: Ending = Field(Ending(), description="when the model stops to write")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_usual_ending(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        return {**content, "generation": with_usual(content.get("generation", {}), content.get("answer"))}
+
+    @model_validator(mode="after")
+    def _answer_fits_prompt(self) -> Self:
+        if not isinstance(self.prompt, TextPrompt):
+            template, fits = self.prompt.template, ANSWERS[self.prompt.template]
+            if self.answer not in fits:
+                raise problem(f"template {template} is answered by {' or '.join(fits)}, not {self.answer}", "answer")
+        elif (self.answer == "likelihood") != (self.options is not None):
+            raise problem("answer: likelihood needs options, and options need answer: likelihood", "options")
+        if self.generation.helm and self.answer != "letter":
+            raise problem("helm: strict is of answers by letter; remove it", "generation", "helm")
+        return self
 
     @property
     def whole(self) -> LanguageModel:
@@ -110,26 +202,64 @@ class Answered(Asked):
 
     @property
     def new_tokens(self) -> int:
-        return self.generation.max_new_tokens
+        """Of options the tokens are counted row by row, in `encode`."""
+        return 0 if self.answer == "likelihood" else self.generation.max_new_tokens
 
-    def output_of(self, answer: str) -> str:
-        return answer
+    def references(self, rows: pd.DataFrame) -> pd.Series:
+        """The right answers to each row, a list of texts."""
+        import pandas as pd
 
-    def agrees(self, output: str, answer: str, tolerance: float) -> bool:
-        """Texts have no tolerance."""
-        return output == answer
+        found = self.prompt.references(rows, self._target, self.options)
+        return pd.Series(found, index=rows.index, dtype=object)
+
+    def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+        """The possible answers to each row, in the order of `Encoded.options`; empty where the model writes one."""
+        return self.prompt.choices(rows, self.options) if self.answer == "likelihood" else [()] * len(rows)
+
+    def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Prompts, with the ids of each possible answer where the likeliest is asked for."""
+        found = self._encode(rows, self.choices(rows), tokenizer, limit)
+        for row, example in zip(rows.index, found, strict=True):
+            if not all(example.options):
+                raise UserError(f"row {row}: one of its options is no token for the base's tokenizer; correct the row")
+        return found
+
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        return stored_answer(answer, choices)
+
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """Tokens must each be the likeliest, likelihoods the model's; text, option and end must follow from them."""
+        return faults_of_stored(stored, answer, choices, tolerance)
 
 
 class Generation(Answered):
     """What a suite says of a task's rows."""
 
-    metric: Literal["exact_match"] = Field(description="how answers are scored, see below")
+    metric: Literal["exact_match", "quasi_exact_match", "rouge2"] = Field(
+        description="how answers are scored, see below"
+    )
+
+    @model_validator(mode="after")
+    def _metric_fits_answer(self) -> Self:
+        fits = METRICS[self.metric]
+        if self.answer not in fits:
+            others = [name for name, answers in METRICS.items() if self.answer in answers]
+            raise problem(
+                f"{self.metric} scores answers of kind {' or '.join(fits)}, not {self.answer}; use "
+                f"{' or '.join(others)}",
+                "metric",
+            )
+        return self
+
+    @property
+    def shots(self) -> int:
+        return self.prompt.shots
 
     # What each stage's output depends on, as plain data: the part of the task that becomes the job's parameters.
 
     def read_as(self) -> dict[str, Any]:
-        """How a row becomes a model's input."""
-        return told(self, Prompts)
+        """How a row becomes a model's input. Nothing of the right answer, where no examples show it."""
+        return told(self, Prompts) if self.prompt.shots else {"prompt": self.prompt.asked()}
 
     def rows(self) -> dict[str, Any]:
         """What a row must hold."""
@@ -142,6 +272,26 @@ class Generation(Answered):
     def trained_on(self) -> dict[str, Any]:
         """What fine-tuning needs: how a row is read, what its answer is, and how answers are scored."""
         return told(self, Generation)
+
+    def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
+        """Prompts as they are asked, each with its first right answer and the end of text behind it.
+
+        labels: the ids of the answer and of the end of text; -100 for the prompt, of which no loss is taken.
+        """
+        if tokenizer.eos_token_id is None:
+            raise UserError("the base's tokenizer has no end of text to train on; name its eos_token")
+        ending = (tokenizer.eos_token_id,)
+        answers = [texts[:1] for texts in self.references(rows)]
+        return [_trained(one) for one in self._encode(rows, answers, tokenizer, limit, ending)]
+
+
+def _trained(example: Encoded) -> Encoded:
+    """A prompt with its one answer as the Trainer takes it."""
+    answer = list(example.options[0])
+    ids = [*example.features["input_ids"], *answer]
+    labels = [IGNORED] * len(example) + answer
+    features = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+    return Encoded(features, lost_examples=example.lost_examples)
 
 
 _USAGE = """```python
@@ -169,6 +319,7 @@ FAMILY = Family(
     methods=("static", "dynamic"),
     statistics=(),
     usage=usage,
+    columns=COLUMNS,
     lora_spaces=("product", "factor"),
     same={"reference": "strict"},  # which says what a task with a head of its own keeps beside it
 )

@@ -32,9 +32,8 @@ def longest(asked: int | None, config: Any, tokenizer: Any, *, key: str = ASKED,
     limits = [] if asked is None else [Longest(asked, f"{key} is {asked}", "raise it, or shorten the input")]
     count = positions(config)
     if count is not None:
-        limits.append(Longest(count, f"the model has {count} positions"))
-        if new:
-            limits.append(Longest(count - new, f"the model has {count} positions, of which it may write {new}"))
+        written = f", of which it may write {new}" if new else ""
+        limits.append(Longest(count - new, f"the model has {count} positions{written}"))
     if 0 < tokenizer.model_max_length < LARGE_INTEGER:  # a tokenizer without a limit names a larger number
         limit = int(tokenizer.model_max_length)
         limits.append(Longest(limit, f"the tokenizer's model_max_length is {limit}"))
@@ -88,19 +87,26 @@ def encoded_text(tokenizer: Any, texts: Sequence[str], limit: Longest, what: str
 
 
 def warn_of_cut(task: str, examples: Collection[Encoded], limit: Longest) -> None:
-    """Say once how many rows of a task were cut."""
+    """Say once how many rows of a task were cut, and how many prompts lost in-context examples."""
     count = sum(example.is_cut for example in examples)
     if count:
         log.warning(
             "task %s: %d of %d rows are longer than %d tokens and were cut: %s",
             task, count, len(examples), limit.tokens, limit.why,
         )  # fmt: skip
+    lost = [example.lost_examples for example in examples if example.lost_examples]
+    if lost:
+        log.warning(
+            "task %s: %d of %d prompts do not fit %d tokens with all in-context examples and lost 1 to %d of them: %s",
+            task, len(lost), len(examples), limit.tokens, max(lost), limit.why,
+        )  # fmt: skip
 
 
 def check_length(example: Encoded, limit: Longest, what: str) -> None:
-    """Raise UserError for an input that is too long and must not be cut. `what` names it."""
-    if len(example) > limit.tokens:
-        raise UserError(f"{what} has {len(example)} tokens, but {limit.why}; {limit.remedy}, or leave it out")
+    """Raise UserError for an input that is too long, with what may stand behind it, and must not be cut. `what` names
+    it."""
+    if (tokens := example.whole_length) > limit.tokens:
+        raise UserError(f"{what} has {tokens} tokens, but {limit.why}; {limit.remedy}, or leave it out")
 
 
 def _rows(encoded: Any, is_cut: bool = False) -> list[Encoded]:

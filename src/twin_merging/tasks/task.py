@@ -7,7 +7,7 @@ what a model reads; `Rows` adds what a row must hold; `Answers` adds how a row i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 class Encoded:
     """Token ids of one input, without padding, and what else the tokenizer gives for it.
 
-    options: token ids of each text that may stand behind the input, where these are scored by their likelihood.
+    options: token ids of each text that may stand behind the input, where these are scored by their likelihood;
+    lost_examples: in-context examples that were left out of a prompt, so that it fits.
     """
 
     features: Mapping[str, Any]
     is_cut: bool = False  # to the longest input
     options: tuple[tuple[int, ...], ...] = ()
+    lost_examples: int = 0
 
     def __len__(self) -> int:
         return len(self.features["input_ids"])
+
+    @property
+    def whole_length(self) -> int:
+        """Tokens of the input with the longest text behind it."""
+        return len(self) + max(map(len, self.options), default=0)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class Rows(Inputs, Protocol):
     def text_columns(self) -> tuple[str, ...]:
         """Those of them that hold text."""
 
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        """Those that hold text, of which a value may be a list of texts too."""
+
     def named(self, names: Sequence[str] | None, where: str) -> tuple[str, ...] | None:
         """What the labels are called, in their order, by the data (`names`) and by the suite; None where neither says
         it, or there are none. Raises UserError where the two contradict."""
@@ -82,7 +93,8 @@ class Answers(Inputs, Protocol):
     """How a row is answered. An answer is what the family's model gives for a row (twin_merging.model)."""
 
     def references(self, rows: pd.DataFrame) -> pd.Series:
-        """The right answers, as predictions are stored beside them."""
+        """The right answers, as predictions are stored beside them: a number a row, or a list of texts of which each is
+        right."""
 
     @property
     def whole(self) -> WholeModel:
@@ -92,11 +104,15 @@ class Answers(Inputs, Protocol):
     def new_tokens(self) -> int:
         """How many tokens an answer may add to its input."""
 
-    def output_of(self, answer: Any) -> Any:
-        """What is stored of an answer."""
+    def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+        """The possible answers to each row, in the order of `Encoded.options`; empty where there are none."""
 
-    def agrees(self, output: Any, answer: Any, tolerance: float) -> bool:
-        """Whether a stored output is what the answer says, where numbers may differ by a tolerance."""
+    def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
+        """What is stored of an answer to a row with these choices, by column: `output`, and the family's `columns`."""
+
+    def faults(self, stored: Mapping[str, Any], answer: Any, choices: Sequence[str], tolerance: float) -> Iterator[str]:
+        """What is wrong with what was stored of an answer, where numbers may differ by a tolerance, each as a part of a
+        sentence. answer: what the model answers once more (`TwinModel.answer_again`)."""
 
 
 class Task(Rows, Answers, Protocol):
@@ -106,12 +122,13 @@ class Task(Rows, Answers, Protocol):
     def metric(self) -> str:
         """The name of a metric (twin_merging.scoring.metrics)."""
 
+    @property
+    def shots(self) -> int:
+        """How many in-context examples an input begins with."""
+
 
 class Trainable(Task, Protocol):
     """A task that the base can be fine-tuned on here."""
 
     def examples(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """Each row as the Trainer takes it: its input with the right answer, and `labels` among the features."""
-
-    def outputs(self, predictions: Any) -> list[Any]:
-        """What is scored of the model's predictions, an array of one entry a row."""

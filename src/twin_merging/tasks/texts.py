@@ -11,16 +11,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def with_texts(rows: pd.DataFrame, columns: Collection[str], where: str) -> pd.DataFrame:
-    """The rows with text in the named columns.
+def with_texts(
+    rows: pd.DataFrame, columns: Collection[str], where: str, list_columns: Collection[str] = ()
+) -> pd.DataFrame:
+    """The rows with text in the named columns, and with lists of texts in those of `list_columns` that hold a list.
 
     Whole numbers, true and false are taken as JSON spells them. Anything else that is no text is refused: a missing
-    value, and what has no one spelling (a number with a fraction, a date, bytes, a list).
+    value, and what has no one spelling (a number with a fraction, a date, bytes, a list where none may be).
     """
     import pandas as pd
 
-    changed = {name: _texts(rows[name], f"column '{name}'", where) for name in columns}
-    return rows.assign(**{name: pd.Series(values, index=rows.index, dtype="str") for name, values in changed.items()})
+    found: dict[str, pd.Series] = {}
+    for name in columns:
+        if name in list_columns and any(map(is_list, rows[name])):
+            found[name] = pd.Series(_lists(rows[name], f"column '{name}'", where), index=rows.index, dtype=object)
+        else:
+            found[name] = pd.Series(_texts(rows[name], f"column '{name}'", where), index=rows.index, dtype="str")
+    return rows.assign(**found)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a cell holds a list: of JSON, or the array that a parquet file's list is read as."""
+    import numpy as np
+
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _lists(column: pd.Series, what: str, where: str) -> list[list[str]]:
+    """Each cell as a list of texts; a text alone is a list of one."""
+    import pandas as pd
+
+    found = []
+    for row, value in column.items():
+        texts = list(value) if is_list(value) else [value]
+        if not texts:
+            raise UserError(f"{where}: row {row} has an empty list in {what}; give it a text")
+        found.append(_texts(pd.Series(texts, index=[row] * len(texts), dtype=object), what, where))
+    return found
 
 
 def _texts(column: pd.Series, what: str, where: str) -> list[str]:

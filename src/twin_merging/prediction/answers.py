@@ -1,0 +1,112 @@
+"""Rows of every task answered by one model, in batches that are fixed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from twin_merging.checkpoints.tokenizers import load_tokenizer
+from twin_merging.jobs.progress import Progress
+from twin_merging.model.twin import TwinModel
+from twin_merging.tasks.answering import Waiting
+from twin_merging.tasks.lengths import longest, warn_of_cut
+from twin_merging.tasks.rows import batches, collate
+from twin_merging.tasks.task import Answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RowAnswer(NamedTuple):
+    """answer: what the family's model gives for a row; weights: the router's (T,), None without a router."""
+
+    answer: Any
+    weights: list[float] | None
+
+
+@dataclass(frozen=True)
+class WaitingRows:
+    """Rows of every task in their order, and the batches that they are answered in: places of rows of near lengths.
+
+    A batch depends on all rows, never on which of them are answered, so that an answer's last bits do not either.
+    """
+
+    rows: Sequence[Waiting]
+    batches: Sequence[Sequence[int]]
+
+
+def waiting_rows(
+    config: Any,
+    tokenizer: Any,
+    rows: Mapping[str, pd.DataFrame],
+    tasks: Mapping[str, Answers],
+    inference: Mapping[str, int],
+) -> WaitingRows:
+    """Rows as a model of a configuration reads them. inference: max_length, batch_size and maybe batch_tokens."""
+    found: list[Waiting] = []
+    for task, table in rows.items():
+        view = tasks[task]
+        limit = longest(inference["max_length"], config, tokenizer, new=view.new_tokens)
+        encoded = view.encode(table, tokenizer, limit)
+        warn_of_cut(task, encoded, limit)
+        found += [Waiting(task, view, *row) for row in zip(encoded, view.choices(table), strict=True)]
+    each = batches(
+        [row.example for row in found],
+        inference["batch_size"],
+        new=[row.view.new_tokens for row in found],
+        most=inference.get("batch_tokens"),
+    )
+    return WaitingRows(found, list(each))
+
+
+def answered(
+    model: TwinModel,
+    tokenizer: Any,
+    waiting: WaitingRows,
+    head: str,
+    but: Collection[int] = (),
+    stored: Sequence[Mapping[str, Any]] | None = None,
+) -> Iterator[tuple[int, list[RowAnswer]]]:
+    """Each batch by its number with the answers to its rows, all `but` some. Moves the model to a GPU where there is
+    one. stored: answers of before, a row each, that the model is asked about instead."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    progress = Progress(len(waiting.rows), "rows")
+    done = sum(len(waiting.batches[number]) for number in but)
+    progress.update(done)
+    for number, places in enumerate(waiting.batches):
+        if number in but:
+            continue
+        rows = [waiting.rows[place] for place in places]
+        batch = collate([row.example for row in rows], tokenizer, model.padding_side).to(device)
+        own = [row.task for row in rows] if head == "oracle" else None
+        if stored is None:
+            answers, mixed = model.answer_batch(batch, tokenizer, rows, own)
+        else:
+            answers, mixed = model.answer_again(batch, tokenizer, rows, own, [stored[place] for place in places])
+        weights = [None] * len(places) if mixed is None else mixed.float().cpu().tolist()
+        yield number, [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
+        done += len(places)
+        progress.update(done)
+
+
+def answer_rows(
+    model: TwinModel,
+    tokenizer: Path,
+    rows: Mapping[str, pd.DataFrame],
+    tasks: Mapping[str, Answers],
+    inference: Mapping[str, int],
+    head: str,
+    stored: Sequence[Mapping[str, Any]] | None = None,
+) -> list[RowAnswer]:
+    """Answers to the rows of every task, in their order. Arguments as above."""
+    loaded = load_tokenizer(tokenizer)
+    waiting = waiting_rows(model.config, loaded, rows, tasks, inference)
+    found: dict[int, RowAnswer] = {}
+    for number, answers in answered(model, loaded, waiting, head, stored=stored):
+        found |= zip(waiting.batches[number], answers, strict=True)
+    return [found[place] for place in range(len(waiting.rows))]
