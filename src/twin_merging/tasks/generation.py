@@ -320,5 +320,6 @@ FAMILY = Family(
     statistics=(),
     usage=usage,
     columns=COLUMNS,
+    lora_spaces=("product", "factor"),
     same={"reference": "strict"},  # which says what a task with a head of its own keeps beside it
 )
