@@ -88,9 +88,14 @@ class Form(Model):
         """The rows, with right options as letters. Raises UserError for the first that does not fit the form."""
         return rows
 
+    def plain(self) -> dict[str, Any]:
+        """Without what only in-context examples are made by, where there are none."""
+        unused = () if self.shots else ("seed", "separator")
+        return {key: value for key, value in super().plain().items() if key not in unused}
+
     def asked(self) -> dict[str, Any]:
-        """What the form tells of a prompt without examples, as plain data: nothing of the right answer."""
-        return {key: value for key, value in self.plain().items() if key != "seed"}
+        """What a prompt without examples is made by, as plain data: nothing of the right answer."""
+        return self.plain()
 
 
 def fields_of(text: str) -> tuple[str, ...]:
