@@ -86,7 +86,8 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.origin(), "seed": suite.says.seed, "threads": threads}
+    origin, seed = suite.says.base.origin(), suite.says.seed
+    return {**origin, "family": suite.family, "seed": seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:

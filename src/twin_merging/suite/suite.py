@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,6 @@ from typing import Any
 
 from twin_merging.checkpoints.groups import Protocol, protocol_of
 from twin_merging.errors import UserError
-from twin_merging.io.fields import NAME
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
 from twin_merging.merging.registry import Method
@@ -26,6 +26,7 @@ from twin_merging.suite.entries import Entry, entries_of
 from twin_merging.suite.models import FAMILIES, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
+NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
 TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
 
 
@@ -146,7 +147,7 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"a suite's file name may hold lower-case letters, digits and single hyphens only, not '{name}'"
+            f"a suite's file name may hold lower-case letters, digits, and single hyphens and points, not '{name}'"
         )
     if name.endswith(TABLES):
         raise ValueError(f"a suite's name must not end in {', '.join(TABLES)}, as its tables' names do")

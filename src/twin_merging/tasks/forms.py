@@ -72,6 +72,10 @@ class Form(Model):
         """What each row is about: its examples are drawn from rows about the same."""
         return [""] * len(rows)
 
+    def possible_examples(self, rows: pd.DataFrame) -> list[bool]:
+        """Whether each row may be an in-context example."""
+        return [True] * len(rows)
+
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         """The right answers to each row, first the one that an example shows."""
         raise NotImplementedError
@@ -90,7 +94,7 @@ class Form(Model):
 
     def plain(self) -> dict[str, Any]:
         """Without what only in-context examples are made by, where there are none."""
-        unused = () if self.shots else ("seed", "separator")
+        unused = () if self.shots else ("seed", "separator", "example_words")
         return {key: value for key, value in super().plain().items() if key not in unused}
 
     def asked(self) -> dict[str, Any]:
