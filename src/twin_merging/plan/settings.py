@@ -86,7 +86,8 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.origin(), "seed": suite.says.seed, "threads": threads}
+    origin, seed = suite.says.base.origin(), suite.says.seed
+    return {**origin, "family": suite.family, "seed": seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -205,6 +206,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),
         "dtype": suite.says.base.dtype,
         "threads": threads,

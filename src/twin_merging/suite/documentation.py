@@ -37,7 +37,7 @@ from twin_merging.suite.models import (
 )
 from twin_merging.suite.schemas import schemas
 from twin_merging.suite.sources import AnyBase, AnyData, AnyExpert
-from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
+from twin_merging.synthetic.options import GeneratedBase, GeneratedRows, PromptedRows
 from twin_merging.tasks.endings import Ending
 from twin_merging.tasks.multiple_choice import Fields, MultipleChoice
 from twin_merging.tasks.prompts import TextPrompt
@@ -74,7 +74,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`finetune`": (Finetuning,),
     "`lora`": (Lora,),
     "`generate` of a base": (GeneratedBase,),
-    "`generate` of data": (GeneratedRows,),
+    "`generate` of data": (GeneratedRows, PromptedRows),
     "`tasks`": (EncoderTask,),
     "`tasks` of language models": (DecoderTask,),
     "`prompt`": (TextPrompt,),
