@@ -11,6 +11,7 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
+from twin_merging.plan import lm_eval
 from twin_merging.plan.targets import has_own_examples, tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
@@ -310,6 +311,8 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "score": ("score", score),
     "card": ("card", card),
     "tabulate": ("tabulate", tabulate),
+    "lm_eval": ("predict", lm_eval.settings),
+    "lm_eval_table": ("tabulate", lm_eval.table_settings),
     "provenance": ("provenance", provenance),
     "audit": ("predict", audit),
     "compare": ("compare", compare),

@@ -25,12 +25,14 @@ from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import (
     DecoderTask,
     EncoderTask,
     Groups,
     Inference,
     Limits,
+    OfLanguageModels,
     Router,
     Statistics,
     SuiteFile,
@@ -86,6 +88,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`limits`": (Limits,),
     "`statistics`": (Statistics,),
     "`inference`": (Inference,),
+    "A suite of language models": (OfLanguageModels,),
+    "`lm_eval`": (LmEval,),
     "`protocols`": (Groups,),
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),

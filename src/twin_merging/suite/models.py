@@ -10,6 +10,7 @@ from twin_merging.checkpoints.groups import Disposition
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.sources import (
     AnyBase,
     AnyData,
@@ -170,7 +171,15 @@ class EncoderSuite(SuiteFile):
     tasks: Annotated[dict[str, EncoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
 
 
-class DecoderSuite(SuiteFile):
+class OfLanguageModels(Model):
+    """What a suite of language models may say beside what every suite says."""
+
+    lm_eval: Annotated[LmEval | None, ABSENT] = Field(
+        None, description="evaluation on tasks of lm-eval, see [`lm_eval`](#lm_eval)"
+    )
+
+
+class DecoderSuite(OfLanguageModels, SuiteFile):  # the last base's keys come first
     family: Literal["decoder"] = "decoder"
     tasks: Annotated[dict[str, DecoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
 
