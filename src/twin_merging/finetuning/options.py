@@ -43,8 +43,8 @@ class Finetuning(Model):
     warmup: Share = Field(0.06, description="share of the steps in which the rate rises")
     max_length: Positive = Field(
         128,
-        description="tokens of the longest row, fewer where the base takes fewer: a text is cut to it, a prompt must fit "
-        "with its answer",
+        description="tokens of the longest row, fewer where the base takes fewer: a text is cut to it, a prompt must "
+        "fit with its answer",
     )
     lora: Annotated[Lora | None, ABSENT] = Field(
         None, description="train a LoRA adapter; absent, the whole model is trained"
