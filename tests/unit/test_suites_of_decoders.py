@@ -9,10 +9,15 @@ import pytest
 
 from tests.plans import REMOVED
 from tests.suites import edited, load, refused
+<<<<<<< HEAD
 from twin_merging.plan import inputs
 from twin_merging.plan.modules import base_modules, rows_modules
 from twin_merging.plan.settings import of_job
 from twin_merging.plan.targets import jobs
+=======
+from twin_merging.plan.modules import training_modules
+from twin_merging.plan.settings import of_job
+>>>>>>> finetune
 from twin_merging.suite.models import DecoderTask
 from twin_merging.tasks.prompts import TextPrompt
 
@@ -90,6 +95,7 @@ def test_a_wrong_suite_of_language_models_stops_with_one_line(
     refused(tmp_path, edited(edits, DECODER), *words)
 
 
+<<<<<<< HEAD
 def test_base_data_and_experts_of_language_models_can_be_made_here(tmp_path: Path) -> None:
     suite = load(tmp_path, edited({"base": {"generate": {}}, "tasks/capitals": FACTS}, DECODER))
     made = [rule for rule, _ in jobs(suite)]
@@ -146,3 +152,20 @@ def test_a_wrong_factor_space_stops_with_one_line(
     tmp_path: Path, edits: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     refused(tmp_path, edited({**FACTORS, **edits}, DECODER), *words)
+=======
+def test_an_expert_of_a_language_model_may_be_trained_here(tmp_path: Path) -> None:
+    finetune = {"epochs": 2, "learning_rate": 1e-4, "micro_batch_size": 4.0, "lora": {"r": 8}}
+    edits = {"tasks/capitals/expert": {"finetune": finetune}, "limits": {"train": 5}}
+    suite = load(tmp_path, edited(edits, DECODER))
+    assert suite.tasks["capitals"].expert.is_adapter
+    found = of_job(suite, "finetune_adapter", {"task": "capitals"})
+    assert found["finetune"] == {
+        **{"epochs": 2, "learning_rate": 1e-4, "batch_size": 32, "micro_batch_size": 4},
+        **{"weight_decay": 0.01, "warmup": 0.06, "max_length": 128, "lora": {"r": 8, "alpha": 16.0, "dropout": 0.0}},
+    }
+    assert (found["limits"], "dtype" in found) == ({"train": 5, "validation": None}, False)
+    assert {"prompt", "target", "answer", "generation", "metric"} <= set(found["task"])
+    half = load(tmp_path, edited({**edits, "base/dtype": "bfloat16"}, DECODER))
+    assert of_job(half, "finetune_adapter", {"task": "capitals"}) == {**found, "dtype": "bfloat16"}
+    assert "twin_merging.tasks.answer_training" in training_modules(suite)
+>>>>>>> finetune
