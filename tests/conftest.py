@@ -22,6 +22,7 @@ if threading.current_thread() is threading.main_thread():
 
 # The files that take longest, the longest first: begun first, so that the worker processes end at nearly the same time.
 LONGEST = [
+    "test_qwen_suite.py",
     "test_hub_suite.py",
     "test_every_architecture.py",
     "test_two_calls.py",

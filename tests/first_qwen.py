@@ -15,11 +15,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 
+# How the first Qwen's own code cuts a text into words.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SEQ_LENGTH = 48
 CONFIG: dict[str, Any] = {
     "architectures": ["QWenLMHeadModel"],
@@ -225,9 +230,9 @@ def write_adapter(folder: Path, tensors: Tensors, pickled: bool = True, **settin
 
 
 def trained_ranks(text: str, count: int) -> dict[bytes, int]:
-    """Byte pair encoding of a text: the 256 bytes, and so many tokens in all. Words begin with their space."""
+    """Byte pair encoding of a text's words: the 256 bytes, and so many tokens in all."""
     ranks = {bytes([value]): value for value in range(256)}
-    words = [[bytes([value]) for value in word.encode()] for word in text.replace(" ", "\0 ").split("\0")]
+    words = [[bytes([value]) for value in word.encode()] for word in regex.findall(PATTERN, text)]
     while len(ranks) < count:
         pairs = Counter(pair for word in words for pair in pairwise(word))
         (one, two), _ = max(pairs.items(), key=lambda item: (item[1], item[0]))

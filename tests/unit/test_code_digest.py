@@ -49,15 +49,18 @@ MODULES: dict[str, set[str]] = {
     "model/classifier.py": {"predict", "audit"},
     # A suite of classifiers has nothing to do with language models.
     "tasks/generation.py": set(),
+    "synthetic/generative/facts.py": set(),
     "model/language_model.py": set(),
 }  # fmt: skip
 # What the rules name for a suite of classifiers.
 _TASKS, _MODEL = "twin_merging.tasks.classification", "twin_merging.model.classifier"
-_READERS = ("fetch_data", "generate_data", "finetune", "training_statistics", "route_features", "card")
+_READERS = ("fetch_data", "finetune", "training_statistics", "route_features", "card")
 BY_NAME = {
     "merge": ["twin_merging.merging.methods.arithmetic"],
     "predict": [_TASKS, _MODEL],
     "audit": [_TASKS, _MODEL],
+    "generate_base": ["twin_merging.synthetic.base"],
+    "generate_data": [_TASKS, "twin_merging.synthetic.recipes"],
     **{script: [_TASKS] for script in _READERS},
 }
 

@@ -128,6 +128,23 @@ def test_scores_are_of_all_models_on_the_test_rows_of_all_tasks(suite: Suite) ->
     ]
 
 
+def test_jobs_that_read_rows_read_what_in_context_examples_are_drawn_from(tmp_path: Path) -> None:
+    def read(shots: int, splits: dict[str, str]) -> tuple[list[str], ...]:
+        data = {"path": "d", "splits": splits}
+        task = {"data": data, "prompt": {"text": "{q}", "shots": shots}, "metric": "exact_match"}
+        tasks = {"one": {**task, "expert": {"path": "e"}}}
+        methods = {"sum": {"method": "task_arithmetic"}, "twin": {"method": "twin", "shared": "sum", "rank": 1}}
+        suite = suite_of(tmp_path, edited(SUITE, {"family": "decoder", "tasks": tasks, "methods": methods}))
+        functions = (inputs.test_data, inputs.training_data, inputs.finetuning_data)
+        return tuple(names(function(suite, {"task": "one"}), "data/one/") for function in functions)
+
+    train, labels = ["train.parquet", "validation.parquet"], ["label_names.json"]
+    assert read(0, {"shots": "dev"}) == (["test.parquet"], train, [*train, *labels])
+    assert read(2, {}) == (["test.parquet", "train.parquet"], train, [*train, *labels])
+    own = [*train, "shots.parquet"]
+    assert read(2, {"shots": "dev"}) == (["test.parquet", "shots.parquet"], own, [*own, *labels])
+
+
 def test_the_files_of_a_local_source_are_followed(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

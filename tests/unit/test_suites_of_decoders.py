@@ -10,6 +10,7 @@ import pytest
 from tests.plans import REMOVED
 from tests.suites import edited, load, refused
 from twin_merging.suite.models import DecoderTask
+from twin_merging.tasks.prompts import TextPrompt
 
 DECODER = """
 title: Capitals
@@ -34,6 +35,7 @@ def test_a_suite_of_language_models(tmp_path: Path) -> None:
     assert suite.content["family"] == "decoder"
     task = suite.tasks["capitals"]
     assert isinstance(task, DecoderTask)
+    assert isinstance(task.prompt, TextPrompt)
     assert (task.prompt.text, task.target, task.metric) == ("The capital of {country} is", "capital", "exact_match")
     keys = list(task.plain())
     assert (keys[0], keys[-1]) == ("data", "expert")

@@ -1,4 +1,4 @@
-# Stage generate: the base and the data of the embedded suite.
+# Stage generate: the base and the data of the embedded suites.
 
 
 rule generate_base:
@@ -22,7 +22,7 @@ rule generate_base:
         runtime=60,
     params:
         settings=settings_of("generate_base"),
-        code=code("generate_base"),
+        code=code_with("generate_base", plan_modules.base_modules),
     script:
         "../scripts/generate_base.py"
 
@@ -48,6 +48,6 @@ rule generate_data:
         runtime=10,
     params:
         settings=settings_of("generate_data"),
-        code=code_with("generate_data", plan_modules.family_modules),
+        code=code_with("generate_data", plan_modules.rows_modules),
     script:
         "../scripts/generate_data.py"

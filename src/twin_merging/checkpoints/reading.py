@@ -150,7 +150,7 @@ def read_model(
     directory = Path(directory)
     raw, stored = raw_config(directory), open_directory(directory, pickled)
     check_not_quantised(directory, raw, stored)
-    _check_layers(directory, raw, stored)
+    check_layers(directory, raw, stored)
     if not is_known_type(raw) and architecture is None:
         config = generic_config(directory, raw)
         of: Callable[[Any], Architecture] = lambda _: as_stored(stored)  # noqa: E731
@@ -174,7 +174,7 @@ def as_stored(stored: Checkpoint) -> Architecture:
     return Architecture(prefix="", body=shapes, head={}, title="not known to transformers")
 
 
-def _check_layers(directory: Path, raw: Mapping[str, Any], stored: Checkpoint) -> None:
+def check_layers(directory: Path, raw: Mapping[str, Any], stored: Checkpoint) -> None:
     """Raise UserError where a configuration counts more parts of a kind than any model of so many tensors has: its
     model would take too long to build."""
     for key, count in raw.items():

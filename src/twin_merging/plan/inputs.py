@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
+from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings import linear_coefficients, may_name_labels
 from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
@@ -266,6 +267,23 @@ def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+
+
+def lm_eval_installed(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """No file. Raises UserError where lm-eval is not installed."""
+    check_installed(suite)
+    return []
+
+
+def lm_eval_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The suite's own task files, with all that lies beside them."""
+    return task_files(suite)
+
+
+def lm_eval_results(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What lm-eval found of each model. Raises UserError for a suite that asks nothing of it."""
+    asked_of(suite)
+    return [f"results/{suite.name}/lm_eval/{model}.json" for model in suite.lm_eval_models]
 
 
 def published_scores(suite: Suite, wildcards: Wildcards) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
+from twin_merging.plan import lm_eval
 from twin_merging.plan.targets import has_own_examples, tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
@@ -86,7 +87,8 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.origin(), "seed": suite.says.seed, "threads": threads}
+    origin, seed = suite.says.base.origin(), suite.says.seed
+    return {**origin, "family": suite.family, "seed": seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -205,6 +207,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),
         "dtype": suite.says.base.dtype,
         "threads": threads,
@@ -308,6 +311,8 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "score": ("score", score),
     "card": ("card", card),
     "tabulate": ("tabulate", tabulate),
+    "lm_eval": ("predict", lm_eval.settings),
+    "lm_eval_table": ("tabulate", lm_eval.table_settings),
     "provenance": ("provenance", provenance),
     "audit": ("predict", audit),
     "compare": ("compare", compare),

@@ -43,7 +43,14 @@ def is_of_decoders(suite: Suite) -> bool:
 def tables(suite: Suite) -> list[str]:
     """A suite's tables, first the one for reading."""
     names = ("", "-absolute", "-experts", "-router", "-routing")
-    return [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    found = [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    return [*found, *lm_eval_tables(suite)]
+
+
+def lm_eval_tables(suite: Suite) -> list[str]:
+    """The tables of a suite that asks something of lm-eval."""
+    ends = ("md", "csv") if suite.lm_eval else ()
+    return [f"results/tables/{suite.name}-lm-eval.{end}" for end in ends]
 
 
 def cards(suite: Suite) -> list[str]:
@@ -53,7 +60,7 @@ def cards(suite: Suite) -> list[str]:
 
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite)]
+    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
@@ -85,6 +92,10 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         yield "predict", {"model": model}
     yield "score", {}
     yield "tabulate", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +17,19 @@ from typing import Any
 
 from twin_merging.checkpoints.groups import Protocol, protocol_of
 from twin_merging.errors import UserError
-from twin_merging.io.fields import NAME
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import Entry, entries_of
-from twin_merging.suite.models import FAMILIES, SuiteFile, Task
+from twin_merging.suite.lm_eval import LmEval
+from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
-TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
+NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+# Ends of the names of a suite's other tables.
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-published", "-lm-eval")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,18 @@ class Suite:
     def models(self) -> list[str]:
         """Whatever is evaluated, in the order of the tables."""
         return ["pretrained", *self.methods, *(f"expert-{task}" for task in self.tasks)]
+
+    @property
+    def lm_eval(self) -> LmEval | None:
+        """What is asked of lm-eval; None where nothing is."""
+        return self.says.lm_eval if isinstance(self.says, OfLanguageModels) else None
+
+    @property
+    def lm_eval_models(self) -> list[str]:
+        """The models that lm-eval evaluates, in the order of the tables."""
+        if self.lm_eval is None:
+            return []
+        return [name for name in self.models if self.lm_eval.models is None or name in self.lm_eval.models]
 
     def method(self, name: str) -> Method:
         return self.methods[name].method
@@ -138,7 +153,10 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
             for name, task in says.tasks.items()
         }
         says = says.model_copy(update={"tasks": tasks})
-        return Suite(file.stem, file, says, entries_of(says))
+        suite = Suite(file.stem, file, says, entries_of(says))
+        for name in (suite.lm_eval and suite.lm_eval.models) or ():
+            one_of("lm_eval.models", name, "model", suite.models)
+        return suite
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
 
@@ -146,7 +164,7 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"a suite's file name may hold lower-case letters, digits and single hyphens only, not '{name}'"
+            f"a suite's file name may hold lower-case letters, digits, and single hyphens and points, not '{name}'"
         )
     if name.endswith(TABLES):
         raise ValueError(f"a suite's name must not end in {', '.join(TABLES)}, as its tables' names do")

@@ -13,7 +13,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.fields import ABSENT, FilledText, problem
 from twin_merging.io.validation import Model
 from twin_merging.tasks.asking import Question, encoded_questions
-from twin_merging.tasks.choices import checked_places, named_columns
+from twin_merging.tasks.choices import LETTERS, checked_places, named_columns
 from twin_merging.tasks.endings import Ending, with_usual
 from twin_merging.tasks.family import Family, told
 from twin_merging.tasks.lengths import check_length
@@ -163,9 +163,8 @@ class Asked(Prompts):
         """Any text can stand in a prompt or be an answer; of options the right one must be known."""
         if self.options is None:
             return self.prompt.checked(rows, where)
-        choices = self.prompt.choices(rows, self.options)
-        places = checked_places(rows, choices, self._target, where)
-        return rows.assign(**{self._target: [texts[place] for texts, place in zip(choices, places, strict=True)]})
+        places = checked_places(rows, self.prompt.choices(rows, self.options), self._target, where)
+        return rows.assign(**{self._target: [LETTERS[place] for place in places]})
 
 
 class Answered(Asked):

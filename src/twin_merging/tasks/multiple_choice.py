@@ -69,7 +69,7 @@ class Fields(Model):
 
 class _Template(Model):
     template: Literal["multiple_choice"] = Field(description="a question with options, answered by a letter")
-    fields: Fields = Field(description="the columns that a question is made of")  # type: ignore[assignment]
+    fields: Fields = Field(description="the columns that a question is made of")
     instruction: Annotated[FilledText | None, ABSENT] = Field(
         None, description="the first block, with names of columns in braces"
     )

@@ -27,9 +27,7 @@ class SummaryFields(Model):
 
 class _Template(Model):
     template: Literal["summary"] = Field(description="an article that is to be summarised")
-    fields: SummaryFields = Field(  # type: ignore[assignment]
-        SummaryFields(), description="the columns of an article and of its summary"
-    )
+    fields: SummaryFields = Field(SummaryFields(), description="the columns of an article and of its summary")
     words: Positive = Field(512, description="the first words of an article that are shown, as one line")
     sentences: Positive = Field(3, description="how many sentences are asked for")
 

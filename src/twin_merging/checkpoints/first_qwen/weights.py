@@ -12,7 +12,7 @@ from twin_merging.checkpoints.first_qwen.configuration import qwen2_config
 from twin_merging.checkpoints.first_qwen.names import modules_of, shapes
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.quantisation import check_not_quantised, refuse_integers
-from twin_merging.checkpoints.reading import Reading, read_as, unwrapped
+from twin_merging.checkpoints.reading import Reading, check_layers, read_as, unwrapped
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint, Slice
 
@@ -29,10 +29,8 @@ def read_first_qwen(
     the tensor, by its own name, for what is missing, of another shape, quantised, or no part of a first Qwen.
     """
     check_not_quantised(directory, raw, stored)
+    check_layers(directory, raw, stored)
     config = qwen2_config(directory, raw)
-    if config.num_hidden_layers > len(stored):
-        raise UserError(f"{directory}/config.json: num_hidden_layers is {config.num_hidden_layers}, but the checkpoint "
-                        f"has {len(stored)} tensors; correct it")  # fmt: skip
     wanted = shapes(config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size)
     own = {unwrapped(name): name for name in stored}
     for name in own:
