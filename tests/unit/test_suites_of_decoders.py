@@ -9,15 +9,10 @@ import pytest
 
 from tests.plans import REMOVED
 from tests.suites import edited, load, refused
-<<<<<<< HEAD
 from twin_merging.plan import inputs
-from twin_merging.plan.modules import base_modules, rows_modules
+from twin_merging.plan.modules import base_modules, rows_modules, training_modules
 from twin_merging.plan.settings import of_job
 from twin_merging.plan.targets import jobs
-=======
-from twin_merging.plan.modules import training_modules
-from twin_merging.plan.settings import of_job
->>>>>>> finetune
 from twin_merging.suite.models import DecoderTask
 from twin_merging.tasks.prompts import TextPrompt
 
@@ -95,7 +90,6 @@ def test_a_wrong_suite_of_language_models_stops_with_one_line(
     refused(tmp_path, edited(edits, DECODER), *words)
 
 
-<<<<<<< HEAD
 def test_base_data_and_experts_of_language_models_can_be_made_here(tmp_path: Path) -> None:
     suite = load(tmp_path, edited({"base": {"generate": {}}, "tasks/capitals": FACTS}, DECODER))
     made = [rule for rule, _ in jobs(suite)]
@@ -152,7 +146,8 @@ def test_a_wrong_factor_space_stops_with_one_line(
     tmp_path: Path, edits: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     refused(tmp_path, edited({**FACTORS, **edits}, DECODER), *words)
-=======
+
+
 def test_an_expert_of_a_language_model_may_be_trained_here(tmp_path: Path) -> None:
     finetune = {"epochs": 2, "learning_rate": 1e-4, "micro_batch_size": 4.0, "lora": {"r": 8}}
     edits = {"tasks/capitals/expert": {"finetune": finetune}, "limits": {"train": 5}}
@@ -168,4 +163,3 @@ def test_an_expert_of_a_language_model_may_be_trained_here(tmp_path: Path) -> No
     half = load(tmp_path, edited({**edits, "base/dtype": "bfloat16"}, DECODER))
     assert of_job(half, "finetune_adapter", {"task": "capitals"}) == {**found, "dtype": "bfloat16"}
     assert "twin_merging.tasks.answer_training" in training_modules(suite)
->>>>>>> finetune
