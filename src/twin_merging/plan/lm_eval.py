@@ -45,6 +45,7 @@ def settings(suite: Suite, wildcards: Mapping[str, str], threads: int) -> dict[s
         "family": suite.family,
         "tasks": list(suite.tasks),
         "lm_eval": asked_of(suite).asked(),
+        "dtype": suite.says.base.dtype,
         "threads": threads,
     }
 
