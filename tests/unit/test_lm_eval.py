@@ -104,7 +104,7 @@ def test_a_suite_s_targets_have_a_job_a_model_and_the_tables(tmp_path: Path) -> 
         ({"title": "Others"}, {"tabulate()", "lm_eval_table()"}),
         (
             {"base/dtype": "bfloat16"},
-            {"route_features(sum/last)", *(f"{rule}({model})" for rule in ("predict", "lm_eval") for model in MODELS)},
+            {f"{rule}({model})" for rule in ("predict", "lm_eval") for model in MODELS} | {"route_features(sum/last)"},
         ),
     ],
     ids=["limit", "tasks", "all models", "one model", "a task's stop", "title", "dtype"],

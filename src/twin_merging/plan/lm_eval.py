@@ -44,8 +44,8 @@ def settings(suite: Suite, wildcards: Mapping[str, str], threads: int) -> dict[s
         "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
         "family": suite.family,
         "tasks": list(suite.tasks),
-        "lm_eval": asked_of(suite).asked(),
         "dtype": suite.says.base.dtype,
+        "lm_eval": asked_of(suite).asked(),
         "threads": threads,
     }
 
