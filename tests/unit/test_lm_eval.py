@@ -102,8 +102,12 @@ def test_a_suite_s_targets_have_a_job_a_model_and_the_tables(tmp_path: Path) -> 
         (of_lm_eval("models", ["twin"]), {"lm_eval_table()"}),
         ({"tasks/capitals/generation": {"stop": ["."]}}, {f"predict({model})" for model in MODELS}),
         ({"title": "Others"}, {"tabulate()", "lm_eval_table()"}),
+        (
+            {"base/dtype": "bfloat16"},
+            {f"{rule}({model})" for rule in ("predict", "lm_eval") for model in MODELS} | {"route_features(sum/last)"},
+        ),
     ],
-    ids=["limit", "tasks", "all models", "one model", "a task's stop", "title"],
+    ids=["limit", "tasks", "all models", "one model", "a task's stop", "title", "dtype"],
 )
 def test_a_change_makes_stale_what_it_changes(tmp_path: Path, edits: dict[str, Any], wanted: set[str]) -> None:
     assert stale(suite_of(tmp_path, SUITE), suite_of(tmp_path, edited(SUITE, edits))) == wanted

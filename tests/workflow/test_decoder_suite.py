@@ -156,7 +156,7 @@ def test_in_context_examples_of_a_split_are_fetched_beside_the_rows(suite: Path,
         "source.json",
     }
     assert (folder / "results/few/records/fetch_data_with_shots/echo.json").is_file()
-    shown = few.tasks["echo"].beside((folder / target).parent)
+    shown: Any = few.tasks["echo"].beside((folder / target).parent)
     rows = pd.read_parquet(folder / "results/few/data/echo/test.parquet")
     validation = pd.read_parquet(folder / target)
     examples = {f"{row.word} {row.other} after {row.reply}" for row in validation.itertuples()}

@@ -13,11 +13,11 @@ def main(job: Any) -> None:
     settings = job.params.settings
     directory, *others = dict.fromkeys(folder(file) for file in job.input.model)
     if settings["merged"]:
-        model = load_merged(directory)
+        model = load_merged(directory, settings["dtype"])
     else:
         experts = {expert.name: expert for expert in others}
         tasks: Any = dict.fromkeys(settings["tasks"])
-        model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"])
+        model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"], settings["dtype"])
     evaluate_model(model, tokenizer=directory, asked=settings["lm_eval"], output=Path(job.output[0]))
 
 

@@ -44,6 +44,7 @@ def settings(suite: Suite, wildcards: Mapping[str, str], threads: int) -> dict[s
         "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
         "family": suite.family,
         "tasks": list(suite.tasks),
+        "dtype": suite.says.base.dtype,
         "lm_eval": asked_of(suite).asked(),
         "threads": threads,
     }

@@ -304,6 +304,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_data_with_shots": ("fetch", fetch_data),
     "fetch_router": ("fetch", fetch_router),
     "generate_base": ("generate", generate_base),
+    "generate_base_decoder": ("generate", generate_base),
     "generate_data": ("generate", generate_data),
     "finetune": ("finetune", finetune),
     "finetune_adapter": ("finetune", finetune),
