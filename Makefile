@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 # As many processes as tests/conftest.py says; the tests of one file share what they make once. The files come as tests/conftest.py orders them.
 PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
+comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamp carries the folder's path in short: an environment does not survive being moved or copied.
@@ -25,7 +26,8 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package smollm2-package lock clean
+.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package smollm2-package lock \
+    lock-lm-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -102,19 +104,29 @@ $(STAMP): requirements.lock pyproject.toml
 # packages that torch brings along for a platform's accelerator; a version is written without its local label (+cpu).
 LOCK_PYTHON ?= python3.11
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock 2>/dev/null)
-lock: ## resolve pyproject.toml anew into requirements.lock
+# Of `resolve`: the lock, the extras that it holds, more arguments of pip, and what its first lines say of it.
+define resolve
 	@"$(LOCK_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	    { echo "error: the lock is made with Python 3.11; name one: make lock LOCK_PYTHON=/path/to/python3.11" >&2; exit 1; }
+	    { echo "error: the lock is made with Python 3.11; name one: make $@ LOCK_PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -n "$(TORCH)" || { echo "error: requirements.lock names no torch; name a version: make lock TORCH=2.13.0" >&2; exit 1; }
 	@rm -rf build/lock && mkdir -p build && "$(LOCK_PYTHON)" -m venv build/lock
+	@grep -v -E '^(#|python-dateutil==)' requirements.lock > build/same.txt
 	@echo "== resolving (some minutes)"
-	@build/lock/bin/python $(PIP_INSTALL) $(TORCH_FLAG) "torch==$(TORCH)" ".[dev]"
-	@{ echo "# The tested versions: what pyproject.toml and its extra dev need, with all that these need."; \
-	   echo "# Made by \`make lock\` with Python 3.11, the oldest supported; for that one and newer. Do not edit."; \
+	@build/lock/bin/python $(PIP_INSTALL) $(TORCH_FLAG) $(3) "torch==$(TORCH)" ".[$(2)]"
+	@{ echo "# The tested versions: what pyproject.toml and $(4)"; \
+	   echo "# Made by \`make $@\` with Python 3.11, the oldest supported; for that one and newer. Do not edit."; \
 	   build/lock/bin/python -m pip freeze --all --exclude twin-merging --exclude pip --exclude wheel \
-	   | sed 's/+[^+]*$$//' | grep -v -E '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > build/requirements.lock
-	@mv build/requirements.lock requirements.lock && rm -rf build
-	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
+	   | sed 's/+[^+]*$$//' | grep -v -E '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > build/$(1)
+	@mv build/$(1) $(1) && rm -rf build
+	@echo "$(1): $$(grep -c == $(1)) packages"
+endef
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	$(call resolve,requirements.lock,dev,,its extra dev need$(comma) with all that these need.)
+
+# lm-eval needs pytablewriter, whose newer versions take no python-dateutil 4; every other version is that of requirements.lock.
+lock-lm-eval: ## the same with the extra lm-eval, into requirements-lm-eval.lock
+	$(call resolve,requirements-lm-eval.lock,dev$(comma)lm-eval,--constraint build/same.txt,its extras dev and lm-eval need; all but python-dateutil as in requirements.lock.)
 
 clean: ## remove caches and build artefacts (not .venv, not results)
 	@rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov

@@ -28,7 +28,7 @@ class TrueTaskWeights(torch.nn.Module):
 
     def __init__(self, model: TwinModel):
         super().__init__()
-        self.model = model
+        self.model, self.config = model, model.config
 
     @torch.inference_mode()
     def answer_batch(self, batch: Any, tokenizer: Any, rows: Any, tasks: list[str]) -> Any:

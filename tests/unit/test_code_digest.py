@@ -17,9 +17,12 @@ from twin_merging.jobs.digest import code_digest, settings_digest, syntax
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
-    "task_vectors/vectors.py": {"task_vectors", "merge", "compress"},
+    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors"},
     "compression/compress.py": {"compress"},
-    "compression/exclusives.py": {"compress", "route", "assemble"},
+    "compression/exclusives.py": {"compress", "compress_factors", "route", "assemble"},
+    "compression/compress_factors.py": {"compress_factors"},
+    "merging/merged_factors.py": {"merge_factors"},
+    "model/factored.py": {"predict", "audit"},
     "routing/training.py": {"route"},
     "routing/fitting.py": {"route"},
     "routing/held_out.py": {"route"},
@@ -49,15 +52,18 @@ MODULES: dict[str, set[str]] = {
     "model/classifier.py": {"predict", "audit"},
     # A suite of classifiers has nothing to do with language models.
     "tasks/generation.py": set(),
+    "synthetic/generative/facts.py": set(),
     "model/language_model.py": set(),
 }  # fmt: skip
 # What the rules name for a suite of classifiers.
 _TASKS, _MODEL = "twin_merging.tasks.classification", "twin_merging.model.classifier"
-_READERS = ("fetch_data", "generate_data", "finetune", "training_statistics", "route_features", "card")
+_READERS = ("fetch_data", "finetune", "training_statistics", "route_features", "card")
 BY_NAME = {
     "merge": ["twin_merging.merging.methods.arithmetic"],
     "predict": [_TASKS, _MODEL],
     "audit": [_TASKS, _MODEL],
+    "generate_base": ["twin_merging.synthetic.base"],
+    "generate_data": [_TASKS, "twin_merging.synthetic.recipes"],
     **{script: [_TASKS] for script in _READERS},
 }
 

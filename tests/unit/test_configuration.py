@@ -23,6 +23,7 @@ from twin_merging.suite.configuration import Configuration
 from twin_merging.suite.documentation import BEGIN, END, SECTIONS, files, method_tables, updated
 from twin_merging.suite.models import DecoderSuite, EncoderSuite
 from twin_merging.suite.suite import load_suite
+from twin_merging.synthetic.generative.recipes import TASKS as PROMPTED_TASKS
 from twin_merging.synthetic.recipes import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,11 @@ def test_the_tables_of_metrics_generated_tasks_and_protocols_are_whole() -> None
     assert generated == [
         [f"`{name}`", f"`[{', '.join(task.text)}]`", f"`{task.labels}`", f"`{task.metric}`"]
         for name, task in TASKS.items()
+    ]
+    prompted = tables(below("`generate` of data"))[2]
+    assert prompted == [
+        [f"`{name}`", f"`[{', '.join(task.columns)}]`", ", ".join(map("`{}`".format, task.answers)), task.description]
+        for name, task in PROMPTED_TASKS.items()
     ]
     for word in (*PROTOCOLS, *DISPOSITIONS):
         assert f"`{word}`" in below("`protocols`")

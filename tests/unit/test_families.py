@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.messages import one_sentence
-from tests.plans import edited, stale, suite_of
+from tests.plans import REMOVED, edited, stale, suite_of
 from tests.tiny_decoders import make_decoder_suite, tokenizer, written
 from twin_merging import TwinModel, UserError, merge
 from twin_merging.api.answer import answer_text
@@ -83,23 +84,74 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+FEATURES = ("route_features(task-arithmetic/last)",)
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a prompt": (
         {"tasks/next/prompt": "after {word} after"},
         {"fetch_data(next)", "route_features(task-arithmetic/last)", "predict(*)"},
     ),
     "a column of answers": ({"tasks/next/target": "other"}, {"fetch_data(next)", "predict(*)"}),
+    "a column of answers that examples show": (
+        {"tasks/echo/target": "other"},
+        {"fetch_data_with_shots(echo)", *FEATURES, "predict(*)"},
+    ),
+    "a default written out": (
+        {"tasks/next/target": "answer", "tasks/next/prompt": {"text": "after {word}", "seed": 3}},
+        set(),
+    ),
+    "fewer examples": ({"tasks/echo/prompt/shots": 1}, {"fetch_data_with_shots(echo)", *FEATURES, "predict(*)"}),
+    "another draw of examples": (
+        {"tasks/echo/prompt/seed": 1},
+        {"fetch_data_with_shots(echo)", *FEATURES, "predict(*)"},
+    ),
+    "the split that examples are drawn from": (
+        {"tasks/echo/data/splits": {"shots": "validation"}},
+        {"fetch_data_with_shots(echo)"},
+    ),
+    "no split of examples": ({"tasks/echo/data/splits": REMOVED}, {"fetch_data(echo)"}),
+    "no examples": ({"tasks/echo/prompt/shots": 0}, {"fetch_data(echo)", *FEATURES, "predict(*)"}),
     "a text that ends answers": ({"tasks/next/generation": {"max_new_tokens": 2, "stop": ["w2"]}}, {"predict(*)"}),
+    "an answer's length": ({"tasks/next/generation": {"max_new_tokens": 3}}, {"predict(*)"}),
+    "other test rows": ({"limits/sample": "helm"}, {"predict(*)"}),
+    "a metric": ({"tasks/next/metric": "quasi_exact_match"}, {"score()"}),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_a_task_makes_exactly_these_settings_others(made: Path, tmp_path: Path, change: str) -> None:
     edits, wanted = CHANGES[change]
-    text = (made / "suites/written.yaml").read_text()
+    shots = {"tasks/echo/prompt": {"text": "{word} {other} after", "shots": 2}}
+    splits = {"tasks/echo/data/splits": {"shots": "train"}}
+    text = yaml.safe_dump(edited((made / "suites/written.yaml").read_text(), {**shots, **splits}), sort_keys=False)
     before, after = suite_of(tmp_path, text), suite_of(tmp_path, edited(text, edits))
     predicted = {f"predict({model})" for model in before.models}
     assert stale(before, after) == (wanted - {"predict(*)"}) | (predicted if "predict(*)" in wanted else set())
+
+
+# Of a task whose expert is trained here: it is trained on the prompts, and its best epoch is chosen by its answers.
+OF_TRAINING: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "a prompt": ({"prompt": "after {word} after"}, {"fetch_data(next)", *FEATURES, "finetune(next)", "predict(*)"}),
+    "more examples": (
+        {"prompt": {"text": "after {word}", "shots": 1}},
+        {"fetch_data(next)", *FEATURES, "finetune(next)", "predict(*)"},
+    ),
+    "a text that ends answers": (
+        {"generation": {"max_new_tokens": 2, "stop": ["w2"]}},
+        {"finetune(next)", "predict(*)"},
+    ),
+    "a metric": ({"metric": "quasi_exact_match"}, {"finetune(next)", "score()"}),
+}
+
+
+@pytest.mark.parametrize("change", OF_TRAINING)
+def test_an_expert_that_is_trained_here_follows_its_task(made: Path, tmp_path: Path, change: str) -> None:
+    edits, wanted = OF_TRAINING[change]
+    trained = {"tasks/next/expert": {"finetune": {"epochs": 1, "learning_rate": 0.1}}}
+    text = yaml.safe_dump(edited((made / "suites/written.yaml").read_text(), trained), sort_keys=False)
+    changed = edited(text, {f"tasks/next/{key}": value for key, value in edits.items()})
+    before, after = suite_of(tmp_path, text), suite_of(tmp_path, changed)
+    predicted = {f"predict({model})" for model in before.models} if "predict(*)" in wanted else set()
+    assert stale(before, after) == (wanted - {"predict(*)"}) | predicted
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from twin_merging.finetuning.finetune import finetune
 from twin_merging.finetuning.lora import with_lora
 from twin_merging.finetuning.trainer import ExpertTrainer
 from twin_merging.io.files import read_json, sha256
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
 from twin_merging.tasks.answer_training import TRAINING
 from twin_merging.tasks.families import training_named
@@ -39,7 +41,15 @@ SETTINGS: dict[str, Any] = {
     "max_length": 16,
 }
 LORA = {"r": 4, "alpha": 8.0, "dropout": 0.0}
-TASK = Generation(prompt="say {word} after", target="reply", generation={"max_new_tokens": 4}, metric="exact_match")
+TASK = validate(
+    Generation,
+    {
+        "prompt": "say {word} after",
+        "target": "reply",
+        "generation": {"max_new_tokens": 4},
+        "metric": "exact_match",
+    },
+)
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
@@ -261,3 +271,28 @@ def test_an_adapter_is_computed_as_peft_does(base: Path, data: Path, tmp_path: P
     own = dict(merged.named_parameters())
     for name in expert.factors:
         torch.testing.assert_close(expert.parameter(name), own[name].data)
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_in_half_precision_what_is_trained_is_fp32(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any] | None
+) -> None:
+    """As a GPU does it, here on the CPU, which computes in bfloat16 too where it is told to."""
+    seen: list[ExpertTrainer] = []
+
+    class Seen(ExpertTrainer):
+        def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+            seen.append(self)
+            return super().training_step(*arguments, **options)
+
+    monkeypatch.setattr(finetuning, "computes_in_half", lambda dtype: dtype == "bfloat16")
+    monkeypatch.setattr(finetuning, "ExpertTrainer", Seen)
+    settings = {**SETTINGS, "epochs": 1, **({"lora": lora} if lora else {})}
+    output = tmp_path / "expert"
+    finetune(base, data, TASK, TRAINING, settings, {}, 0, tmp_path / "c", output, dtype="bfloat16")
+    trained = {parameter.dtype for parameter in seen[0].model.parameters() if parameter.requires_grad}
+    frozen = {parameter.dtype for parameter in seen[0].model.parameters() if not parameter.requires_grad}
+    assert (trained, frozen) == ({torch.float32}, {torch.bfloat16} if lora else set())
+    assert read_json(output / "source.json")["computed_in"] == "bfloat16"
+    stored = Checkpoint(output / ("adapter_model.safetensors" if lora else "model.safetensors"))
+    assert {stored.dtype(name) for name in stored} == {torch.float32 if lora else torch.bfloat16}

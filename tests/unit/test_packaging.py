@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock, environment.yml, CITATION.cff and CHANGELOG.md say the same."""
+"""pyproject.toml, the locks, the environments of conda, CITATION.cff and CHANGELOG.md say the same."""
 
 import importlib.metadata
 import re
@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
 #: What only conda has to be told.
 CONDA_ONLY = {"python", "pip"}
-#: Extras that the lock holds; `minilm` is installed on demand.
-LOCKED_EXTRAS = ("dev",)
+#: Extras that each lock holds; `minilm` is installed on demand.
+LOCKED_EXTRAS = {"requirements.lock": ("dev",), "requirements-lm-eval.lock": ("dev", "lm-eval")}
+LOCKS = list(LOCKED_EXTRAS)
 #: Packages that torch brings itself where a platform needs them.
 PLATFORM = re.compile(r"^(nvidia|cuda|triton)")
 
@@ -42,21 +43,21 @@ def requirements(*extras: str) -> dict[str, SpecifierSet]:
     return {canonicalize_name(r.name): r.specifier for r in parsed}
 
 
-def lock_lines() -> list[str]:
-    """Lines of the lock that are neither empty nor comments."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def lock_lines(file: str) -> list[str]:
+    """Lines of a lock that are neither empty nor comments."""
+    lines = (ROOT / file).read_text().splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def lock() -> dict[str, Version]:
+def lock(file: str) -> dict[str, Version]:
     """Pinned versions by canonical name."""
-    pairs = [line.split("==") for line in lock_lines()]
+    pairs = [line.split("==") for line in lock_lines(file)]
     return {canonicalize_name(name): Version(version) for name, version in pairs}
 
 
-def environment() -> dict[str, SpecifierSet]:
-    """Requirements of environment.yml by conda name."""
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+def environment(file: str = "environment.yml") -> dict[str, SpecifierSet]:
+    """Requirements of an environment by conda name."""
+    listed = yaml.safe_load((ROOT / file).read_text())["dependencies"]
     from_pip = [name for entry in listed if isinstance(entry, dict) for name in entry["pip"]]
     parsed = [entry.partition(" ") for entry in [*listed, *from_pip] if isinstance(entry, str)]
     names = [name for name, _, _ in parsed]
@@ -64,34 +65,45 @@ def environment() -> dict[str, SpecifierSet]:
     return {name: SpecifierSet(versions) for name, _, versions in parsed}
 
 
-def test_every_lock_line_is_a_plain_pin() -> None:
-    for line in lock_lines():
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), f"requirements.lock: {line!r}"
+@pytest.mark.parametrize("file", LOCKS)
+def test_every_lock_line_is_a_plain_pin(file: str) -> None:
+    for line in lock_lines(file):
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), f"{file}: {line!r}"
 
 
-def test_lock_holds_no_host_path_or_option() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("file", LOCKS)
+def test_lock_holds_no_host_path_or_option(file: str) -> None:
+    text = (ROOT / file).read_text()
     assert "://" not in text
     assert not re.search(r"^\s*-", text, flags=re.MULTILINE)
     assert not re.search(r"@|--hash", text)
 
 
-def test_lock_names_each_package_once_and_no_platform_package() -> None:
-    assert len(lock()) == len(lock_lines())
-    assert not [name for name in lock() if PLATFORM.match(name)]
+@pytest.mark.parametrize("file", LOCKS)
+def test_lock_names_each_package_once_and_no_platform_package(file: str) -> None:
+    assert len(lock(file)) == len(lock_lines(file))
+    assert not [name for name in lock(file) if PLATFORM.match(name)]
 
 
-@pytest.mark.parametrize("name", sorted(requirements(*LOCKED_EXTRAS)))
-def test_lock_satisfies_pyproject(name: str) -> None:
-    pins = lock()
-    assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
-    wanted, pin = requirements(*LOCKED_EXTRAS)[name], pins[name]
-    assert wanted.contains(pin, prereleases=True), f"{name}=={pin} is outside {wanted}: run `make lock`"
+@pytest.mark.parametrize(("file", "name"), [(f, n) for f in LOCKS for n in sorted(requirements(*LOCKED_EXTRAS[f]))])
+def test_lock_satisfies_pyproject(file: str, name: str) -> None:
+    pins = lock(file)
+    assert name in pins, f"{name} is not in {file}: run `make lock lock-lm-eval`"
+    wanted, pin = requirements(*LOCKED_EXTRAS[file])[name], pins[name]
+    assert wanted.contains(pin, prereleases=True), f"{name}=={pin} is outside {wanted}: run `make lock lock-lm-eval`"
 
 
-def test_lock_is_closed() -> None:
+def test_the_lock_with_lm_eval_has_the_versions_of_the_other() -> None:
+    """So that the same suite gives the same bytes with either."""
+    with_it, without = (lock(file) for file in reversed(LOCKS))
+    differ = {name for name, version in without.items() if with_it.get(name) not in (version, None)}
+    assert differ == {"python-dateutil"}, "run `make lock-lm-eval`"
+
+
+@pytest.mark.parametrize("file", LOCKS)
+def test_lock_is_closed(file: str) -> None:
     """What a locked package needs is in the lock, in a version that it accepts."""
-    pins = lock()
+    pins = lock(file)
     for name, version in pins.items():
         try:
             installed = importlib.metadata.distribution(name)
@@ -105,9 +117,9 @@ def test_lock_is_closed() -> None:
                 continue
             if PLATFORM.match(needed):
                 continue
-            assert needed in pins, f"{name} needs {requirement}, which requirements.lock does not hold"
+            assert needed in pins, f"{name} needs {requirement}, which {file} does not hold"
             assert requirement.specifier.contains(pins[needed], prereleases=True), (
-                f"{name} needs {requirement}, requirements.lock has {pins[needed]}"
+                f"{name} needs {requirement}, {file} has {pins[needed]}"
             )
 
 
@@ -119,6 +131,12 @@ def test_environment_repeats_pyproject() -> None:
         if name not in CONDA_ONLY
     }
     assert found == wanted
+
+
+def test_the_environment_of_lm_eval_is_the_other_with_lm_eval() -> None:
+    (line,) = project()["optional-dependencies"]["lm-eval"]
+    own = Requirement(line)
+    assert environment("environment-lm-eval.yml") == {**environment(), own.name: own.specifier}
 
 
 def test_environment_has_the_same_python() -> None:

@@ -43,7 +43,8 @@ def names(paths: list[str], folder: str) -> list[str]:
 
 
 def test_an_adapter_and_a_checkpoint_consist_of_different_files(suite: Suite) -> None:
-    whole, adapter = ["config.json", "model.safetensors"], ["adapter_config.json", "adapter_model.safetensors"]
+    whole = ["config.json", "model.safetensors"]
+    adapter = ["adapter_config.json", "adapter_model.safetensors", "source.json"]
     assert names(inputs.expert_files(suite, {"task": "one"}), "experts/one/") == adapter
     assert names(inputs.expert_files(suite, {"task": "two"}), "experts/two/") == whole
     everything = names(inputs.all_expert_files(suite, {}), "experts/")
@@ -126,6 +127,23 @@ def test_scores_are_of_all_models_on_the_test_rows_of_all_tasks(suite: Suite) ->
     assert names(inputs.training_data(suite, {}), "data/") == [
         f"{task}/{split}.parquet" for task in ("one", "two") for split in ("train", "validation")
     ]
+
+
+def test_jobs_that_read_rows_read_what_in_context_examples_are_drawn_from(tmp_path: Path) -> None:
+    def read(shots: int, splits: dict[str, str]) -> tuple[list[str], ...]:
+        data = {"path": "d", "splits": splits}
+        task = {"data": data, "prompt": {"text": "{q}", "shots": shots}, "metric": "exact_match"}
+        tasks = {"one": {**task, "expert": {"path": "e"}}}
+        methods = {"sum": {"method": "task_arithmetic"}, "twin": {"method": "twin", "shared": "sum", "rank": 1}}
+        suite = suite_of(tmp_path, edited(SUITE, {"family": "decoder", "tasks": tasks, "methods": methods}))
+        functions = (inputs.test_data, inputs.training_data, inputs.finetuning_data)
+        return tuple(names(function(suite, {"task": "one"}), "data/one/") for function in functions)
+
+    train, labels = ["train.parquet", "validation.parquet"], ["label_names.json"]
+    assert read(0, {"shots": "dev"}) == (["test.parquet"], train, [*train, *labels])
+    assert read(2, {}) == (["test.parquet", "train.parquet"], train, [*train, *labels])
+    own = [*train, "shots.parquet"]
+    assert read(2, {"shots": "dev"}) == (["test.parquet", "shots.parquet"], own, [*own, *labels])
 
 
 def test_the_files_of_a_local_source_are_followed(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ LIST = {"score()", "tabulate()"}  # say what there is
 
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
-    "a default written out": ({"seed": 0, "methods/twin/temperature": 1.0, "limits": {"test": None}}, set()),
+    "a default written out": (
+        {"seed": 0, "base/dtype": "float32", "methods/twin/temperature": 1.0, "limits": {"test": None}},
+        set(),
+    ),
     "the title": ({"title": "Others"}, {"tabulate()"}),
     "the seed": ({"seed": 3}, {"generate_data(made)", "finetune(made)", "merge(drop)", ROUTER}),
     "the base": ({"base": {"path": "models/other"}}, {"fetch_base()"}),
@@ -112,6 +115,8 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "rows of statistics": ({"statistics": {"rows": 5}}, STATISTICS),
     "the length of rows": ({"inference": {"max_length": 5}}, FEATURES | PREDICTED | STATISTICS),
     "the size of batches": ({"inference": {"batch_size": 5}}, FEATURES | PREDICTED),
+    "tokens a batch": ({"inference": {"batch_tokens": 512}}, PREDICTED),
+    "what models are evaluated in": ({"base/dtype": "bfloat16"}, FEATURES | PREDICTED | {"finetune(made)"}),
 }
 
 

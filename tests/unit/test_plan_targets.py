@@ -82,6 +82,24 @@ def test_of_two_rules_for_a_base_or_for_data_one_is_meant(tmp_path: Path, made_h
     assert [bool(re.match(data, f"mine/data/{task}/x")) for task in ("made", "own")] == [made_here, not made_here]
 
 
+def test_of_two_rules_that_fetch_data_one_writes_in_context_examples(tmp_path: Path) -> None:
+    def suite_with(shots: int, name: str) -> Suite:
+        data = {"path": "d", "splits": {"shots": "dev"}}
+        task = {"data": data, "prompt": {"text": "{q}", "shots": shots}, "metric": "exact_match"}
+        content = edited(SUITE, {"family": "decoder", "tasks": {"one": {**task, "expert": {"path": "e"}}}})
+        content = {**content, "methods": {"sum": {"method": "task_arithmetic"}}, "router": {"shared": "sum"}}
+        return suite_of(tmp_path, content, name)
+
+    found = [suite_with(0, "none"), suite_with(2, "some")]
+    assert ("fetch_data", {"task": "one"}) in jobs(found[0])
+    assert ("fetch_data_with_shots", {"task": "one"}) in jobs(found[1])
+    rules = [constraints.data_where(found, False, shots) for shots in (False, True)]
+    assert [[bool(re.match(rule, f"{name}/data/one/x")) for name in ("none", "some")] for rule in rules] == [
+        [True, False],
+        [False, True],
+    ]
+
+
 def test_of_four_rules_for_an_expert_one_is_meant(tmp_path: Path) -> None:
     where = {
         (made, adapter): constraints.experts_where(suites(tmp_path), made, adapter)

@@ -62,6 +62,7 @@ def test_the_page_lists_every_private_name_that_the_code_uses() -> None:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    bases |= {"_loglikelihood_tokens"}  # of lm-eval's TemplateLM, which is not installed with the rest
     replaced = {name for name in own | assigned if re.match(r"_[a-z]", name) and name in bases}
     listed = set(re.findall(r"\b_[a-z]\w+", PAGE.read_text()))
     assert (used - own - DOCUMENTED) | replaced == listed

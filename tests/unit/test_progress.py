@@ -38,6 +38,16 @@ def test_what_was_done_before_counts_for_no_rate(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == ["910 of 1000 steps, 1 a second, 1:30 left"]
 
 
+def test_the_rest_is_told_by_the_work_where_rows_take_unequally_long(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    progress = Progress(100, "rows", clock)
+    progress.update(0, 0.0)
+    clock.now += 60.0
+    progress.update(20, 0.75)
+    assert caplog.messages == ["20 of 100 rows, 0.333 a second, 20 s left"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1:00"), (3599, "59:59"), (7325, "2:02:05")]
 )

@@ -34,7 +34,10 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("methods.twin.router: unknown key 'epoch'", "batch_size, dropout, epochs"),
     ),
     "shared in a method's router": ({"methods/twin/router": {"shared": "sum"}}, ("methods.twin.router", "'shared'")),
-    "unknown limit": ({"limits": {"tset": 5}}, ("limits: unknown key 'tset'", "router, test, train, validation")),
+    "unknown limit": (
+        {"limits": {"tset": 5}},
+        ("limits: unknown key 'tset'", "router, sample, test, train, validation"),
+    ),
     "key of data in a base's hub": (
         {"base": {"hub": {"repo": "a/b", "config": "x"}}},
         ("base.hub: unknown key 'config'", "allowed: repo, revision, subfolder"),

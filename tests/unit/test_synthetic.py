@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from twin_merging.errors import UserError
-from twin_merging.synthetic import TASKS, corpus, generate_base, generate_task
+from twin_merging.synthetic.base import generate_base
+from twin_merging.synthetic.corpus import corpus
+from twin_merging.synthetic.recipes import TASKS, generate_task
 
 ROWS = {"train": 1000, "validation": 150, "test": 400}
 CLASSIFIED = [task for task, recipe in TASKS.items() if recipe.labels > 1]
@@ -78,7 +80,8 @@ def test_another_seed_gives_other_rows(data):
 
 def test_rows_do_not_depend_on_the_hash_seed():
     program = (
-        "import hashlib; from twin_merging.synthetic import TASKS, generate_task, corpus\n"
+        "import hashlib; from twin_merging.synthetic.corpus import corpus\n"
+        "from twin_merging.synthetic.recipes import TASKS, generate_task\n"
         "rows = {'test': 30, 'train': 30}\n"
         "csv = ''.join(f.to_csv(index=False) for t in TASKS for f in generate_task(t, rows, 3).values())\n"
         "print(hashlib.sha256((csv + ''.join(corpus(50, 3))).encode()).hexdigest())"
@@ -158,9 +161,9 @@ def test_an_unknown_task_or_split_is_refused_by_name():
 
 
 def test_more_rows_than_there_are_texts_are_refused(monkeypatch):
-    from twin_merging.synthetic import recipes
+    from twin_merging.synthetic import splits
 
-    monkeypatch.setattr(recipes, "_PATIENCE", 1)
+    monkeypatch.setattr(splits, "PATIENCE", 1)
     with pytest.raises(UserError, match="distinct examples"):
         generate_task("sentiment", {"test": 100_000}, seed=0)
 

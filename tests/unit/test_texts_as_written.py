@@ -16,12 +16,13 @@ from tests.fake_hub import FakeHub, used_here
 from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
+from twin_merging.io.validation import validate
 from twin_merging.tasks.classification import Labelled
 from twin_merging.tasks.generation import Asked
 from twin_merging.tasks.task import Rows
 
 TASK = Labelled(text=("sentence",), labels=2)
-ASKED = Asked(prompt="{question} =", target="answer")
+ASKED = validate(Asked, {"prompt": "{question} =", "target": "answer"})
 # Texts that a reader might take for something else, or for the end of a line.
 TEXTS = [
     *("0042", "3.140", "-0", "2e10", "0x1F", "1_000", "+1", "True", "FALSE", "yes", "98765432109876543210987654321"),

@@ -23,7 +23,7 @@ def make_working_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
+    for name in ("Snakefile", "environment.yml", "environment-lm-eval.yml"):
         shutil.copy(REPOSITORY / name, folder / name)
     profile = folder / "profiles" / "default" / "profile.yaml"
     profile.write_text(re.sub(r"^logger: .*\n", "", profile.read_text(), flags=re.M))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM
 
+from tests.plans import edited, suite_of
 from tests.tiny_decoders import TASKS, make_decoder_suite, written
 from tests.workflow.running import jobs_of, make_working_folder, rules_of, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
@@ -131,13 +132,35 @@ def test_an_assembled_model_shares_the_file_of_its_body_and_nothing_is_stale_aft
     assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
     after = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
     assert not {"merge_decoder", "compress", "route_features", "route"} & set(rules_of(after))
-    (models / "task-arithmetic" / WEIGHTS).unlink()
-    lost = jobs_of(snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2]))
-    wanted = {("merge_decoder", "task-arithmetic"), ("compress", "task-arithmetic/echo"), ("assemble_decoder", "twin")}
-    assert wanted <= lost
-    assert ("merge_decoder", "weight-average") not in lost
-    again = snakemake(folder, *config, "--", *TARGETS[:2])
-    assert again.returncode == 0, again.stderr
+    merged = jobs_of(snakemake(folder, "--dry-run", "-R", "merge_decoder", *config, "--", *TARGETS[:2]))
+    below = {("compress", "task-arithmetic/echo"), ("route_features", "task-arithmetic/last")}
+    assert {*below, ("assemble_decoder", "twin"), ("predict", "task-arithmetic"), ("predict", "twin")} <= merged
+
+
+def test_in_context_examples_of_a_split_are_fetched_beside_the_rows(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "suites").mkdir()
+    prompt = {"text": "{word} {other} after", "shots": 2}
+    edits = {"tasks/echo/prompt": prompt, "tasks/echo/data/splits": {"shots": "validation"}}
+    few = suite_of(tmp_path / "suites", edited(suite.read_text(), edits), "few")
+    folder = make_working_folder(tmp_path / "run")
+    target = "results/few/data/echo/shots.parquet"
+    run = snakemake(folder, "--config", f"suites={few.file.parent}", "--", target)
+    assert run.returncode == 0, run.stderr
+    files = {path.name for path in (folder / target).parent.iterdir()}
+    assert files == {
+        "train.parquet",
+        "validation.parquet",
+        "test.parquet",
+        "shots.parquet",
+        "label_names.json",
+        "source.json",
+    }
+    assert (folder / "results/few/records/fetch_data_with_shots/echo.json").is_file()
+    shown: Any = few.tasks["echo"].beside((folder / target).parent)
+    rows = pd.read_parquet(folder / "results/few/data/echo/test.parquet")
+    validation = pd.read_parquet(folder / target)
+    examples = {f"{row.word} {row.other} after {row.reply}" for row in validation.itertuples()}
+    assert all(set(text.split("\n\n")[:2]) <= examples for text in shown.texts(rows))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
 from twin_merging.io.aliases import alias, escaped, has_braces
@@ -27,10 +28,11 @@ os.environ[STARTED_BY] = str(os.getpid())  # jobs end with this process
 
 AUDIT = "results/audit/{suite}"
 CONFIGURATION = os.path.relpath(WORKFLOW.parent / "config" / "config.yaml")  # the workflow's own
-ENVIRONMENT = "../../environment.yml"
+ENVIRONMENT, ENVIRONMENT_OF_LM_EVAL = "../../environment.yml", "../../environment-lm-eval.yml"
 # Snakemake fills in what stands in braces, in a folder's name too.
 if has_braces(str(WORKFLOW)):
     ENVIRONMENT = escaped(str(WORKFLOW.parent / "environment.yml"))
+    ENVIRONMENT_OF_LM_EVAL = escaped(str(WORKFLOW.parent / "environment-lm-eval.yml"))
 # In such a working folder it looks for its locks in other folders, unless they are in a database.
 if has_braces(os.getcwd()):
     from snakemake.settings.types import PersistenceBackend
@@ -108,6 +110,14 @@ def timeless(function):
     return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
 
 
+def lm_eval_installed(wildcards):
+    """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
+    a job looks for it itself."""
+    result = Path("results", wildcards.suite, "lm_eval", f"{wildcards.model}.json")
+    by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    return [] if by_conda or result.is_file() else asked(inputs.lm_eval_installed)(wildcards)
+
+
 def lock_settings(wildcards):
     """The suites to lock: those with Hub sources, or the one that `--config lock=` names."""
     try:
@@ -173,9 +183,11 @@ def unfinished_of(name):
 
 
 def files_of(suite, rule, others):
-    """What a job reads and writes, as its rule declares it. (Of what tabulate reads, the scores are enough.)"""
+    """What a job reads and writes, as its rule declares it. Left out are an input that is one because a job did not end,
+    and one that is no file and only asks what is installed."""
     wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
-    read = [item for item in declared.input if rule != "tabulate" or not callable(item)]
+    left_out = [declared.input.get(name) for name in ("begun", "installed")]
+    read = [item for item in declared.input if not any(item is other for other in left_out)]
     return JobFiles(
         *([path for item in items for path in paths_of(item, wildcards)] for items in (read, declared.output))
     )

@@ -1,4 +1,4 @@
-# Stage generate: the base and the data of the embedded suite.
+# Stage generate: the base and the data of the embedded suites.
 
 
 rule generate_base:
@@ -22,9 +22,26 @@ rule generate_base:
         runtime=60,
     params:
         settings=settings_of("generate_base"),
-        code=code("generate_base"),
+        code=code_with("generate_base", plan_modules.base_modules),
     script:
         "../scripts/generate_base.py"
+
+
+# A language model's base has a generation_config.json too.
+use rule generate_base as generate_base_decoder with:
+    output:
+        config="results/{suite}/base/config.json",
+        weights="results/{suite}/base/model.safetensors",
+        tokenizer="results/{suite}/base/tokenizer.json",
+        tokenizer_config="results/{suite}/base/tokenizer_config.json",
+        generation_config="results/{suite}/base/generation_config.json",
+        source="results/{suite}/base/source.json",
+        record="results/{suite}/records/generate_base_decoder.json",
+    log:
+        "results/{suite}/logs/generate_base_decoder.log",
+        benchmark="results/{suite}/benchmarks/generate_base_decoder.tsv",
+    wildcard_constraints:
+        suite=constraints.bases_where(SUITES, made_here=True, decoder=True),
 
 
 rule generate_data:
@@ -48,6 +65,6 @@ rule generate_data:
         runtime=10,
     params:
         settings=settings_of("generate_data"),
-        code=code_with("generate_data", plan_modules.family_modules),
+        code=code_with("generate_data", plan_modules.rows_modules),
     script:
         "../scripts/generate_data.py"

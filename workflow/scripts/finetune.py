@@ -27,6 +27,7 @@ def main(job: Any) -> None:
         checkpoints=Path(f"{job.params.checkpoints}-{settings_digest(settings, inputs)}"),
         output=output,
         label_names=read_names(file for file in job.input.data if Path(file).name == LABEL_NAMES),
+        dtype=settings.get("dtype", "float32"),
     )
 
 

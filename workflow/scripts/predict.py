@@ -30,6 +30,7 @@ def main(job: Any) -> None:
         data=data,
         tasks=tasks,
         limit=settings["limit"],
+        sample=settings.get("sample"),
         inference=settings["inference"],
         head=settings["head"],
         output=Path(job.output[0]),

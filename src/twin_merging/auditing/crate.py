@@ -31,8 +31,8 @@ PROFILES = {
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 MAIN = "workflow/Snakefile"
-WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environment.yml", "requirements.lock",
-            "pyproject.toml", "LICENSE")  # fmt: skip
+WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environment.yml", "environment-lm-eval.yml",
+            "requirements.lock", "requirements-lm-eval.lock", "pyproject.toml", "LICENSE")  # fmt: skip
 FORMATS = {".csv": "text/csv", ".md": "text/markdown", ".json": "application/json", ".html": "text/html",
            ".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml",
            ".py": "text/x-python", ".toml": "application/toml"}  # fmt: skip
@@ -190,7 +190,7 @@ def _made(crate: ROCrate, packed: dict[str, Path], results: Results) -> list[Any
     """What the run gave: tables, scores, predictions, provenance and audit packed, merged models by their hashes."""
     found: dict[str, Any] = {}
     models = results.of_suite("models")
-    whole = (results.of_suite("predictions"), results.of_suite("scores.csv"), "results/tables")
+    whole = (*map(results.of_suite, ("predictions", "scores.csv", "lm_eval")), "results/tables")
     for name, job in results.makers.items():
         if name.startswith(whole):
             entity = _pack(crate, packed, name, results.path(name))

@@ -74,7 +74,7 @@ def _compare_references(results: Results, found: Findings, job: Job, name: str, 
     settings, before = job["settings"], len(found.failures)
     tasks = _tasks_of(results, settings)
     data = {task: results.path(results.of_suite("data", task)) for task in tasks}
-    wanted = references_of(test_rows(data, settings["limit"]), tasks)
+    wanted = references_of(test_rows(data, settings["limit"], settings.get("sample")), tasks)
     if len(written) != len(wanted) or not (written[["task", "row"]] == wanted[["task", "row"]]).all(axis=None):
         found.fail(f"{name}: its rows are not the {len(wanted)} test rows of the data", job)
         return False
@@ -102,7 +102,8 @@ def _recompute(results: Results, found: Findings, job: Job, name: str, written: 
         experts = {task: results.path(results.of_suite("experts", task)) for task in tasks}
         model = load_unmerged(settings["family"], directory, experts, tasks, settings["body"], dtype)
     asked = [str(task) for task in dict.fromkeys(written["task"])]
-    rows = test_rows({task: results.path(results.of_suite("data", task)) for task in asked}, settings["limit"])
+    data = {task: results.path(results.of_suite("data", task)) for task in asked}
+    rows = test_rows(data, settings["limit"], settings.get("sample"))
     sample = {task: rows[task].iloc[written.loc[written["task"] == task, "row"].tolist()] for task in asked}
     lines = stored_rows(written, family_named(settings["family"]).columns)
     answers = answer_rows(

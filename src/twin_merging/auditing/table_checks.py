@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAME = 1e-9  # scores are written with all digits; other versions of SciPy may differ in the last ones
-KEYS = {"normalised": 3, "absolute": 3, "experts": 1, "router": 2, "routing": 3}  # columns before the numbers
+# Columns before the numbers, of each table by its name.
+KEYS = {"normalised": 3, "absolute": 3, "experts": 1, "router": 2, "routing": 3, "csv": 4}
+FROM_PREDICTIONS, FROM_LM_EVAL = "the predictions give", "lm-eval's results give"
 
 
 def check_tables(results: Results) -> Findings:
@@ -30,7 +32,30 @@ def check_tables(results: Results) -> Findings:
             cells += _compare_table(results, found, tabulate, name, written, files[name])
     found.facts = {"scores": len(recomputed), "cells": cells}
     found.summary = f"{len(recomputed)} scores and {cells} cells of tables follow from the predictions, digit by digit"
+    for job in results.of_rule("lm_eval_table"):
+        _check_lm_eval(results, found, job)
     return found
+
+
+def _check_lm_eval(results: Results, found: Findings, job: Job) -> None:
+    """The tables of what lm-eval found, from its results as they are."""
+    from twin_merging.reporting.lm_eval import write_lm_eval_tables
+
+    settings = job["settings"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder, Path(file).name) for name, (file,) in job["output"].items()}
+        write_lm_eval_tables(
+            title=settings["title"],
+            results={model: results.path(results.of_suite("lm_eval", f"{model}.json")) for model in settings["models"]},
+            knowledge=settings["models"],
+            outputs=files,
+        )
+        cells = sum(
+            _compare_table(results, found, job, name, written, files[name], FROM_LM_EVAL)
+            for name, (written,) in job["output"].items()
+        )
+    found.facts["cells of lm-eval"] = cells
+    found.summary += f"; {cells} cells from lm-eval's results"
 
 
 def recomputed_scores(results: Results, score: Job) -> pd.DataFrame:
@@ -91,14 +116,16 @@ def _recomputed_tables(results: Results, job: Job, scores: pd.DataFrame, folder:
     return outputs
 
 
-def _compare_table(results: Results, found: Findings, job: Job, kind: str, name: str, again: Path) -> int:
+def _compare_table(
+    results: Results, found: Findings, job: Job, kind: str, name: str, again: Path, give: str = FROM_PREDICTIONS
+) -> int:
     """Compare a table with the recomputed one, and give the count of its cells."""
     path = results.path(name)
     if not path.is_file():
         found.fail(f"{name}: missing", job)
         return 0
     if kind == "markdown":
-        return _compare_lines(found, job, name, _lines(path), _lines(again))
+        return _compare_lines(found, job, name, _lines(path), _lines(again), give)
     written, wanted = _cells(path), _cells(again)
     if len(written) != len(wanted) or written[:1] != wanted[:1]:
         found.fail(f"{name}: other rows or columns than the suite's {len(wanted) - 1} rows", job)
@@ -107,18 +134,18 @@ def _compare_table(results: Results, found: Findings, job: Job, kind: str, name:
         for column, cell, other in zip(wanted[0], line, row, strict=False):
             if cell != other:
                 at = " ".join(row[: KEYS[kind]])
-                found.fail(f"{name}: row {at}, column {column}: {cell} is written, the predictions give {other}", job)
+                found.fail(f"{name}: row {at}, column {column}: {cell} is written, {give} {other}", job)
     return sum(len(row) - KEYS[kind] for row in wanted[1:])
 
 
-def _compare_lines(found: Findings, job: Job, name: str, written: Sequence[str], wanted: Sequence[str]) -> int:
+def _compare_lines(
+    found: Findings, job: Job, name: str, written: Sequence[str], wanted: Sequence[str], give: str
+) -> int:
     for number, (line, other) in enumerate(zip(written, wanted, strict=False), start=1):
         if line != other:
-            found.fail(
-                f"{name}: line {number}: '{line.strip()}' is written, the predictions give '{other.strip()}'", job
-            )
+            found.fail(f"{name}: line {number}: '{line.strip()}' is written, {give} '{other.strip()}'", job)
     if len(written) != len(wanted):
-        found.fail(f"{name}: {len(written)} lines, the predictions give {len(wanted)}", job)
+        found.fail(f"{name}: {len(written)} lines, {give} {len(wanted)}", job)
     return sum(line.count("|") - 2 for line in wanted if line.startswith("|") and not line.startswith(("|-", "|:-")))
 
 

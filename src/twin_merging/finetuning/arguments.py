@@ -52,7 +52,7 @@ def arguments_of(
         dataloader_pin_memory=False,
         average_tokens_across_devices=False,  # the loss is averaged by our own Trainer
         bf16=autocast,
-        use_cpu=processes > 1 and not torch.cuda.is_available(),
+        use_cpu=(processes > 1 or autocast) and not torch.cuda.is_available(),
     )
     found = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     if found != batch_size:

@@ -47,7 +47,7 @@ class _Job:
     output: Path
     processes: int
     label_names: Names | None
-    dtype: str | None
+    dtype: str
 
 
 def finetune(
@@ -62,7 +62,7 @@ def finetune(
     output: Path,
     devices: int | None = None,
     label_names: Names | None = None,
-    dtype: str | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
@@ -70,8 +70,8 @@ def finetune(
     `finetune` source of the suite. `checkpoints` is kept when the job is interrupted, and the next one goes on from its
     last epoch; it is removed at the end. devices: how many train together, a process each, with the batch of `settings`
     divided among them; by default all visible GPUs. label_names: what the rows' labels are called, which the expert's
-    configuration will say. dtype: the type that the suite's models have; `bfloat16` is what a GPU then computes in, and
-    a whole expert is written in (CPUs compute in fp32).
+    configuration will say. dtype: the type that the suite's models have: a whole expert is written in it, and a GPU
+    computes in it where it is bfloat16 and the GPU can. What is trained is fp32, and a CPU computes in fp32.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
@@ -107,7 +107,7 @@ def _trainer(job: _Job) -> ExpertTrainer:
     rows = {split: read_rows(data / f"{split}.parquet", job.limits.get(split)) for split in limits}
     train = task.examples(rows["train"], tokenizer, limits["train"])
     validation = job.training.validation(task, rows["validation"], tokenizer, limits["validation"])
-    is_half = job.dtype == "bfloat16" and torch.cuda.is_available()
+    is_half = computes_in_half(job.dtype)
     has_lora = bool(job.settings.get("lora"))
     model: Any = getattr(transformers, whole.auto).from_pretrained(
         job.base,
@@ -127,6 +127,11 @@ def _trainer(job: _Job) -> ExpertTrainer:
     if trainer.is_world_process_zero():
         warn_of_cut(data.name, [*train, *validation], limits["train"])
     return trainer
+
+
+def computes_in_half(dtype: str) -> bool:
+    """Whether a training computes in bfloat16."""
+    return dtype == "bfloat16" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def _compute_again(model: Any) -> None:
@@ -175,7 +180,7 @@ def _write(job: _Job, trainer: ExpertTrainer) -> None:
     config = _config(job)
     shapes = job.task.whole.architecture(config)
     tensors = {shapes.canonical(name): tensor.detach() for name, tensor in trainer.model.named_parameters()}
-    if job.dtype:
-        kind = getattr(torch, job.dtype)
+    kind = getattr(torch, job.dtype)
+    if config.dtype not in (None, kind) or kind != torch.float32:
         tensors, config.dtype = {name: tensor.to(kind) for name, tensor in tensors.items()}, kind
     write_expert(Path(job.output), shapes, config, tensors, job.base, record)

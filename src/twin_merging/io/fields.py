@@ -132,7 +132,8 @@ def shown(value: Any) -> str:
         return str(value).lower().replace("none", "null")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    text = repr(value) if isinstance(value, (str, list, tuple, Mapping)) else str(value)
+    value = list(value) if isinstance(value, tuple) else value
+    text = repr(value) if isinstance(value, (str, list, Mapping)) else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

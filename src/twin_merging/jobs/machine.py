@@ -14,7 +14,7 @@ from typing import Any
 # The packages whose versions can change a number or a byte, and Snakemake.
 PACKAGES = (
     "twin-merging", "snakemake", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets",
-    "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
+    "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
 )  # fmt: skip
 
 

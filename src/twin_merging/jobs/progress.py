@@ -31,18 +31,22 @@ class Progress:
         self.unit = unit
         self._clock = clock
         self._started = self._shown = clock()
-        self._before: int | None = None  # done when the first of them was counted, in a run that goes on from another
+        self._before: tuple[int, float] | None = None  # done when it began, in a run that goes on from another
 
-    def update(self, done: int) -> None:
-        """So many are done. Writes a line if the last one is some seconds old."""
+    def update(self, done: int, share: float | None = None) -> None:
+        """So many are done, and this share of the work, if that is another than theirs of the total. Writes a line if
+        the last one is some seconds old."""
         now = self._clock()
+        part = done / max(self.total, 1) if share is None else share
         if self._before is None:
-            self._before, self._started = done, now
+            self._before, self._started = (done, part), now
         if now - self._shown < EVERY:
             return
         self._shown = now
-        rate = (done - self._before) / (now - self._started) if now > self._started else 0.0
-        speed = f", {rate:.3g} a second, {duration((self.total - done) / rate)} left" if rate else ""
+        passed, new, gained = now - self._started, done - self._before[0], part - self._before[1]
+        speed = ""
+        if passed > 0 and new > 0 and gained > 0:
+            speed = f", {new / passed:.3g} a second, {duration(passed * (1 - part) / gained)} left"
         progress.info("%d of %d %s%s", done, self.total, self.unit, speed)
 
 

@@ -15,6 +15,7 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
+from twin_merging.model.factor_files import SharedFactors
 from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
@@ -23,7 +24,8 @@ from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.endings import Ending
-from twin_merging.tasks.writing import follow, option_likelihoods, write
+from twin_merging.tasks.likelihoods import option_likelihoods
+from twin_merging.tasks.writing import follow, write
 
 
 class TwinForCausalLM(TwinModel, GenerationMixin):
@@ -42,8 +44,11 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         router: Router | None = None,
         onepass: bool = False,
         record: Mapping[str, Any] | None = None,
+        factored: Mapping[str, SharedFactors] | None = None,
     ):
-        beside = Beside(list(tasks), private or {}, exclusive or {}).canonical(model.base_model_prefix)
+        """factored: the shared factors of matrices whose exclusive vectors are in factor space."""
+        beside = Beside(list(tasks), private or {}, exclusive or {}, factored=factored or {})
+        beside = beside.canonical(model.base_model_prefix)
         super().__init__(model, beside, Gates(), router, onepass, record)
         self.generation_config = model.generation_config
 
@@ -59,6 +64,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             stored.router,
             onepass=stored.onepass,
             record=stored.record,
+            factored=stored.factored,
         )
 
     @classmethod
@@ -80,7 +86,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         holding, weights = self._routed(batch, tasks)
         if _has_options(rows):
             return option_likelihoods(self.model, batch, [row.example.options for row in rows], holding), weights
-        return write(self.model, batch, [row.view.generation for row in rows], tokenizer, holding), weights
+        return write(self.model, batch, _endings(rows), tokenizer, holding), weights
 
     @torch.inference_mode()
     def answer_again(
@@ -96,7 +102,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             return self.answer_batch(batch, tokenizer, rows, tasks)
         holding, weights = self._routed(batch, tasks)
         tokens = [_tokens(own, self.get_input_embeddings().num_embeddings) for own in stored]
-        return follow(self.model, batch, tokens, [row.view.generation for row in rows], tokenizer, holding), weights
+        return follow(self.model, batch, tokens, _endings(rows), tokenizer, holding), weights
 
     @torch.inference_mode()
     def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
@@ -169,6 +175,12 @@ def _not_continuous(name: str) -> NotImplementedError:
         f"{name}: continuous batching lays all prompts in one row, but a merged model weighs each row by its own "
         "prompt; call generate with prompts padded on the left, or export one mixture as a plain model"
     )
+
+
+def _endings(rows: Sequence[Waiting]) -> list[Ending]:
+    """When the answer to each row ends, as the views of this family say it."""
+    views: list[Any] = [row.view for row in rows]
+    return [view.generation for view in views]
 
 
 def _has_options(rows: Sequence[Waiting]) -> bool:

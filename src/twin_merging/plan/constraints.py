@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
-from twin_merging.plan.targets import DATA_RULES, data_rule, is_of_decoders
+from twin_merging.plan.targets import DATA_RULES, assembling_rule, data_rule, is_of_decoders
 from twin_merging.suite.suite import TABLES, Suite
 
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
+SUITE = "[a-z0-9]+(?:[-.][a-z0-9]+)*"
 WILDCARDS = {
-    "suite": NAME + "".join(f"(?<!{end})" for end in TABLES),
+    "suite": SUITE + "".join(f"(?<!{end})" for end in TABLES),
     "task": NAME,
     "method": NAME,
     "model": NAME,
@@ -25,8 +27,8 @@ def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], 
     """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
     and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself. The records of a
     rule lie in a folder of its own, so no other rule could make them."""
-    paths = [f"{suite.name}/{folder}/{name}".rstrip("/") for suite in suites for name in names(suite)]
-    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{NAME}/records/){NAME}"
+    paths = [re.escape(f"{suite.name}/{folder}/{name}".rstrip("/")) for suite in suites for name in names(suite)]
+    return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{SUITE}/records/){SUITE}"
 
 
 def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> str:
@@ -46,6 +48,13 @@ def bases_where(suites: Sequence[Suite], made_here: bool, decoder: bool = False)
     """Suites whose base is made here, or fetched; of language models or of others."""
     of_family = [suite for suite in suites if is_of_decoders(suite) == decoder]
     return suites_where(of_family, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+
+
+def assembled_where(suites: Sequence[Suite], rule: str) -> str:
+    """Suites and dynamic methods whose models a rule assembles."""
+    return suites_where(
+        suites, "models", lambda suite: [name for name in suite.dynamic if assembling_rule(suite, name) == rule]
+    )
 
 
 def models_where(suites: Sequence[Suite], names: Callable[[Suite], Iterable[str]], decoder: bool = False) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from twin_merging.merging.registry import merging_methods
 from twin_merging.model.forms import FORMS
 from twin_merging.suite.suite import Suite
+from twin_merging.synthetic.families import BASES, ROWS
 from twin_merging.tasks.families import MODULES, TRAINING
 
 
@@ -19,6 +20,16 @@ def method_modules(suite: Suite, method: str) -> list[str]:
 def family_modules(suite: Suite) -> list[str]:
     """The library module of the suite's family, which jobs find by its name."""
     return [MODULES[suite.family]]
+
+
+def base_modules(suite: Suite) -> list[str]:
+    """The module that makes the base of the suite's family."""
+    return [BASES[suite.family]]
+
+
+def rows_modules(suite: Suite) -> list[str]:
+    """The modules of the suite's family, and of how rows of its tasks are made."""
+    return [*family_modules(suite), ROWS[suite.family]]
 
 
 def training_modules(suite: Suite) -> list[str]:

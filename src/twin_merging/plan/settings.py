@@ -11,6 +11,7 @@ from typing import Any
 
 from twin_merging.fetching.declared import Source
 from twin_merging.merging.options import coefficients
+from twin_merging.plan import lm_eval
 from twin_merging.plan.targets import has_own_examples, tables
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
@@ -86,7 +87,8 @@ def fetch_router(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def generate_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**suite.says.base.origin(), "seed": suite.says.seed, "threads": threads}
+    origin, seed = suite.says.base.origin(), suite.says.seed
+    return {**origin, "family": suite.family, "seed": seed, "threads": threads}
 
 
 def generate_data(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -152,6 +154,16 @@ def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     }
 
 
+def merge_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """As for a merge of the same method."""
+    shared = wildcards["shared"]
+    return {"entry": suite.methods[shared].plain(), "groups": dict(suite.protocol(shared).groups)}
+
+
+def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"sizes": suite.compression(wildcards["shared"], "factor"), "threads": threads}
+
+
 # -- routers and models
 
 
@@ -205,6 +217,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "head": suite.head(model) if model in suite.methods else "oracle",
         **_of_tasks(suite, lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),
         "dtype": suite.says.base.dtype,
         "threads": threads,
@@ -291,6 +304,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_data_with_shots": ("fetch", fetch_data),
     "fetch_router": ("fetch", fetch_router),
     "generate_base": ("generate", generate_base),
+    "generate_base_decoder": ("generate", generate_base),
     "generate_data": ("generate", generate_data),
     "finetune": ("finetune", finetune),
     "finetune_adapter": ("finetune", finetune),
@@ -299,15 +313,20 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "merge": ("merge", merge),
     "merge_masked": ("merge", merge),
     "merge_decoder": ("merge", merge),
+    "merge_factors": ("merge", merge_factors),
     "compress": ("compress", compress),
+    "compress_factors": ("compress", compress_factors),
     "route_features": ("route", route_features),
     "route": ("route", route),
     "assemble": ("assemble", assemble),
     "assemble_decoder": ("assemble", assemble),
+    "assemble_factors": ("assemble", assemble),
     "predict": ("predict", predict),
     "score": ("score", score),
     "card": ("card", card),
     "tabulate": ("tabulate", tabulate),
+    "lm_eval": ("predict", lm_eval.settings),
+    "lm_eval_table": ("tabulate", lm_eval.table_settings),
     "provenance": ("provenance", provenance),
     "audit": ("predict", audit),
     "compare": ("compare", compare),

@@ -43,7 +43,14 @@ def is_of_decoders(suite: Suite) -> bool:
 def tables(suite: Suite) -> list[str]:
     """A suite's tables, first the one for reading."""
     names = ("", "-absolute", "-experts", "-router", "-routing")
-    return [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    found = [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
+    return [*found, *lm_eval_tables(suite)]
+
+
+def lm_eval_tables(suite: Suite) -> list[str]:
+    """The tables of a suite that asks something of lm-eval."""
+    ends = ("md", "csv") if suite.lm_eval else ()
+    return [f"results/tables/{suite.name}-lm-eval.{end}" for end in ends]
 
 
 def cards(suite: Suite) -> list[str]:
@@ -53,7 +60,7 @@ def cards(suite: Suite) -> list[str]:
 
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite)]
+    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
@@ -85,15 +92,29 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         yield "predict", {"model": model}
     yield "score", {}
     yield "tabulate", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     shared, router = suite.shared(method), suite.router_name(method)
     settings = suite.router_settings(router)
+    in_factors = suite.lora_space(method) == "factor"
+    if in_factors:
+        yield "merge_factors", {"shared": shared}
     for task in suite.tasks:
-        yield "compress", {"shared": shared, "task": task}
+        yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
     yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield f"assemble{'_decoder' * is_of_decoders(suite)}", {"method": method}
+    yield assembling_rule(suite, method), {"method": method}
+
+
+def assembling_rule(suite: Suite, method: str) -> str:
+    """The rule that assembles a dynamic method's model."""
+    if suite.lora_space(method) == "factor":
+        return "assemble_factors"
+    return "assemble_decoder" if is_of_decoders(suite) else "assemble"

@@ -13,8 +13,8 @@ from twin_merging.suite.suite import Suite
 
 
 def warnings_of(suite: Suite) -> list[str]:
-    """A line for what may change from one day to the next: sources that are not as they were locked, and sources that
-    are tied to no commit; and one for rows that may be longer than the base takes."""
+    """A line for what may change from one day to the next: sources that are not as they were locked, sources that are
+    tied to no commit, and rows of lm-eval's tasks; and one for rows that may be longer than the base takes."""
     lines = []
     if changed := left_out(suite.file, suite.content):
         lines.append(f"{suite.file}: not as it was locked: {', '.join(changed)}; run: snakemake lock")
@@ -22,6 +22,8 @@ def warnings_of(suite: Suite) -> list[str]:
     loose = sorted({f"{hub['repo']} at {hub['revision']}" for hub in sources if not is_commit(hub["revision"])})
     if loose:
         lines.append(f"{suite.file}: not tied to a commit: {', '.join(loose)}; run: snakemake lock")
+    if suite.lm_eval is not None and suite.lm_eval.include_path is None:
+        lines.append(f"{suite.file}: lm_eval: lm-eval fetches its tasks' rows from the Hub, tied to no commit")
     return [*lines, *_too_long(suite)]
 
 

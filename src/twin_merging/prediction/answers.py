@@ -38,6 +38,11 @@ class WaitingRows:
     rows: Sequence[Waiting]
     batches: Sequence[Sequence[int]]
 
+    def tokens(self, number: int) -> int:
+        """What a batch has to read and may write, with padding."""
+        rows = [self.rows[place] for place in self.batches[number]]
+        return len(rows) * max(row.example.whole_length + row.view.new_tokens for row in rows)
+
 
 def waiting_rows(
     config: Any,
@@ -76,8 +81,9 @@ def answered(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     progress = Progress(len(waiting.rows), "rows")
-    done = sum(len(waiting.batches[number]) for number in but)
-    progress.update(done)
+    work = [waiting.tokens(number) for number in range(len(waiting.batches))]
+    done, worked = sum(len(waiting.batches[number]) for number in but), sum(work[number] for number in but)
+    progress.update(done, worked / sum(work))
     for number, places in enumerate(waiting.batches):
         if number in but:
             continue
@@ -90,8 +96,8 @@ def answered(
             answers, mixed = model.answer_again(batch, tokenizer, rows, own, [stored[place] for place in places])
         weights = [None] * len(places) if mixed is None else mixed.float().cpu().tolist()
         yield number, [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
-        done += len(places)
-        progress.update(done)
+        done, worked = done + len(places), worked + work[number]
+        progress.update(done, worked / sum(work))
 
 
 def answer_rows(

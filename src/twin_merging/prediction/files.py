@@ -57,9 +57,9 @@ def references_of(rows: Mapping[str, pd.DataFrame], tasks: Mapping[str, Answers]
 def stored_rows(table: pd.DataFrame, columns: Collection[str]) -> list[dict[str, Any]]:
     """The lines of a file of predictions, with lists in the place of arrays, and None for what is missing in the
     family's `columns`."""
-    found = []
+    found: list[dict[str, Any]] = []
     for line in table.to_dict("records"):
-        row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in line.items()}
+        row = {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in line.items()}
         found.append({name: None if name in columns and is_missing(value) else value for name, value in row.items()})
     return found
 

@@ -54,9 +54,10 @@ def predict(
     output: Path,
     columns: Mapping[str, Any] | None = None,
     parts: Parts | None = None,
+    sample: str | None = None,
 ) -> None:
-    """Write a row for each of the first `limit` test rows of every task: task, row, output, reference, weights, and
-    the family's `columns`.
+    """Write a row for each of the first `limit` test rows of every task, or of so many as `sample` draws: task, row,
+    output, reference, weights, and the family's `columns`.
 
     data: each task's folder of parquet files; tasks: how its rows are read and answered. Rows of all tasks are answered
     in mixed batches. head: `oracle` gives each row its true task's private parameters, `routed` lets the router choose.
@@ -64,7 +65,7 @@ def predict(
     model without a router). parts: keeps what is answered when the job is interrupted, and the next one goes on from
     there; the bytes that are written are the same.
     """
-    rows, loaded = test_rows(data, limit), load_tokenizer(tokenizer)
+    rows, loaded = test_rows(data, limit, sample), load_tokenizer(tokenizer)
     waiting = waiting_rows(model.config, loaded, rows, tasks, inference)
     kept = Parts.none() if parts is None else parts
     for number, answers in answered(model, loaded, waiting, head, but=kept.batches):
@@ -78,6 +79,6 @@ def predict(
     kept.remove()
 
 
-def test_rows(data: Mapping[str, Path], limit: int | None) -> dict[str, pd.DataFrame]:
-    """The first `limit` test rows of every task."""
-    return {task: read_rows(Path(folder) / "test.parquet", limit) for task, folder in data.items()}
+def test_rows(data: Mapping[str, Path], limit: int | None, sample: str | None) -> dict[str, pd.DataFrame]:
+    """The first `limit` test rows of every task, or so many as `sample` draws them."""
+    return {task: read_rows(Path(folder) / "test.parquet", limit, sample) for task, folder in data.items()}

@@ -25,19 +25,21 @@ from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import (
     DecoderTask,
     EncoderTask,
     Groups,
     Inference,
     Limits,
+    OfLanguageModels,
     Router,
     Statistics,
     SuiteFile,
 )
 from twin_merging.suite.schemas import schemas
 from twin_merging.suite.sources import AnyBase, AnyData, AnyExpert
-from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
+from twin_merging.synthetic.options import GeneratedBase, GeneratedRows, PromptedRows
 from twin_merging.tasks.endings import Ending
 from twin_merging.tasks.multiple_choice import Fields, MultipleChoice
 from twin_merging.tasks.prompts import TextPrompt
@@ -74,7 +76,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`finetune`": (Finetuning,),
     "`lora`": (Lora,),
     "`generate` of a base": (GeneratedBase,),
-    "`generate` of data": (GeneratedRows,),
+    "`generate` of data": (GeneratedRows, PromptedRows),
     "`tasks`": (EncoderTask,),
     "`tasks` of language models": (DecoderTask,),
     "`prompt`": (TextPrompt,),
@@ -86,6 +88,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`limits`": (Limits,),
     "`statistics`": (Statistics,),
     "`inference`": (Inference,),
+    "A suite of language models": (OfLanguageModels,),
+    "`lm_eval`": (LmEval,),
     "`protocols`": (Groups,),
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),

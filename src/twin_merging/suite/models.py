@@ -10,14 +10,16 @@ from twin_merging.checkpoints.groups import Disposition
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.sources import (
     AnyBase,
     AnyData,
     AnyExpert,
-    FetchedBase,
     GeneratedData,
     PromptedData,
+    PromptedFromGenerator,
 )
+from twin_merging.synthetic.generative.recipes import TASKS as PROMPTED_TASKS
 from twin_merging.synthetic.recipes import TASKS
 from twin_merging.tasks.classification import Classification
 from twin_merging.tasks.generation import Generation
@@ -42,6 +44,11 @@ class Limits(Model):
     validation: _Limit = Field(None, description="validation rows that choose the epoch, of experts and routers")
     router: _Limit = Field(None, description="train rows of each task to train the router on")
     test: _Limit = Field(None, description="test rows of each task to answer")
+    sample: Annotated[Literal["helm"] | None, ABSENT] = Field(
+        None,
+        description="`helm`: where a task has more test rows than `test`, not the first count but those that HELM "
+        "draws of so many rows, with its random numbers",
+    )
 
 
 class Statistics(Model):
@@ -101,6 +108,22 @@ class EncoderTask(_Expert, Classification, _EncodersData):  # the last base's ke
 class DecoderTask(_Expert, Generation, _DecodersData):
     """A task of a language model."""
 
+    @model_validator(mode="after")
+    def _is_the_generated_task(self) -> Self:
+        if isinstance(self.data, PromptedFromGenerator):
+            name = self.data.generate.task
+            made = PROMPTED_TASKS[name]
+            for column in self.needed:
+                if column not in made.columns:
+                    has = f"its columns are {', '.join(made.columns)}"
+                    raise problem(f"the generated task '{name}' has no column '{column}'; {has}", "prompt")
+            if made.target not in self.needed:
+                raise problem(f"the generated task '{name}' has its right answers in column '{made.target}'", "target")
+            if self.answer not in made.answers:
+                fits = " or ".join(made.answers)
+                raise problem(f"the generated task '{name}' is answered by {fits}, not {self.answer}", "answer")
+        return self
+
 
 Task = EncoderTask | DecoderTask
 
@@ -148,9 +171,16 @@ class EncoderSuite(SuiteFile):
     tasks: Annotated[dict[str, EncoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
 
 
-class DecoderSuite(SuiteFile):
+class OfLanguageModels(Model):
+    """What a suite of language models may say beside what every suite says."""
+
+    lm_eval: Annotated[LmEval | None, ABSENT] = Field(
+        None, description="evaluation on tasks of lm-eval, see [`lm_eval`](#lm_eval)"
+    )
+
+
+class DecoderSuite(OfLanguageModels, SuiteFile):  # the last base's keys come first
     family: Literal["decoder"] = "decoder"
-    base: FetchedBase = Field(description="where the base comes from")
     tasks: Annotated[dict[str, DecoderTask], NAMES] = Field(description=SuiteFile.model_fields["tasks"].description)
 
 

@@ -24,7 +24,7 @@ from twin_merging.fetching.declared import (
 )
 from twin_merging.finetuning.options import Finetuning
 from twin_merging.io.fields import ONE_KIND
-from twin_merging.synthetic.options import GeneratedBase, GeneratedRows
+from twin_merging.synthetic.options import GeneratedBase, GeneratedRows, PromptedRows
 
 GLUE_REPO = "nyu-mll/glue"
 
@@ -59,11 +59,17 @@ class GeneratedData(MadeHere):
     splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
 
 
+class PromptedFromGenerator(MadeHere):
+    """The same for a language model."""
+
+    generate: PromptedRows = Field(description="rows of one of the generated tasks")
+    splits: Splits = Field(Splits(), description="which split of the source serves which use; not a source itself")
+
+
 AnyBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage | Generated, ONE_KIND]
-FetchedBase = Annotated[BaseFromHub | BaseFromPath | BaseFromPackage, ONE_KIND]
 AnyExpert = Annotated[ExpertFromHub | ExpertFromPath | ExpertFromPackage | Finetuned, ONE_KIND]
 AnyData = Annotated[DataFromHub | DataFromPath | GeneratedData, ONE_KIND]
-PromptedData = Annotated[PromptedFromHub | PromptedFromPath, ONE_KIND]
+PromptedData = Annotated[PromptedFromHub | PromptedFromPath | PromptedFromGenerator, ONE_KIND]
 
 
 def with_local_glue(at: str, data: Source, glue: str | None) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +17,19 @@ from typing import Any
 
 from twin_merging.checkpoints.groups import Protocol, protocol_of
 from twin_merging.errors import UserError
-from twin_merging.io.fields import NAME
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import Entry, entries_of
-from twin_merging.suite.models import FAMILIES, SuiteFile, Task
+from twin_merging.suite.lm_eval import LmEval
+from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
-TABLES = ("-absolute", "-experts", "-router", "-routing", "-published")  # ends of the names of a suite's other tables
+NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+# Ends of the names of a suite's other tables.
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-published", "-lm-eval")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,18 @@ class Suite:
         """Whatever is evaluated, in the order of the tables."""
         return ["pretrained", *self.methods, *(f"expert-{task}" for task in self.tasks)]
 
+    @property
+    def lm_eval(self) -> LmEval | None:
+        """What is asked of lm-eval; None where nothing is."""
+        return self.says.lm_eval if isinstance(self.says, OfLanguageModels) else None
+
+    @property
+    def lm_eval_models(self) -> list[str]:
+        """The models that lm-eval evaluates, in the order of the tables."""
+        if self.lm_eval is None:
+            return []
+        return [name for name in self.models if self.lm_eval.models is None or name in self.lm_eval.models]
+
     def method(self, name: str) -> Method:
         return self.methods[name].method
 
@@ -91,9 +106,14 @@ class Suite:
         """The static method whose model is a dynamic method's shared expert."""
         return self.methods[method].options["shared"]
 
-    def compression(self, shared: str) -> dict[str, float]:
-        """The largest rank, fraction and energy that any method asks of the exclusives of `shared`."""
-        asked = [self.methods[name].options for name in self.dynamic if self.shared(name) == shared]
+    def lora_space(self, method: str) -> str:
+        """Whether LoRA products are merged, or their factors apart."""
+        return self.methods[method].options["lora_space"]
+
+    def compression(self, shared: str, space: str = "product") -> dict[str, float]:
+        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`."""
+        own = [name for name in self.dynamic if self.shared(name) == shared and self.lora_space(name) == space]
+        asked = [self.methods[name].options for name in own]
         sizes: dict[str, float] = {}
         for size in ("rank", "fraction", "energy"):
             if found := [options[size] for options in asked if size in options]:
@@ -138,7 +158,10 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
             for name, task in says.tasks.items()
         }
         says = says.model_copy(update={"tasks": tasks})
-        return Suite(file.stem, file, says, entries_of(says))
+        suite = Suite(file.stem, file, says, entries_of(says))
+        for name in (suite.lm_eval and suite.lm_eval.models) or ():
+            one_of("lm_eval.models", name, "model", suite.models)
+        return suite
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
 
@@ -146,7 +169,7 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"a suite's file name may hold lower-case letters, digits and single hyphens only, not '{name}'"
+            f"a suite's file name may hold lower-case letters, digits, and single hyphens and points, not '{name}'"
         )
     if name.endswith(TABLES):
         raise ValueError(f"a suite's name must not end in {', '.join(TABLES)}, as its tables' names do")

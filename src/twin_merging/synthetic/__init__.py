@@ -1,12 +1,5 @@
-"""Stage generate: makes the material of the embedded suite.
+"""Stage generate: makes the material of the embedded suites.
 
-It is eight text tasks that resemble GLUE's, and a small base that is pretrained on sentences of the same grammar.
+For encoders it is eight text tasks that resemble GLUE's, and a small RoBERTa that is pretrained on sentences of the
+same grammar. For language models it is four tasks that are asked by prompts, and a small Llama (`generative/`).
 """
-
-from __future__ import annotations
-
-from twin_merging.synthetic.base import generate_base
-from twin_merging.synthetic.corpus import corpus
-from twin_merging.synthetic.recipes import TASKS, TaskRecipe, generate_task
-
-__all__ = ["TASKS", "TaskRecipe", "corpus", "generate_base", "generate_task"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twin_merging.synthetic.batching import lines_in_batches, padded
 from twin_merging.synthetic.corpus import corpus, vocabulary
 from twin_merging.synthetic.words import kinds
 
@@ -162,10 +163,10 @@ def _pretrain(
     )
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(_WARMUP * settings.steps), settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
-    batches = _batches(lines, settings.batch_size, generator)
+    batches = lines_in_batches(list(map(len, lines)), settings.batch_size, generator)
     totals = torch.zeros(3)
     for step in range(1, settings.steps + 1):
-        noisy = disturb(next(batches), stand_ins, generator)
+        noisy = disturb(padded([lines[i] for i in next(batches)], PAD), stand_ins, generator)
         hidden = model.roberta(noisy.inputs, attention_mask=(noisy.inputs != PAD).long()).last_hidden_state
         foreign = detector(hidden)
         shown = noisy.inputs > MASK
@@ -199,24 +200,6 @@ def _let_like_attend_to_like(model: RobertaForMaskedLM) -> None:
             attention = layer.attention.self
             attention.query.weight.mul_(_SHARP)
             attention.key.weight.copy_(attention.query.weight)
-
-
-def _batches(lines: list[list[int]], batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield padded batches without end. Lines of similar length are together, and every epoch has another order."""
-    import torch
-
-    def padded(batch: list[list[int]]) -> torch.Tensor:
-        width = max(map(len, batch))
-        return torch.tensor([line + [PAD] * (width - len(line)) for line in batch])
-
-    pool = 8 * batch_size
-    while True:
-        order = torch.randperm(len(lines), generator=generator).tolist()
-        for start in range(0, len(order), pool):
-            near = sorted((lines[i] for i in order[start : start + pool]), key=len)
-            batches = [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-            for i in torch.randperm(len(batches), generator=generator).tolist():
-                yield padded(batches[i])
 
 
 def stand_in_table(ids: dict[str, int]) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -18,14 +17,12 @@ from twin_merging.synthetic.inference import inference
 from twin_merging.synthetic.paraphrase import paraphrase
 from twin_merging.synthetic.sentiment import sentiment
 from twin_merging.synthetic.similarity import similarity
+from twin_merging.synthetic.splits import SPLITS, check_splits, distinct, take
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Example = tuple[tuple[str, ...], float]
-SPLITS = ("train", "validation", "test")
-_BUCKETS = {"train": range(0, 70), "validation": range(70, 82), "test": range(82, 100)}
-_PATIENCE = 1000  # after so many draws in a row without a new text, a split has no more texts
 
 
 @dataclass(frozen=True)
@@ -119,13 +116,11 @@ def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd
     import pandas as pd
 
     chosen = recipe(task)
-    unknown = [split for split in rows if split not in SPLITS]
-    if unknown:
-        raise UserError(f"unknown split '{unknown[0]}' of generated task '{task}': it is none of {', '.join(SPLITS)}")
+    check_splits(task, rows)
     frames = {}
     for split in SPLITS:
         if split in rows:
-            drawn = _take(examples(task, split, seed), rows[split], f"{task}/{split}")
+            drawn = take(examples(task, split, seed), rows[split], f"{task}/{split}")
             columns = {name: [texts[i] for texts, _ in drawn] for i, name in enumerate(chosen.text)}
             labels = [float(label) if chosen.labels == 1 else int(label) for _, label in drawn]
             frames[split] = pd.DataFrame({**columns, "label": labels, "idx": range(len(drawn))})
@@ -135,26 +130,12 @@ def generate_task(task: str, rows: Mapping[str, int], seed: int) -> dict[str, pd
 def examples(task: str, split: str, seed: int, stream: str = "rows", patience: int | None = None) -> Iterator[Example]:
     """Yield distinct examples of one split, until `patience` draws in a row have given no new text.
 
-    A checksum of its texts decides which split an example belongs to. So no text can be in two splits, not even in
-    those of two tasks.
+    Its texts, in either order, decide which split an example belongs to.
     """
-    rng = Random(f"{seed}/{task}/{split}/{stream}")
-    draw, bucket = recipe(task).draw, _BUCKETS[split]
-    seen: set[str] = set()
-    misses = 0
-    while misses < (patience or _PATIENCE):
+    draw = recipe(task).draw
+
+    def drawn(rng: Random) -> tuple[str, Example]:
         texts, label = draw(rng)
-        key = "\t".join(sorted(texts))
-        if zlib.crc32(key.encode()) % 100 not in bucket or key in seen:
-            misses += 1
-            continue
-        seen.add(key)
-        misses = 0
-        yield texts, label
+        return "\t".join(sorted(texts)), (texts, label)
 
-
-def _take(source: Iterator[Example], count: int, what: str) -> list[Example]:
-    drawn = [example for _, example in zip(range(count), source, strict=False)]
-    if len(drawn) < count:
-        raise UserError(f"{what} has only {len(drawn)} distinct examples, but {count} rows are asked for")
-    return drawn
+    return distinct(drawn, f"{seed}/{task}/{split}/{stream}", split, patience)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from twin_merging.checkpoints.architectures import linear_layers
 from twin_merging.errors import UserError
 from twin_merging.jobs.progress import Progress
+from twin_merging.tasks.likelihoods import option_likelihoods
 from twin_merging.tasks.rows import IGNORED, batches, collate
 from twin_merging.tasks.task import Encoded, Longest, Trainable
-from twin_merging.tasks.writing import option_likelihoods, write
+from twin_merging.tasks.writing import write
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+# A context for a model's passes over some of a batch's rows, by their places in it.
+Holding = Callable[[Sequence[int]], AbstractContextManager[Any]]
+
+
+def all_rows(rows: Sequence[int]) -> AbstractContextManager[Any]:
+    """That of a model which reads every row alike."""
+    return nullcontext()
 
 
 class Reading:
@@ -67,3 +76,13 @@ class Reading:
         other = copy.copy(self)
         other._cache = copy.deepcopy(self._cache)
         return other
+
+
+def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and their mask (rows, length), padded on the right."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = [[*row, *[0] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(ids, device=device, dtype=torch.long), torch.tensor(mask, device=device, dtype=torch.long)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 SHOTS = "shots"  # a split that some tasks have too: what in-context examples are drawn from
+HELM = "helm"  # a way of drawing rows
 LABEL = "label"  # the column that holds the right answer of a classification
 IGNORED = -100  # the label of a token that has no loss; transformers' own
 
@@ -53,11 +54,22 @@ def write_rows(
     write_names(Path(output, LABEL_NAMES), names)
 
 
-def read_rows(path: Path, limit: int | None = None) -> pd.DataFrame:
-    """The first `limit` rows of a split (all when None)."""
+def read_rows(path: Path, limit: int | None = None, sample: str | None = None) -> pd.DataFrame:
+    """The first `limit` rows of a split (all when None), or so many as `sample` draws them."""
     import pandas as pd
 
-    return pd.read_parquet(path).head(limit) if limit else pd.read_parquet(path)
+    rows = pd.read_parquet(path)
+    if not limit or limit >= len(rows):
+        return rows
+    return rows.iloc[drawn_by_helm(len(rows), limit)] if sample == HELM else rows.head(limit)
+
+
+def drawn_by_helm(rows: int, count: int) -> list[int]:
+    """Places of the rows that HELM (Liang et al. 2022, arXiv 2211.09110) evaluates where there are more than it is told
+    to: `choice` of numpy's first generator without replacement, with seed 0, in the order of the draw."""
+    import numpy as np
+
+    return np.random.RandomState(0).permutation(rows)[:count].tolist()
 
 
 def batches(

@@ -5,20 +5,16 @@ A base's generation_config.json changes nothing here but which tokens end a text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from twin_merging.tasks.reading import Reading
+from twin_merging.tasks.reading import Holding, Reading, all_rows, padded
 
 if TYPE_CHECKING:
-    import torch
-
     from twin_merging.tasks.endings import Ending
 
 Finish = Literal["end", "stop", "length"]
-Holding = Callable[[Sequence[int]], AbstractContextManager[Any]]
 SPARE = 8  # tokens that are looked at for a stop beyond as many as it has bytes: some tokens add no text
 
 
@@ -109,12 +105,8 @@ class Followed:
     gaps: list[float]
 
 
-def _all_rows(rows: Sequence[int]) -> AbstractContextManager[Any]:
-    return nullcontext()
-
-
 def write(
-    model: Any, batch: Any, endings: Sequence[Ending], tokenizer: Any, holding: Holding = _all_rows
+    model: Any, batch: Any, endings: Sequence[Ending], tokenizer: Any, holding: Holding = all_rows
 ) -> list[Written]:
     """Continue each prompt of a batch, padded on the left, by the likeliest token again and again, up to its own end.
 
@@ -151,13 +143,13 @@ def follow(
     tokens: Sequence[Sequence[int]],
     endings: Sequence[Ending],
     tokenizer: Any,
-    holding: Holding = _all_rows,
+    holding: Holding = all_rows,
 ) -> list[Followed]:
     """Read tokens behind each prompt of a batch, padded on the left, all in one pass. Arguments as for `write`."""
     import torch
 
     words, reading = Words(model, tokenizer), Reading(model)
-    ids, mask = _padded(tokens, batch["input_ids"].device)
+    ids, mask = padded(tokens, batch["input_ids"].device)
     both = torch.cat([batch["input_ids"], ids], dim=1), torch.cat([batch["attention_mask"], mask], dim=1)
     with torch.no_grad(), holding(range(len(tokens))):
         logits = reading.read(*both, places=ids.shape[1] + 1)[:, :-1]
@@ -174,45 +166,3 @@ def follow(
                 writing.finish = None
         found.append(Followed(writing.written(), gaps[row][: len(tokens[row])]))
     return found
-
-
-def option_likelihoods(
-    model: Any, batch: Any, options: Sequence[Sequence[Sequence[int]]], holding: Holding = _all_rows
-) -> list[list[float]]:
-    """The log-probability of each option of each row behind its prompt: the sum of its tokens'.
-
-    options: of each row its options, each as token ids. Prompts are read once; where all options are one token, that
-    is all that is read. Other arguments as for `write`.
-    """
-    import torch
-
-    reading = Reading(model)
-    with torch.no_grad(), holding(range(len(options))):
-        first = reading.read(batch["input_ids"], batch["attention_mask"])[:, -1].log_softmax(-1)
-        found = [[float(first[row, option[0]]) for option in own] for row, own in enumerate(options)]
-        for number in range(max(map(len, options), default=0)):
-            numbered = [own[number] if number < len(own) else () for own in options]
-            if all(len(option) < 2 for option in numbered):
-                continue
-            for row, more in enumerate(_behind_first(reading.copied(), numbered, first.device)):
-                if number < len(found[row]):
-                    found[row][number] += more
-    return found
-
-
-def _behind_first(reading: Reading, options: Sequence[Sequence[int]], device: Any) -> list[float]:
-    """The log-probability of what follows the first token of an option a row; 0 for nothing."""
-    ids, mask = _padded(options, device)
-    logits = reading.read(ids[:, :-1], mask[:, :-1], places=ids.shape[1] - 1)
-    each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    return [sum(row[: max(len(option) - 1, 0)]) for row, option in zip(each.tolist(), options, strict=True)]
-
-
-def _padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and their mask (rows, length), padded on the right."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = [[*row, *[0] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(ids, device=device, dtype=torch.long), torch.tensor(mask, device=device, dtype=torch.long)

@@ -1,0 +1,1 @@
+"""The tasks of the embedded suite of language models, and their base."""

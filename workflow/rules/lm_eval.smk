@@ -1,0 +1,52 @@
+# Stage predict, by lm-eval: its tasks asked of every model that the suite names, and the table of what it found.
+
+
+rule lm_eval:
+    input:
+        model=asked(inputs.model_files),
+        tasks=asked(inputs.lm_eval_files),
+        installed=lm_eval_installed,
+    output:
+        "results/{suite}/lm_eval/{model}.json",
+        record="results/{suite}/records/lm_eval/{model}.json",
+    log:
+        "results/{suite}/logs/lm_eval/{model}.log",
+        benchmark="results/{suite}/benchmarks/lm_eval/{model}.tsv",
+    wildcard_constraints:
+        suite=constraints.suites_where(SUITES, "lm_eval", lambda suite: suite.lm_eval_models, end=r"\.json"),
+    conda:
+        ENVIRONMENT_OF_LM_EVAL
+    threads: threads_of("predict")
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings=settings_of("lm_eval"),
+        code=code_with("lm_eval", plan_modules.model_modules),
+    script:
+        "../scripts/lm_eval.py"
+
+
+rule lm_eval_table:
+    input:
+        results=asked(inputs.lm_eval_results),
+        begun=begun,
+    output:
+        csv="results/tables/{suite}-lm-eval.csv",
+        markdown="results/tables/{suite}-lm-eval.md",
+        record="results/{suite}/records/lm_eval_table.json",
+    log:
+        "results/{suite}/logs/lm_eval_table.log",
+        benchmark="results/{suite}/benchmarks/lm_eval_table.tsv",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings_of("lm_eval_table"),
+        code=code("lm_eval_table"),
+    script:
+        "../scripts/lm_eval_table.py"
