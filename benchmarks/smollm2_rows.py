@@ -7,8 +7,8 @@ publish the rows:
 
     mmlu_val.jsonl, mmlu_dev.jsonl, mmlu_test.jsonl     subject, question, choices, answer (the option's number)
     truthfulqa.jsonl                                    category, question, best_answer, incorrect_answers
-    bbq.jsonl                                           category, context_condition, question_polarity, context, question,
-                                                        ans0, ans1, ans2, label
+    bbq.jsonl                                           category, context_condition, question_polarity, context,
+                                                        question, ans0, ans1, ans2, label
     cnn_dailymail.jsonl                                 article, highlights
 
 A file may have more after these names (`mmlu_test_sample.jsonl`). MMLU is trained on its validation split, and its
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-# Of a task whose rows are divided: its file, its groups, its columns, and how many rows are for training and validation.
+# Of a task whose rows are divided: its file, its groups, its columns, and how many rows train and choose the epoch.
 DIVIDED = {
     "truthfulqa": ("truthfulqa", ("category",), ("question", "best_answer", "incorrect_answers"), 320, 60),
     "bbq": (
