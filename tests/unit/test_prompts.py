@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -278,6 +279,7 @@ def places(values: list[Any], options: list[list[str]]) -> Any:
         (2.0, ["x", "y", "z"], 2),
         (3, ["x", "y", "z"], None),
         (True, ["x", "y"], None),
+        (math.inf, ["x", "y"], None),
         ("B", ["x", "y"], 1),
         ("b", ["x", "y"], None),
         ("1", ["x", "y"], 1),

@@ -35,9 +35,11 @@ def texts_of(value: Any) -> tuple[str, ...]:
 
 def by_number(value: Any, options: Sequence[str]) -> int | None:
     """The option that a number counts from 0, also one that is written as text."""
-    is_number = isinstance(value, (Integral, float)) and not isinstance(value, bool) and int(value) == value
+    is_whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
     is_written = isinstance(value, str) and value.strip().isdecimal()
-    return int(value) if (is_number or is_written) and 0 <= int(value) < len(options) else None
+    if isinstance(value, bool) or not (is_whole or is_written):
+        return None
+    return int(value) if 0 <= int(value) < len(options) else None
 
 
 def by_letter(value: Any, options: Sequence[str]) -> int | None:
