@@ -17,9 +17,12 @@ from twin_merging.jobs.digest import code_digest, settings_digest, syntax
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
-    "task_vectors/vectors.py": {"task_vectors", "merge", "compress"},
+    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors"},
     "compression/compress.py": {"compress"},
-    "compression/exclusives.py": {"compress", "route", "assemble"},
+    "compression/exclusives.py": {"compress", "compress_factors", "route", "assemble"},
+    "compression/compress_factors.py": {"compress_factors"},
+    "merging/merged_factors.py": {"merge_factors"},
+    "model/factored.py": {"predict", "audit"},
     "routing/training.py": {"route"},
     "routing/fitting.py": {"route"},
     "routing/held_out.py": {"route"},

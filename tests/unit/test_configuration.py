@@ -150,7 +150,7 @@ def test_the_tables_of_metrics_generated_tasks_and_protocols_are_whole() -> None
     ]
     prompted = tables(below("`generate` of data"))[2]
     assert prompted == [
-        [f"`{name}`", f"`[{', '.join(task.columns)}]`", ", ".join(f"`{kind}`" for kind in task.answers), task.description]
+        [f"`{name}`", f"`[{', '.join(task.columns)}]`", ", ".join(map("`{}`".format, task.answers)), task.description]
         for name, task in PROMPTED_TASKS.items()
     ]
     for word in (*PROTOCOLS, *DISPOSITIONS):

@@ -95,7 +95,10 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"tasks/echo/target": "other"},
         {"fetch_data_with_shots(echo)", *FEATURES, "predict(*)"},
     ),
-    "a default written out": ({"tasks/next/target": "answer", "tasks/next/prompt": {"text": "after {word}"}}, set()),
+    "a default written out": (
+        {"tasks/next/target": "answer", "tasks/next/prompt": {"text": "after {word}", "seed": 3}},
+        set(),
+    ),
     "fewer examples": ({"tasks/echo/prompt/shots": 1}, {"fetch_data_with_shots(echo)", *FEATURES, "predict(*)"}),
     "another draw of examples": (
         {"tasks/echo/prompt/seed": 1},
@@ -123,6 +126,32 @@ def test_a_change_of_a_task_makes_exactly_these_settings_others(made: Path, tmp_
     before, after = suite_of(tmp_path, text), suite_of(tmp_path, edited(text, edits))
     predicted = {f"predict({model})" for model in before.models}
     assert stale(before, after) == (wanted - {"predict(*)"}) | (predicted if "predict(*)" in wanted else set())
+
+
+# Of a task whose expert is trained here: it is trained on the prompts, and its best epoch is chosen by its answers.
+OF_TRAINING: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "a prompt": ({"prompt": "after {word} after"}, {"fetch_data(next)", *FEATURES, "finetune(next)", "predict(*)"}),
+    "more examples": (
+        {"prompt": {"text": "after {word}", "shots": 1}},
+        {"fetch_data(next)", *FEATURES, "finetune(next)", "predict(*)"},
+    ),
+    "a text that ends answers": (
+        {"generation": {"max_new_tokens": 2, "stop": ["w2"]}},
+        {"finetune(next)", "predict(*)"},
+    ),
+    "a metric": ({"metric": "quasi_exact_match"}, {"finetune(next)", "score()"}),
+}
+
+
+@pytest.mark.parametrize("change", OF_TRAINING)
+def test_an_expert_that_is_trained_here_follows_its_task(made: Path, tmp_path: Path, change: str) -> None:
+    edits, wanted = OF_TRAINING[change]
+    trained = {"tasks/next/expert": {"finetune": {"epochs": 1, "learning_rate": 0.1}}}
+    text = yaml.safe_dump(edited((made / "suites/written.yaml").read_text(), trained), sort_keys=False)
+    changed = edited(text, {f"tasks/next/{key}": value for key, value in edits.items()})
+    before, after = suite_of(tmp_path, text), suite_of(tmp_path, changed)
+    predicted = {f"predict({model})" for model in before.models} if "predict(*)" in wanted else set()
+    assert stale(before, after) == (wanted - {"predict(*)"}) | predicted
 
 
 @pytest.mark.parametrize(

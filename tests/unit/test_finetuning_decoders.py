@@ -23,6 +23,7 @@ from twin_merging.finetuning.lora import with_lora
 from twin_merging.finetuning.trainer import ExpertTrainer
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
 from twin_merging.tasks.answer_training import TRAINING
 from twin_merging.tasks.families import training_named
@@ -40,7 +41,15 @@ SETTINGS: dict[str, Any] = {
     "max_length": 16,
 }
 LORA = {"r": 4, "alpha": 8.0, "dropout": 0.0}
-TASK = Generation(prompt="say {word} after", target="reply", generation={"max_new_tokens": 4}, metric="exact_match")
+TASK = validate(
+    Generation,
+    {
+        "prompt": "say {word} after",
+        "target": "reply",
+        "generation": {"max_new_tokens": 4},
+        "metric": "exact_match",
+    },
+)
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 

@@ -5,6 +5,7 @@ These tests run where lm-eval is installed (requirements-lm-eval.lock), and are 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("lm_eval")
 
@@ -47,7 +49,7 @@ doc_to_target: right
 metric_list: [{{metric: acc}}]
 metadata: {{version: 1}}
 """
-ASKED = {"tasks": ["written", "chosen"], "limit": None, "batch_size": 5}
+ASKED: dict[str, Any] = {"tasks": ["written", "chosen"], "limit": None, "batch_size": 5}
 
 
 @dataclass
@@ -148,7 +150,9 @@ def test_texts_are_those_that_each_row_s_own_model_writes(own: Own) -> None:
     wanted = [own.text(ids(question), 5, stop) for question in QUESTIONS]
     assert wanted[0].endswith(" ")  # a text is cut, and not stripped: a task's filters do that
     for batch_size in (1, 5):
-        found = asked_alone(own, batch_size).generate_until(
+        asked = asked_alone(own, batch_size)
+        asked.model.model.generation_config.repetition_penalty = 9.0  # a base's file says it, and it is not followed
+        found = asked.generate_until(
             requests(*((question, {"until": [stop], "max_gen_toks": 5}) for question in QUESTIONS))
         )
         assert found == wanted
@@ -164,7 +168,7 @@ def task_files(folder: Path, own: Own) -> tuple[float, float]:
         for question, options in zip(QUESTIONS, OPTIONS, strict=True)
     ]
     answers = [text if row % 3 else "w0" for row, text in enumerate(texts)]
-    columns = {"question": QUESTIONS, "answer": answers, "options": OPTIONS}
+    columns: dict[str, list[Any]] = {"question": QUESTIONS, "answer": answers, "options": OPTIONS}
     rows: list[dict[str, Any]] = [
         {name: values[row] for name, values in columns.items()} for row in range(len(QUESTIONS))
     ]
@@ -212,6 +216,20 @@ def test_scores_of_local_task_files_are_our_own_and_the_same_bytes(tmp_path: Pat
     ]
 
 
+def test_the_example_of_the_page_runs(tmp_path: Path, saved: Path, own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "lm-eval.md").read_text()
+    task, rows, suite = re.findall(r"^```(?:yaml|json)\n(.*?)^```", page, flags=re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    Path("my-tasks").mkdir()
+    Path("my-tasks/capitals.yaml").write_text(task)
+    Path("my-tasks/capitals.jsonl").write_text(rows)
+    asked = {**ASKED, **yaml.safe_load(suite)["lm_eval"]}
+    evaluate_model(own.dense.twin(own.router), saved, asked, tmp_path / "found.json")
+    found = read_json(tmp_path / "found.json")["tasks"]["capitals"]
+    assert (found["version"], found["rows"]) == (1, 2)
+    assert [entry["metric"] for entry in found["metrics"]] == ["acc", "acc_norm"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -243,13 +261,23 @@ def test_what_is_not_run_is_said_in_one_line(
     assert not (tmp_path / "found.json").exists()
 
 
+def test_a_task_is_named_and_no_path(tmp_path: Path, saved: Path, own: Own) -> None:
+    task_files(tmp_path / "tasks", own)
+    for name, near in {"chose": "chosen", str(tmp_path / "tasks" / "chosen.yaml"): "none"}.items():
+        asked = {**ASKED, "tasks": [name], "include_path": str(tmp_path / "tasks")}
+        with pytest.raises(UserError, match=rf"unknown task '.*'; near ones: {near}; `lm-eval ls tasks` lists all"):
+            evaluate_model(own.dense.twin(own.router), saved, asked, tmp_path / "found.json")
+
+
 def test_requests_that_cannot_be_asked_are_refused(own: Own) -> None:
     asked = asked_alone(own, 2)
     long = words(*(place % 40 for place in range(40)))
     with pytest.raises(UserError, match=r"has 41 tokens, but the model has 40 positions; lower lm_eval\.num_fewshot"):
         asked.loglikelihood(requests((long, f" {words(1, 2)}")))
-    with pytest.raises(UserError, match="has 41 tokens, but the model has 40 positions"):
-        asked.generate_until(requests((f"{long} after", {"until": [], "max_gen_toks": 1})))
+    with pytest.raises(
+        UserError, match="has 40 tokens, but the model has 40 positions, of which it may write 1; lower"
+    ):
+        asked.generate_until(requests((long, {"until": [], "max_gen_toks": 1})))
     with pytest.raises(UserError, match="ask for do_sample; answers are written greedily"):
         asked.generate_until(requests((words(1), {"do_sample": True, "temperature": 0.8})))
     with pytest.raises(UserError, match="ask for num_beams"):

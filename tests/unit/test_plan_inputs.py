@@ -43,7 +43,8 @@ def names(paths: list[str], folder: str) -> list[str]:
 
 
 def test_an_adapter_and_a_checkpoint_consist_of_different_files(suite: Suite) -> None:
-    whole, adapter = ["config.json", "model.safetensors"], ["adapter_config.json", "adapter_model.safetensors"]
+    whole = ["config.json", "model.safetensors"]
+    adapter = ["adapter_config.json", "adapter_model.safetensors", "source.json"]
     assert names(inputs.expert_files(suite, {"task": "one"}), "experts/one/") == adapter
     assert names(inputs.expert_files(suite, {"task": "two"}), "experts/two/") == whole
     everything = names(inputs.all_expert_files(suite, {}), "experts/")

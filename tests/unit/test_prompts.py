@@ -224,7 +224,20 @@ def test_examples_are_of_the_rows_subject_and_never_the_row_itself(tmp_path: Pat
     assert len(question.examples) == 2  # of all subjects, where a subject has none
     with pytest.raises(UserError) as caught:
         data(tmp_path / "few", {**TEXT}, train=TEXT_SHOTS[:1])
-    one_sentence(caught.value, "1 rows to draw 2 in-context examples from")
+    one_sentence(caught.value, "1 rows to draw 2 examples from")
+
+
+def test_articles_of_examples_may_be_of_some_lengths_alone(tmp_path: Path) -> None:
+    rows = [{"article": "w " * count, "highlights": f"{count}"} for count in range(1, 9)]
+    task = {**CNN, "prompt": {**CNN["prompt"], "shots": 3, "example_words": [4, 6]}}
+    spec, _ = data(tmp_path / "some", task, train=rows)
+    (question,) = spec.questions(pd.DataFrame(CNN_ROWS))
+    assert {example.answer for example in question.examples} == {"\n4", "\n5", "\n6"}
+    with pytest.raises(UserError) as caught:
+        data(tmp_path / "few", {**task, "prompt": {**task["prompt"], "example_words": [7, 90]}}, train=rows)
+    one_sentence(caught.value, "2 rows to draw 3 examples from")
+    with pytest.raises(ValueError, match=r"prompt\.example_words: .* needs more entries"):
+        validate(Generation, {**CNN, "prompt": {**CNN["prompt"], "example_words": [4]}})
 
 
 def test_examples_come_from_the_named_split(tmp_path: Path) -> None:

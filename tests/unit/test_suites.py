@@ -11,7 +11,7 @@ import pytest
 
 from tests.suites import GLUE, SUITE, edited, load
 from twin_merging.errors import UserError
-from twin_merging.suite.suite import Suite
+from twin_merging.suite.suite import Suite, load_suite
 
 
 def reversed_keys(content: Any, keep: tuple[str, ...] = ("tasks", "methods")) -> Any:
@@ -118,3 +118,13 @@ def test_glue_without_the_name_of_a_task_is_refused(tmp_path: Path) -> None:
     content = edited({"tasks/one/data": {"hub": {"repo": "nyu-mll/glue"}}})
     with pytest.raises(UserError, match=r"tasks\.one\.data\.hub: key 'config' is missing"):
         load(tmp_path, content, glue="my/glue")
+
+
+def test_a_suite_s_name_may_have_points(tmp_path: Path) -> None:
+    file = tmp_path / "qwen2.5-0.5b.yaml"
+    load(tmp_path, SUITE).file.rename(file)
+    assert load_suite(file).name == "qwen2.5-0.5b"
+    for wrong in ("a..b", ".a", "a.", "a.-b"):
+        with pytest.raises(UserError, match="single hyphens and points, not"):
+            load_suite(file.rename(tmp_path / f"{wrong}.yaml"))
+        file = tmp_path / f"{wrong}.yaml"

@@ -16,6 +16,7 @@ import torch
 import transformers
 from peft import LoraConfig, TaskType, get_peft_model
 
+from tests.adapters import make_both_spaces
 from tests.fake_hub import FakeHub, commit_of, with_hub
 from tests.tiny import LABELS, expert_of, perturbed
 from tests.workflow.conftest import make_suites
@@ -28,7 +29,8 @@ from twin_merging.routing.mlp import MLPRouter
 
 pytestmark = pytest.mark.workflow
 
-# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make.
+# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make, the suite
+# `both` those of language models.
 SUITE = f"""
 title: Observed
 published: inputs/published.csv
@@ -56,6 +58,8 @@ PUBLISHED = "model,task,scale,value,source\ntwin,one,normalised,90,A paper\n"
 TARGETS = [
     "results/audit/observed.crate.zip",
     "results/observed/models/twin/README.md",
+    "results/both/models/twin/config.json",
+    "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     *(
         f"results/made/experts/{file}"
@@ -95,6 +99,8 @@ def folder(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Path:
     perturbed(get_peft_model(expert, lora), 2).save_pretrained(inputs / "experts/two")
     (inputs / "published.csv").write_text(PUBLISHED)
     (folder / "config/suites/observed.yaml").write_text(SUITE)
+    both = make_both_spaces(inputs / "both").replace(str(inputs), "inputs")
+    (folder / "config/suites/both.yaml").write_text(both)
     observe(folder, hub, "strace" if strace_works() else "hook", *TARGETS)
     return folder
 

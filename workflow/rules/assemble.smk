@@ -6,6 +6,7 @@ rule assemble:
         exclusives=asked(inputs.assembled_from),
         shared=asked(inputs.shared_model),
         router=asked(inputs.router_of),
+        factors=asked(inputs.merged_factors),
     output:
         config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
@@ -22,7 +23,7 @@ rule assemble:
         "results/{suite}/logs/assemble/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.models_where(SUITES, lambda suite: suite.dynamic),
+        suite=constraints.assembled_where(SUITES, "assemble"),
     conda:
         ENVIRONMENT
     threads: threads_of("assemble")
@@ -55,4 +56,27 @@ use rule assemble as assemble_decoder with:
         "results/{suite}/logs/assemble_decoder/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble_decoder/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.models_where(SUITES, lambda suite: suite.dynamic, decoder=True),
+        suite=constraints.assembled_where(SUITES, "assemble_decoder"),
+
+
+# And in factor space the shared factors.
+use rule assemble as assemble_factors with:
+    output:
+        config="results/{suite}/models/{method}/config.json",
+        weights="results/{suite}/models/{method}/model.safetensors",
+        tokenizer="results/{suite}/models/{method}/tokenizer.json",
+        tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
+        generation_config="results/{suite}/models/{method}/generation_config.json",
+        private=directory("results/{suite}/models/{method}/private"),
+        exclusive=directory("results/{suite}/models/{method}/exclusive"),
+        shared=directory("results/{suite}/models/{method}/shared"),
+        router=directory("results/{suite}/models/{method}/router"),
+        module="results/{suite}/models/{method}/modeling_twin_merging.py",
+        manifest="results/{suite}/models/{method}/merge.json",
+        compression="results/{suite}/models/{method}/compression.csv",
+        record="results/{suite}/records/assemble_factors/{method}.json",
+    log:
+        "results/{suite}/logs/assemble_factors/{method}.log",
+        benchmark="results/{suite}/benchmarks/assemble_factors/{method}.tsv",
+    wildcard_constraints:
+        suite=constraints.assembled_where(SUITES, "assemble_factors"),

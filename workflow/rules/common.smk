@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
 from twin_merging.io.aliases import alias, escaped, has_braces
@@ -107,6 +108,14 @@ def asked(function):
 def timeless(function):
     """The same for inputs that make no job stale, whatever is in them."""
     return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
+
+
+def lm_eval_installed(wildcards):
+    """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
+    a job looks for it itself."""
+    result = Path("results", wildcards.suite, "lm_eval", f"{wildcards.model}.json")
+    by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    return [] if by_conda or result.is_file() else asked(inputs.lm_eval_installed)(wildcards)
 
 
 def lock_settings(wildcards):

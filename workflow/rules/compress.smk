@@ -23,3 +23,27 @@ rule compress:
         code=code("compress"),
     script:
         "../scripts/compress.py"
+
+
+# The same in factor space: A and B of LoRA experts, each by itself.
+rule compress_factors:
+    input:
+        task_vectors=asked(inputs.own_task_vector),
+        factors="results/{suite}/factors/{shared}/merged.safetensors",
+    output:
+        "results/{suite}/factors/{shared}/exclusive/{task}.safetensors",
+        record="results/{suite}/records/compress_factors/{shared}/{task}.json",
+    log:
+        "results/{suite}/logs/compress_factors/{shared}/{task}.log",
+        benchmark="results/{suite}/benchmarks/compress_factors/{shared}/{task}.tsv",
+    conda:
+        ENVIRONMENT
+    threads: threads_of("compress")
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings_of("compress_factors"),
+        code=code("compress_factors"),
+    script:
+        "../scripts/compress_factors.py"

@@ -27,6 +27,23 @@ rule generate_base:
         "../scripts/generate_base.py"
 
 
+# A language model's base has a generation_config.json too.
+use rule generate_base as generate_base_decoder with:
+    output:
+        config="results/{suite}/base/config.json",
+        weights="results/{suite}/base/model.safetensors",
+        tokenizer="results/{suite}/base/tokenizer.json",
+        tokenizer_config="results/{suite}/base/tokenizer_config.json",
+        generation_config="results/{suite}/base/generation_config.json",
+        source="results/{suite}/base/source.json",
+        record="results/{suite}/records/generate_base_decoder.json",
+    log:
+        "results/{suite}/logs/generate_base_decoder.log",
+        benchmark="results/{suite}/benchmarks/generate_base_decoder.tsv",
+    wildcard_constraints:
+        suite=constraints.bases_where(SUITES, made_here=True, decoder=True),
+
+
 rule generate_data:
     output:
         train="results/{suite}/data/{task}/train.parquet",

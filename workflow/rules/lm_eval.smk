@@ -1,13 +1,4 @@
 # Stage predict, by lm-eval: its tasks asked of every model that the suite names, and the table of what it found.
-from snakemake.settings.types import DeploymentMethod
-
-
-def lm_eval_installed(wildcards):
-    """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
-    a job looks for it itself."""
-    result = Path("results", wildcards.suite, "lm_eval", f"{wildcards.model}.json")
-    by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    return [] if by_conda or result.is_file() else asked(inputs.lm_eval_installed)(wildcards)
 
 
 rule lm_eval:

@@ -67,3 +67,27 @@ use rule merge as merge_decoder with:
         benchmark="results/{suite}/benchmarks/merge_decoder/{method}.tsv",
     wildcard_constraints:
         suite=constraints.models_where(SUITES, lambda suite: suite.static, decoder=True),
+
+
+# The factors that a shared expert is made of, for dynamic methods that mix factors.
+rule merge_factors:
+    input:
+        task_vectors=asked(inputs.task_vectors),
+        base=inside("results/{suite}/base", *WEIGHTS),
+    output:
+        "results/{suite}/factors/{shared}/merged.safetensors",
+        record="results/{suite}/records/merge_factors/{shared}.json",
+    log:
+        "results/{suite}/logs/merge_factors/{shared}.log",
+        benchmark="results/{suite}/benchmarks/merge_factors/{shared}.tsv",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings_of("merge_factors"),
+        code=lambda w: code("merge_factors", *plan_modules.method_modules(suite_of(w), w.shared)),
+    script:
+        "../scripts/merge_factors.py"

@@ -1,4 +1,4 @@
-"""Rule assemble: assembling a dynamic method's model."""
+"""Rules assemble, assemble_decoder and assemble_factors: assembling a dynamic method's model."""
 
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ def main(job: Any) -> None:
         router=Path(job.input.router),
         router_settings=settings["router"],
         output=folder(job.output.config),
+        factors=Path(job.input.factors[0]) if job.input.factors else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Rules merge and merge_masked: merging by a method that needs no router."""
+"""Rules merge, merge_decoder and merge_masked: merging by a method that needs no router."""
 
 from pathlib import Path
 from typing import Any

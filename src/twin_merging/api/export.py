@@ -13,6 +13,8 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory, write_json
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
+from twin_merging.model.factor_files import SHARED
+from twin_merging.model.factored import B, factored_change
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
 from twin_merging.model.twin import TwinModel
@@ -50,6 +52,9 @@ def export(
         raise UserError(f"{output}: exists; name a new directory")
     if not (directory / "exclusive").is_dir():
         raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
+    if form == "lora" and (directory / SHARED).is_dir():
+        raise UserError(f"{directory}: mixes LoRA factors (lora_space: factor), which is no sum of LoRAs; export it as "
+                        "form dense")  # fmt: skip
     model = TwinModel.from_pretrained(directory)
     with whole_directory(output, replace=False) as partial:
         if form == "lora":
@@ -90,6 +95,8 @@ def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
 
 def _mixed(layer: Any, name: str, shared: torch.Tensor, row: torch.Tensor, number: int) -> torch.Tensor:
     """One parameter's value in the mixture, computed in fp32."""
+    if isinstance(layer, Gated) and name == "weight" and B in layer.ranks:
+        return (shared.float() + factored_change(layer, row).to(shared.device)).to(shared.dtype)
     if not isinstance(layer, Gated) or name not in layer.ranks:
         return shared.clone()
     private, vectors = layer.part(name, "private"), layer.part(name, "vectors")

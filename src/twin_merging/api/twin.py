@@ -15,12 +15,16 @@ from twin_merging.checkpoints.groups import Protocol
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
+from twin_merging.compression.compress_factors import compress_factors
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
+from twin_merging.merging.inputs import Inputs
+from twin_merging.merging.merge import merged_names
+from twin_merging.merging.merged_factors import write_merged_factors
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import SIZES, assemble
@@ -37,6 +41,7 @@ from twin_merging.tasks.lengths import encoded_text, longest, warn_of_cut
 log = logging.getLogger(__name__)
 
 Text = str | tuple[str, str]
+FACTORS = "factors.safetensors"
 HELD_OUT = 0.1  # share of the texts, the last ones, that choose the router's epoch and measure it
 
 
@@ -62,7 +67,7 @@ def twin_merge(
     base, experts, allow_differences: as for `merge`, sequence classifiers or language models. texts: of each task, some
     hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static
     method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options.
-    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature.
+    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
@@ -82,7 +87,10 @@ def twin_merge(
             "allow_differences": allow_differences,
         }
         merge(output=work / "shared", **common, **below)
-        exclusives = _compress(Path(base), experts, work, entry, allow_differences)
+        if entry["lora_space"] == "factor":
+            exclusives = _compress_factors(Path(base), experts, work, entry, allow_differences)
+        else:
+            exclusives = _compress(Path(base), experts, work, entry, allow_differences)
         _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
         log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
@@ -105,6 +113,7 @@ def twin_merge(
                 router=files[1],
                 router_settings=settings,
                 output=partial,
+                factors=work / FACTORS if entry["lora_space"] == "factor" else None,
             )
             files[2].replace(partial / "router" / "metrics.json")
     return output
@@ -165,6 +174,26 @@ def _compress(
             output=found[task],
             coefficients=coefficients,
         )
+    return found
+
+
+def _compress_factors(
+    base: Path, experts: Mapping[str, str | Path], work: Path, entry: Mapping[str, Any], allowed: Collection[str]
+) -> dict[str, Path]:
+    """The same in factor space, on the shared factors, which are written beside."""
+    below = read_json(work / "shared" / "merge.json")
+    if below["options"]["lora_space"] != "factor":
+        raise UserError("lora_space: factor needs a shared expert of that space; give shared lora_space: factor too")
+    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()}, allowed)
+    vectors = {task: ExpertVector(expert) for task, expert in sorted(opened.items())}
+    inputs = Inputs(start, vectors, merged_names(start, Protocol(below["protocol"], below["groups"])))
+    write_merged_factors(method_named(below["method"]), below["options"], inputs, work / FACTORS)
+    sizes = {size: entry[size] for size in SIZES if size in entry}
+    found = {}
+    for task in experts:
+        log.info("compressing %s", task)
+        found[task] = work / f"exclusive-{task}.safetensors"
+        compress_factors(vectors[task], work / FACTORS, sizes, found[task])
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,19 @@ _FACTOR = re.compile(
 
 @dataclass(frozen=True)
 class Factors:
-    """A LoRA change of one matrix: scale * B A, with B (m, r) and A (r, n); B holds the scale."""
+    """A LoRA change of one matrix: scale * B A, with A (r, n) `down` and B (m, r) `unscaled`; `up` is scale * B."""
 
     down: torch.Tensor
-    up: torch.Tensor
+    unscaled: torch.Tensor
+    scale: float = 1.0
+
+    @cached_property
+    def up(self) -> torch.Tensor:
+        return self.unscaled if self.scale == 1 else self.unscaled * self.scale
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.up.shape[0], self.down.shape[1]
+        return self.unscaled.shape[0], self.down.shape[1]
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Rows start to stop of the product, which are bounds of pieces: the same numbers whatever the range."""
@@ -198,7 +204,7 @@ def _factors(
     down, up = (stored[pair[which]].float() for which in wanted)
     if lookup or turned:  # the change is (B A)^T
         down, up = up.T, down.T
-    return Factors(down.contiguous(), (up * settings.scale_of(module)).contiguous())
+    return Factors(down.contiguous(), up.contiguous(), settings.scale_of(module))
 
 
 def _trained_whole(

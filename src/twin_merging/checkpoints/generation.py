@@ -10,7 +10,7 @@ from twin_merging.io.files import write_json
 from twin_merging.io.foreign import read_object
 
 GENERATION = "generation_config.json"
-# What of it greedy search follows: with which tokens a text begins, is padded, and ends.
+# Its tokens: with which a text begins, is padded, and ends.
 TOKENS = ("bos_token_id", "pad_token_id", "eos_token_id")
 
 
@@ -27,14 +27,6 @@ def write_generation(source: Path, config: Any, output: Path) -> None:
     else:
         said = {key: own for key in TOKENS if (own := getattr(config, key, None)) is not None}
     write_json(Path(output) / GENERATION, said)
-
-
-def plain_greedy(said: Any) -> Any:
-    """A generation configuration of which only the tokens are left: no sampling, no penalties, no bans, which would
-    make a search for the likeliest token another search."""
-    from transformers import GenerationConfig
-
-    return GenerationConfig(**{key: getattr(said, key, None) for key in TOKENS})
 
 
 def _check_tokens(file: Path, key: str, value: Any, config: Any) -> None:

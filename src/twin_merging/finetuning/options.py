@@ -41,7 +41,11 @@ class Finetuning(Model):
     )
     weight_decay: NaturalReal = Field(0.01, description="of AdamW")
     warmup: Share = Field(0.06, description="share of the steps in which the rate rises")
-    max_length: Positive = Field(128, description="tokens that a row is cut to; fewer where the base takes fewer")
+    max_length: Positive = Field(
+        128,
+        description="tokens of the longest row, fewer where the base takes fewer: a text is cut to it, a prompt must "
+        "fit with its answer",
+    )
     lora: Annotated[Lora | None, ABSENT] = Field(
         None, description="train a LoRA adapter; absent, the whole model is trained"
     )

@@ -34,6 +34,8 @@ class ExpertTrainer(Trainer):
     """A Trainer of one expert. validation: examples of validation rows; references, choices: the right answers to them,
     and the possible ones."""
 
+    control: TrainerControl
+
     def __init__(
         self,
         model: Any,

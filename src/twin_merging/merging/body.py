@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint, tensor_file
-from twin_merging.merging.factors import factor_space, parts_of
+from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.registry import Method, Parameter
 from twin_merging.merging.workers import in_order, one_thread_each
+from twin_merging.task_vectors.lora_matrices import LoraMatrix
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +27,11 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
     sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
     """
     options = dict(options)
-    lora: list[str] = []  # matrices whose two LoRA factors are merged separately
+    lora: dict[str, LoraMatrix] = {}  # the matrix as it was trained, for those whose factors are merged separately
     with one_thread_each():
         if options.pop("lora_space", "product") == "factor":
-            inputs, lora = factor_space(inputs)
+            inputs, matrices = factor_space(inputs)
+            lora = {part: matrix for matrix in matrices for part in matrix.parts}
         compute, settle = prepared(method, options, inputs)
         merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
@@ -45,8 +46,9 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
                 if name in merged:
                     value, note = compute(inputs.parameter(rows))
                 elif name in lora:
-                    down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in parts_of(name))
-                    value = base.rows(*rows).float() + Factors(down, up[start:stop]).product()
+                    down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes)
+                    change = lora[name].of_part(down, up, name)
+                    value = base.rows(*rows).float() + change.rows(start, stop)
                 else:
                     value = base.rows(*rows)
                 file.write(name, _cast(value, base.dtype(name), name=name, output=output), start)
@@ -62,7 +64,10 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
             notes = run(jobs, "merging") + [(rows, note) for rows, (_, note) in factors.items() if note]
             again = settle(notes)
             factors |= {rows: compute(inputs.parameter(rows)) for rows in again if rows in factors}
-            run([rows for rows in again if rows not in factors] + inputs.chunks(names=lora), "writing what is settled")
+            run(
+                [rows for rows in again if rows not in factors] + inputs.chunks(names=sorted(lora)),
+                "writing what is settled",
+            )
 
 
 Compute = Callable[[Parameter], tuple["torch.Tensor", Any]]

@@ -1,89 +1,114 @@
 """`lora_space: factor`: merges the LoRA factors A and B separately, as the paper's generative code does.
 
-The product of the merged factors is another matrix than the merged product of the factors. The option exists to match
-figures that were made in this way.
+A and B are merged as they were trained, without the scale alpha / r, which stands before the product of the merged
+ones. A and B of matrices that were one when the adapter was trained (the first Qwen's queries, keys and values) are
+merged as those of the one: thresholds and random masks see its A once. The product of merged factors is another matrix
+than the merged product of factors; the option exists to match figures that were made in this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapters import Factors
+from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.merging.inputs import Inputs, Tensors, Vector
+from twin_merging.task_vectors.lora_matrices import DOWN, LoraMatrix, whole_factors
 
 if TYPE_CHECKING:
     import torch
 
-DOWN, UP = ".lora_A", ".lora_B"
 
-
-def factor_space(inputs: Inputs) -> tuple[Inputs, list[str]]:
-    """The inputs with every matrix that LoRA changes replaced by its two factors, and the names of these matrices.
+def factor_space(inputs: Inputs) -> tuple[Inputs, list[LoraMatrix]]:
+    """The inputs with every matrix that LoRA changes replaced by its two factors, and these matrices.
 
     The factors A and B are then merged like any other parameter; their base is 0. What the experts change in other
-    ways stays as it is. Raises UserError when the experts' ranks differ, or when one expert trains a whole matrix that
-    another one changes by LoRA.
+    ways stays as it is. Raises UserError when the experts' ranks or scales differ, or when one expert trains a whole
+    matrix that another one changes by LoRA.
     """
-    ranks = {name: rank for name in inputs.names if (rank := _rank(inputs.vectors, name)) is not None}
-    if not ranks:
+    changed = [name for name in inputs.names if any(vector.factors(name) for vector in inputs.vectors.values())]
+    if not changed:
         first = next(iter(inputs.vectors.values()))
         raise UserError(
             f"{first.where}: lora_space: factor is for LoRA experts, but no expert is one; leave the option out"
         )
-    names = [name for name in inputs.names if name not in ranks and _changed(inputs.vectors, name)]
-    names += [part for name in ranks for part in parts_of(name)]
-    base = _FactorBase(inputs.base, ranks)
-    vectors = {task: _FactorVector(vector) for task, vector in inputs.vectors.items()}
-    return replace(inputs, base=base, vectors=vectors, names=tuple(sorted(names))), sorted(ranks)
+    matrices = [_matrix(inputs, name, parts) for name, parts in sorted(_groups(inputs.vectors, changed).items())]
+    names = [name for name in inputs.names if name not in changed and _changed(inputs.vectors, name)]
+    names += [part for matrix in matrices for part in matrix.shapes]
+    base = _FactorBase(inputs.base, matrices)
+    vectors = {task: _FactorVector(vector, matrices) for task, vector in inputs.vectors.items()}
+    return replace(inputs, base=base, vectors=vectors, names=tuple(sorted(names))), matrices
 
 
-def parts_of(name: str) -> tuple[str, str]:
-    """The names under which a matrix's factors A and B stand among the inputs."""
-    return name + DOWN, name + UP
+def _groups(vectors: Mapping[str, Vector], changed: list[str]) -> dict[str, tuple[str, ...]]:
+    """The base's names of each matrix as it was trained. Raises UserError where experts differ."""
+    found: dict[str, tuple[str, ...]] = {}
+    where: dict[str, str] = {}
+    of_part: dict[str, str] = {}
+    for vector in vectors.values():
+        fused: Groups = vector.fused
+        own = {part: name for name, parts in fused.items() for part in parts}
+        for part in changed:
+            if vector.factors(part) is None:
+                continue
+            name = own.get(part, part)
+            if of_part.setdefault(part, name) != name:
+                raise UserError(
+                    f"{vector.where}: '{part}' was trained as part of '{name}' here, but of '{of_part[part]}' in "
+                    f"{where[part]}; factors of different matrices cannot be merged, use lora_space: product"
+                )
+            where.setdefault(part, vector.where)
+            found[name] = fused.get(name, (part,))
+    return found
 
 
 def _changed(vectors: Mapping[str, Vector], name: str) -> bool:
     return any(vector.changes(name) for vector in vectors.values())
 
 
-def _rank(vectors: Mapping[str, Vector], name: str) -> int | None:
-    """The rank that all experts' factors of a matrix have; None when no expert changes the matrix by LoRA."""
-    found: dict[int, str] = {}
-    for vector in vectors.values():
-        factors = vector.factors(name)
-        if factors is not None:
-            found.setdefault(factors.down.shape[0], vector.where)
-        elif vector.changes(name) and any(other.factors(name) for other in vectors.values()):
+def _matrix(inputs: Inputs, name: str, parts: tuple[str, ...]) -> LoraMatrix:
+    """A matrix with the rank and the scale that all experts' factors of it have."""
+    settings: dict[tuple[int, float], str] = {}
+    for part, vector, factors in _all_factors(inputs.vectors, parts):
+        if factors is None and vector.changes(part):
             raise UserError(
-                f"{vector.where}: '{name}' is trained whole here, but by LoRA in other experts; use lora_space: product"
+                f"{vector.where}: '{part}' is trained whole here, but by LoRA in other experts; use lora_space: product"
             )
-    if len(found) > 1:
-        (rank, one), (other_rank, other) = list(found.items())[:2]
+        if factors is not None:
+            settings.setdefault((factors.down.shape[0], factors.scale), vector.where)
+    if len(settings) > 1:
+        ((rank, scale), one), ((other_rank, other_scale), other) = list(settings.items())[:2]
+        what, own, theirs = ("rank", other_rank, rank) if rank != other_rank else ("scale", other_scale, scale)
         raise UserError(
-            f"{other}: '{name}' has LoRA rank {other_rank}, but {rank} in {one}; factors of different ranks cannot be "
+            f"{other}: '{name}' has LoRA {what} {own}, but {theirs} in {one}; factors of different {what}s cannot be "
             "merged, use lora_space: product"
         )
-    return next(iter(found), None)
+    rank, scale = next(iter(settings))
+    shapes = {part: inputs.base.shape(part) for part in parts}
+    return LoraMatrix(name, {part: m for part, (m, _) in shapes.items()}, shapes[parts[0]][1], rank, scale)
+
+
+def _all_factors(vectors: Mapping[str, Vector], parts: tuple[str, ...]) -> Iterator[tuple[str, Vector, Factors | None]]:
+    for part in parts:
+        for vector in vectors.values():
+            yield part, vector, vector.factors(part)
 
 
 class _FactorBase:
     """The base, which also gives zeros for every factor."""
 
-    def __init__(self, base: Tensors, ranks: Mapping[str, int]):
+    def __init__(self, base: Tensors, matrices: list[LoraMatrix]):
         self._base = base
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        for name, rank in ranks.items():
-            m, n = base.shape(name)
-            self._shapes |= {name + DOWN: (rank, n), name + UP: (m, rank)}
+        self._shapes = {name: shape for matrix in matrices for name, shape in matrix.shapes.items()}
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         import torch
 
         if name in self._shapes:
-            return torch.zeros(stop - start, *self._shapes[name][1:])
+            return torch.zeros(stop - start, self._shapes[name][1])
         return self._base.rows(name, start, stop)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -93,23 +118,20 @@ class _FactorBase:
 class _FactorVector:
     """A task vector that gives the factors of a LoRA matrix in place of their product."""
 
-    def __init__(self, vector: Vector):
-        self.where, self._vector = vector.where, vector
+    def __init__(self, vector: Vector, matrices: list[LoraMatrix]):
+        self.where, self.fused, self._vector = vector.where, vector.fused, vector
+        self._matrices = {name: matrix for matrix in matrices for name in matrix.shapes}
 
     def factors(self, name: str) -> Factors | None:
         return None
 
     def changes(self, name: str) -> bool:
-        return self._split(name) is not None or self._vector.changes(name)
+        return name in self._matrices or self._vector.changes(name)
 
     def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
-        split = self._split(name)
-        if split is None:
+        if name not in self._matrices:
             return self._vector.rows(name, start, stop, base)
-        factors = self._vector.factors(split[0])
+        factors = whole_factors(self._vector, self._matrices[name])
         if factors is None:
             return base.new_zeros(base.shape)
-        return (factors.down if split[1] == DOWN else factors.up)[start:stop]
-
-    def _split(self, name: str) -> tuple[str, str] | None:
-        return next(((name.removesuffix(part), part) for part in (DOWN, UP) if name.endswith(part)), None)
+        return (factors.down if name.endswith(DOWN) else factors.unscaled)[start:stop]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twin_merging.checkpoints.adapters import Factors
+from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import CHUNK, chunks, row_count
 from twin_merging.merging.registry import Parameter
@@ -28,9 +29,11 @@ class Tensors(Protocol):
 
 
 class Vector(Protocol):
-    """One expert's task vector. `where` is the file or folder that an error message names."""
+    """One expert's task vector. `where` is the file or folder that an error message names; `fused`: matrices that were
+    one when a LoRA adapter was trained (twin_merging.checkpoints.fused)."""
 
     where: str
+    fused: Groups
 
     def changes(self, name: str) -> bool:
         """Whether the expert changes a parameter at all (a LoRA adapter leaves most alone)."""

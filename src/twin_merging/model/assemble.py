@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.exclusives import Exclusive
@@ -17,10 +19,13 @@ from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import write_configuration
+from twin_merging.model.factor_files import SHARED, save_factors_of, save_shared
+from twin_merging.model.factor_parts import cut_factors, shared_factors
 from twin_merging.model.forms import family_of, form_of
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
+from twin_merging.task_vectors.lora_matrices import MergedFactors
 from twin_merging.version import __version__
 
 log = logging.getLogger(__name__)
@@ -36,11 +41,13 @@ def assemble(
     router: Path,
     router_settings: Mapping[str, Any],
     output: Path,
+    factors: Path | None = None,
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
-    a file a task, in the router's order; router: the trained state, of `router_settings`.
+    a file a task, in the router's order; router: the trained state, of `router_settings`; factors: of a method in
+    factor space the shared factors, with exclusive files of that space.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -56,16 +63,26 @@ def assemble(
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
             save_tensors(private / f"{task}.safetensors", dict(own))
     sizes = {size: entry[size] for size in SIZES if size in entry}
-    shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
+    merged = None if factors is None else MergedFactors(factors)
+    shapes: Mapping[str, tuple[int, ...]]
+    if merged is None:
+        shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
+    else:
+        shapes = {name: shape for matrix in merged.matrices for name, shape in matrix.shapes.items()}
+        save_shared(shared_factors(merged, _linear(body, prefix, form)), output / SHARED, form)
     numbers: dict[str, int] = {}
     rows: list[Row] = []
     with whole_directory(output / "exclusive") as folder:
         for task, path in exclusives.items():
             exclusive = Exclusive(path, sizes, early)
-            vector = cut(exclusive, transposed).without_prefix(prefix)
-            numbers[task] = vector.numbers
             rows += report(task, exclusive, shapes)
-            save_exclusive(vector, folder / task, form)
+            if merged is None:
+                vector = cut(exclusive, transposed).without_prefix(prefix)
+                numbers[task] = vector.numbers
+                save_exclusive(vector, folder / task, form)
+            else:
+                vector, numbers[task] = cut_factors(exclusive, merged)
+                save_factors_of(vector, folder / task, form)
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
@@ -73,6 +90,7 @@ def assemble(
     pass_on(shared, output, but=["config.json"])
     inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
+    inputs |= {} if factors is None else {"factors": factors}
     record = {
         "method": entry["method"],
         "family": family,
@@ -84,7 +102,7 @@ def assemble(
         "shared": below,
         "inputs": {name: {"sha256": sha256(path)} for name, path in inputs.items()},
         "library": __version__,
-        "files": file_hashes(output, "private", "exclusive", "router"),
+        "files": file_hashes(output, "private", "exclusive", "router", SHARED),
     }
     write_json(output / "merge.json", record)
     log.info("assembled %s: %d exclusive numbers in all", output, sum(numbers.values()))
@@ -101,6 +119,15 @@ def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, An
             f"layers before the last of {count}; correct router.features"
         )
     return before_layer([name for name, _ in body.named_parameters()], body, layer)
+
+
+def _linear(body: Any, prefix: str, form: AdapterForm) -> dict[str, bool]:
+    """Of the parameters of a model, by their whole names, whether each is the matrix of a linear layer."""
+    layers = dict(body.named_modules())
+    found = {
+        f"{prefix}{name}": isinstance(layers[name.rpartition(".")[0]], nn.Linear) for name, _ in body.named_parameters()
+    }
+    return found | {f"{path}.weight": True for path in form.beside}
 
 
 def _with_prefix(names: Collection[str], prefix: str) -> set[str]:

@@ -16,7 +16,7 @@ from torch import nn
 from twin_merging.io.masks import unpack
 from twin_merging.model.gates import Gates, Mixture
 
-KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale")
+KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale", "factor")
 
 
 @dataclass
@@ -38,7 +38,8 @@ class Parts:
     down, up: a matrix's stacked factors (R, n) and (m, R), with `ranks[t]` rows of task t, in task order, for a layer
     of n inputs and m outputs (an embedding: of m words in n dimensions); vectors: (T, ...) exclusive parts that are
     stored whole; private: (T, ...) values of private parameters; masked: those of a masked one, which are made when
-    they are used.
+    they are used; factor, scale: of a LoRA factor in factor space, its shared value, and what its product is multiplied
+    by (twin_merging.model.factored).
     """
 
     down: torch.Tensor | None = None
@@ -47,6 +48,8 @@ class Parts:
     vectors: torch.Tensor | None = None
     private: torch.Tensor | None = None
     masked: Masked | None = None
+    factor: torch.Tensor | None = None
+    scale: float = 1.0
 
 
 class Gated(nn.Module):
@@ -54,10 +57,12 @@ class Gated(nn.Module):
 
     gates: Gates
     ranks: dict[str, tuple[int, ...]]
+    scales: dict[str, float]
 
     def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
         self.gates = gates
         self.ranks = {name: part.ranks for name, part in parts.items()}
+        self.scales = {name: part.scale for name, part in parts.items()}
         for name, part in parts.items():
             for kind in KINDS:
                 value = getattr(part if hasattr(part, kind) else part.masked, kind, None)
@@ -96,17 +101,17 @@ class Gated(nn.Module):
         chosen = unified[pick]
         return getattr(self, name)[pick] + rescale[task] * unpack(bits[task][pick], chosen.shape[-1]) * chosen
 
-    def factors_of(self, task: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """One task's own factors of the matrix, down (r, n) and up (m, r); None without any."""
-        down, up, ranks = self.part("weight", "down"), self.part("weight", "up"), self.ranks.get("weight", ())
+    def factors_of(self, task: int, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor] | None:
+        """One task's own factors of a matrix, down (r, n) and up (m, r); None without any."""
+        down, up, ranks = self.part(name, "down"), self.part(name, "up"), self.ranks.get(name, ())
         if down is None or up is None or not ranks[task]:
             return None
         end = list(accumulate(ranks))[task]
         return down[end - ranks[task] : end], up[:, end - ranks[task] : end]
 
-    def factors(self, mixture: Mixture) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    def factors(self, mixture: Mixture, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         """Stacked factors, and gates (batch, R), of the tasks that some row has a weight for; None without any."""
-        down, up, ranks = self.part("weight", "down"), self.part("weight", "up"), self.ranks.get("weight", ())
+        down, up, ranks = self.part(name, "down"), self.part(name, "up"), self.ranks.get(name, ())
         if down is None or up is None or mixture.weights is None:
             return None
         active = [task for task in mixture.active if ranks[task]]

@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from twin_merging.errors import UserError
+from twin_merging.model.factored import B, add_factored
 from twin_merging.model.gated import Gated, Parts
 from twin_merging.model.gates import Gates, Mixture
 
@@ -49,6 +50,9 @@ class GatedProduct(Gated):
 
     def add_exclusive(self, x: torch.Tensor, y: torch.Tensor, mixture: Mixture) -> None:
         """Add every row's mixture of exclusive parts to its product y (batch, ..., m), in place."""
+        if B in self.ranks:
+            add_factored(self, x, y, mixture)
+            return
         if mixture.groups is not None:
             for task, rows in mixture.groups:
                 pair = self.factors_of(task)

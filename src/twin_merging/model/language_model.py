@@ -15,6 +15,7 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
+from twin_merging.model.factor_files import SharedFactors
 from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
@@ -43,8 +44,11 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         router: Router | None = None,
         onepass: bool = False,
         record: Mapping[str, Any] | None = None,
+        factored: Mapping[str, SharedFactors] | None = None,
     ):
-        beside = Beside(list(tasks), private or {}, exclusive or {}).canonical(model.base_model_prefix)
+        """factored: the shared factors of matrices whose exclusive vectors are in factor space."""
+        beside = Beside(list(tasks), private or {}, exclusive or {}, factored=factored or {})
+        beside = beside.canonical(model.base_model_prefix)
         super().__init__(model, beside, Gates(), router, onepass, record)
         self.generation_config = model.generation_config
 
@@ -60,6 +64,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             stored.router,
             onepass=stored.onepass,
             record=stored.record,
+            factored=stored.factored,
         )
 
     @classmethod

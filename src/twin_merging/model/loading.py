@@ -18,6 +18,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.adapters import ExclusiveVector, load_exclusive
 from twin_merging.model.directory import local_directory, read_record
+from twin_merging.model.factor_files import SHARED, SharedFactors, load_factors_of, load_shared
 from twin_merging.model.forms import family_of
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.routing.kinds import load_router
@@ -39,6 +40,7 @@ class Stored:
     exclusive: Mapping[str, ExclusiveVector] | None
     router: Router | None
     masked: MaskedVectors | None
+    factored: Mapping[str, SharedFactors]
 
     @property
     def family(self) -> str:
@@ -75,10 +77,13 @@ def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
     tasks = list(record["tasks"])
     private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in tasks}
     exclusive = router = None
+    factored = load_shared(directory / SHARED) if (directory / SHARED).is_dir() else {}
     if (directory / "router").is_dir():
-        exclusive = {task: load_exclusive(directory / "exclusive" / task) for task in tasks}
+        load = load_factors_of if factored else load_exclusive
+        exclusive = {task: load(directory / "exclusive" / task) for task in tasks}
         router = load_router(directory / "router")
-    return Stored(directory, record, tasks, private, exclusive, router, MaskedVectors.load(directory, tasks))
+    masked = MaskedVectors.load(directory, tasks)
+    return Stored(directory, record, tasks, private, exclusive, router, masked, factored)
 
 
 def load_body(directory: Path, dtype: Any = torch.float32, configured: Path | None = None, **options: Any) -> Any:

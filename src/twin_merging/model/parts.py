@@ -14,10 +14,13 @@ from twin_merging.checkpoints.architectures import before_layer, heads_of, outpu
 from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.factor_files import SharedFactors
+from twin_merging.model.factored import factored_parts
 from twin_merging.model.gated import Gated, Parts, PerTask
 from twin_merging.model.gated_layers import gate_layer
 from twin_merging.model.gates import Gates
 from twin_merging.model.masked import MaskedVectors
+from twin_merging.task_vectors.lora_matrices import DOWN, UP
 
 POOLER = "pooler"
 Tensors = Mapping[str, torch.Tensor]
@@ -25,7 +28,8 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass
 class Beside:
-    """Each task's private parameters and exclusive vector, in the order of `tasks`; or masked vectors.
+    """Each task's private parameters and exclusive vector, in the order of `tasks`; or masked vectors; and the shared
+    factors of matrices of which the exclusive vectors are in factor space.
 
     Names are the body's (as in `AutoModel`), and of what lies beside the body (a head, `lm_head`) the whole model's.
     """
@@ -34,6 +38,7 @@ class Beside:
     private: Mapping[str, Tensors] = field(default_factory=dict)
     exclusive: Mapping[str, ExclusiveVector] = field(default_factory=dict)
     masked: MaskedVectors | None = None
+    factored: Mapping[str, SharedFactors] = field(default_factory=dict)
 
     def canonical(self, prefix: str) -> Beside:
         """The same, with names that have the body's prefix without it."""
@@ -43,7 +48,16 @@ class Beside:
 
         private = {task: short(own) for task, own in self.private.items()}
         exclusive = {task: vector.without_prefix(f"{prefix}.") for task, vector in self.exclusive.items()}
-        return Beside(self.tasks, private, exclusive, self.masked)
+        return Beside(self.tasks, private, exclusive, self.masked, short(self.factored))
+
+    def layer_parts(self, path: str, shared: Mapping[str, torch.Tensor]) -> dict[str, Parts]:
+        """What a layer has beside its own parameters, `shared`: by their names, and in factor space by the factors'."""
+        parts = {name: self.part(f"{path}.{name}", value) for name, value in shared.items()}
+        found = {name: part for name, part in parts.items() if part is not None}
+        weight = f"{path}.weight"
+        if weight in self.factored and "weight" in shared:
+            found |= factored_parts(weight, self.factored[weight], self.exclusive, shared["weight"].dtype)
+        return found
 
     def part(self, name: str, shared: torch.Tensor) -> Parts | None:
         """What one parameter has beside its shared value; None when nothing."""
@@ -80,25 +94,27 @@ def gate_model(model: Any, beside: Beside, gates: Gates, first_layer: int | None
     body = getattr(model, model.base_model_prefix)
     names = {name: parameter for name, parameter in body.named_parameters() if not is_pooler(name)}
     early = set() if first_layer is None else before_layer(names, body, first_layer)
-    parts = {name: beside.part(name, parameter) for name, parameter in names.items() if name not in early}
-    used = set(names)
+    used, late = set(names), set(names) - early
+    parts: dict[str, Parts] = {}
     for path, layer in list(body.named_modules()):
-        _gate(path, layer, {n: parts.get(f"{path}.{n}") for n, _ in layer.named_parameters(recurse=False)}, gates)
+        own = {n: value for n, value in layer.named_parameters(recurse=False) if f"{path}.{n}" in late}
+        found = beside.layer_parts(path, own)
+        parts |= {f"{path}.{n}": part for n, part in found.items()}
+        _gate(path, layer, found, gates)
     output = output_layer(model)
     if output is not None:
         path, layer = output
         tied = next((name for name, value in names.items() if value is layer.weight), None)
-        own = {
-            n: parts.get(tied) if tied and n == "weight" else beside.part(f"{path}.{n}", value)
-            for n, value in layer.named_parameters(recurse=False)
-        }
-        used |= {f"{path}.{n}" for n in own}
-        _gate(path, layer, own, gates)
+        values = dict(layer.named_parameters(recurse=False))
+        found = beside.layer_parts(path, values)
+        if tied in parts:
+            found["weight"] = parts[tied]
+        used |= {f"{path}.{n}" for n in values}
+        _gate(path, layer, found, gates)
     _check_used(beside, used)
 
 
-def _gate(path: str, layer: Any, own: Mapping[str, Parts | None], gates: Gates) -> None:
-    found = {name: part for name, part in own.items() if part is not None}
+def _gate(path: str, layer: Any, found: Mapping[str, Parts], gates: Gates) -> None:
     if found and not isinstance(layer, Gated):
         gate_layer(path, layer, found, gates)
 
@@ -106,7 +122,8 @@ def _gate(path: str, layer: Any, own: Mapping[str, Parts | None], gates: Gates) 
 def _check_used(beside: Beside, names: set[str]) -> None:
     for task, vector in beside.exclusive.items():
         for name in [*vector.factors, *vector.vectors]:
-            if name not in names and not is_pooler(name):
+            parameter = name.removesuffix(DOWN).removesuffix(UP)
+            if (name if parameter not in beside.factored else parameter) not in names and not is_pooler(name):
                 raise UserError(f"exclusive vector of task '{task}': '{name}' fits no parameter of the shared body")
 
 

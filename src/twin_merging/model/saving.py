@@ -12,6 +12,8 @@ from twin_merging.io.files import file_hashes, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, save_tensors
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import RECORD, write_configuration
+from twin_merging.model.factor_files import SHARED, SharedFactors, save_factors_of, save_shared
+from twin_merging.model.factored import A, B
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.version import __version__
 
@@ -27,9 +29,13 @@ def save(model: Any, output: Path) -> None:
         write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, model.form, partial)
         private, exclusive = _private(model), _exclusive(model)
         form = AdapterForm.of(model.body, model.form.has_prefix)
+        factored = _factored(model)
+        write = save_factors_of if factored else save_exclusive
         for task in model.tasks:
             save_tensors(partial / "private" / f"{task}.safetensors", private[task])
-            save_exclusive(exclusive[task], partial / "exclusive" / task, form)
+            write(exclusive[task], partial / "exclusive" / task, form)
+        if factored:
+            save_shared(factored, partial / SHARED, form)
         model.router.save(partial / "router")
         record = {
             "method": "twin",
@@ -38,7 +44,7 @@ def save(model: Any, output: Path) -> None:
             "tasks": {task: model.about_task(task) for task in model.tasks},
             "library": __version__,
         }
-        files = file_hashes(partial, "private", "exclusive", "router")
+        files = file_hashes(partial, "private", "exclusive", "router", SHARED)
         write_json(partial / RECORD, {**record, **model.record, "files": files})
 
 
@@ -75,12 +81,23 @@ def _exclusive(model: Any) -> dict[str, ExclusiveVector]:
         for name in layer.ranks:
             stacked = layer.part(name, "vectors")
             for number, task in enumerate(model.tasks):
-                factors = layer.factors_of(number) if name == "weight" else None
+                factors = layer.factors_of(number, name) if name in ("weight", A, B) else None
                 if stacked is not None:
                     vectors[task].vectors[f"{path}.{name}"] = stacked[number].cpu()
                 elif factors is not None:
-                    vectors[task].factors[f"{path}.{name}"] = (factors[0].cpu(), factors[1].cpu())
+                    full = f"{path}.{name}" if name == "weight" else f"{path}.weight.{name}"
+                    vectors[task].factors[full] = (factors[0].cpu(), factors[1].cpu())
     return vectors
+
+
+def _factored(model: Any) -> dict[str, SharedFactors]:
+    """The shared factors of matrices in factor space."""
+    found = {}
+    for path, layer in _gated(model).items():
+        down, up = layer.part(A, "factor"), layer.part(B, "factor")
+        if down is not None and up is not None:
+            found[f"{path}.weight"] = SharedFactors(down.cpu(), up.cpu(), layer.scales[B])
+    return found
 
 
 def _private(model: Any) -> dict[str, dict[str, torch.Tensor]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
-from twin_merging.plan.targets import DATA_RULES, data_rule, is_of_decoders
+from twin_merging.plan.targets import DATA_RULES, assembling_rule, data_rule, is_of_decoders
 from twin_merging.suite.suite import TABLES, Suite
 
 NAME = "[a-z0-9]+(?:-[a-z0-9]+)*"
@@ -48,6 +48,13 @@ def bases_where(suites: Sequence[Suite], made_here: bool, decoder: bool = False)
     """Suites whose base is made here, or fetched; of language models or of others."""
     of_family = [suite for suite in suites if is_of_decoders(suite) == decoder]
     return suites_where(of_family, "base", lambda suite: [""] if suite.says.base.is_made_here == made_here else [])
+
+
+def assembled_where(suites: Sequence[Suite], rule: str) -> str:
+    """Suites and dynamic methods whose models a rule assembles."""
+    return suites_where(
+        suites, "models", lambda suite: [name for name in suite.dynamic if assembling_rule(suite, name) == rule]
+    )
 
 
 def models_where(suites: Sequence[Suite], names: Callable[[Suite], Iterable[str]], decoder: bool = False) -> str:

@@ -22,9 +22,9 @@ CONFIG = ["config.json"]
 WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 MODEL = [*CONFIG, *WEIGHTS, *TOKENIZER]
-ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors", "source.json"]  # the last: which matrices were one
 # Folders that a model's directory holds.
-FOLDERS = ("private", "exclusive", "router", "masks")
+FOLDERS = ("private", "exclusive", "router", "masks", "shared")
 
 
 def inside(folder: str, *names: str) -> list[str]:
@@ -183,8 +183,24 @@ def exclusives(suite: Suite, shared: str) -> list[str]:
     return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks]
 
 
+def own_task_vector(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [f"results/{suite.name}/task_vectors/{wildcards['task']}.safetensors"]
+
+
+def merged_factors(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The shared factors that a dynamic method in factor space is made of; nothing for another."""
+    method = wildcards["method"]
+    in_factors = suite.lora_space(method) == "factor"
+    return [f"results/{suite.name}/factors/{suite.shared(method)}/merged.safetensors"] if in_factors else []
+
+
 def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return exclusives(suite, suite.shared(wildcards["method"]))
+    method = wildcards["method"]
+    shared = suite.shared(method)
+    if suite.lora_space(method) == "factor":
+        folder = f"results/{suite.name}/factors/{shared}/exclusive"
+        return [f"{folder}/{task}.safetensors" for task in suite.tasks]
+    return exclusives(suite, shared)
 
 
 def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -257,6 +273,8 @@ def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
 def _directory(suite: Suite, method: str) -> list[str]:
     unified = ["unified.safetensors"] if method in suite.masked else []
     parts = {"dynamic": ["exclusive", "router"], "masked": ["masks"]}.get(suite.methods[method].kind, [])
+    if method in suite.dynamic and suite.lora_space(method) == "factor":
+        parts = [*parts, "shared"]
     folder = f"results/{suite.name}/models/{method}"
     return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
 

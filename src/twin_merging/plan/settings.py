@@ -154,6 +154,16 @@ def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     }
 
 
+def merge_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """As for a merge of the same method."""
+    shared = wildcards["shared"]
+    return {"entry": suite.methods[shared].plain(), "groups": dict(suite.protocol(shared).groups)}
+
+
+def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"sizes": suite.compression(wildcards["shared"], "factor"), "threads": threads}
+
+
 # -- routers and models
 
 
@@ -294,6 +304,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "fetch_data_with_shots": ("fetch", fetch_data),
     "fetch_router": ("fetch", fetch_router),
     "generate_base": ("generate", generate_base),
+    "generate_base_decoder": ("generate", generate_base),
     "generate_data": ("generate", generate_data),
     "finetune": ("finetune", finetune),
     "finetune_adapter": ("finetune", finetune),
@@ -302,11 +313,14 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "merge": ("merge", merge),
     "merge_masked": ("merge", merge),
     "merge_decoder": ("merge", merge),
+    "merge_factors": ("merge", merge_factors),
     "compress": ("compress", compress),
+    "compress_factors": ("compress", compress_factors),
     "route_features": ("route", route_features),
     "route": ("route", route),
     "assemble": ("assemble", assemble),
     "assemble_decoder": ("assemble", assemble),
+    "assemble_factors": ("assemble", assemble),
     "predict": ("predict", predict),
     "score": ("score", score),
     "card": ("card", card),

@@ -101,10 +101,20 @@ def _jobs(suite: Suite) -> Iterator[Job]:
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     shared, router = suite.shared(method), suite.router_name(method)
     settings = suite.router_settings(router)
+    in_factors = suite.lora_space(method) == "factor"
+    if in_factors:
+        yield "merge_factors", {"shared": shared}
     for task in suite.tasks:
-        yield "compress", {"shared": shared, "task": task}
+        yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
     yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield f"assemble{'_decoder' * is_of_decoders(suite)}", {"method": method}
+    yield assembling_rule(suite, method), {"method": method}
+
+
+def assembling_rule(suite: Suite, method: str) -> str:
+    """The rule that assembles a dynamic method's model."""
+    if suite.lora_space(method) == "factor":
+        return "assemble_factors"
+    return "assemble_decoder" if is_of_decoders(suite) else "assemble"

@@ -9,6 +9,7 @@ import glob
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,14 @@ class Tasks(TaskManager):
         self.folder = folder
 
     def load(self, task_list: Any) -> Any:
-        """Tasks with their rows. Raises UserError for those that cannot be loaded, or may not be run."""
-        names = ", ".join(map(str, task_list))
+        """Tasks with their rows, by name. Raises UserError for those that cannot be loaded, or may not be run."""
+        for name in task_list:
+            if name not in self.task_index:  # lm-eval would take it for a file's path
+                near = ", ".join(get_close_matches(name, self.all_tasks)) or "none"
+                raise UserError(
+                    f"lm_eval.tasks: unknown task '{name}'; near ones: {near}; `lm-eval ls tasks` lists all"
+                )
+        names = ", ".join(task_list)
         with no_code_from_the_hub() as refused:
             try:
                 found = super().load(task_list)

@@ -48,6 +48,7 @@ def entries_of(file: SuiteFile) -> dict[str, Entry]:
             _check_shared(f"methods.{name}", entry, found, static)
             found[name] = entry = _with_router(f"methods.{name}", entry, file)
             _check_router(f"methods.{name}.router" if entry.options["router"] else "router", entry, file)
+            _check_lora_space(f"methods.{name}", entry, found, file)
     return found
 
 
@@ -124,6 +125,25 @@ def _check_shared(at: str, entry: Entry, entries: Mapping[str, Entry], static: l
             f"{at}.shared: '{shared}' is merged under protocol {theirs}, this method runs under "
             f"{entry.protocol}; name a static method with protocol: {entry.protocol}"
         )
+
+
+def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file: SuiteFile) -> None:
+    """Raise ValueError for a dynamic method in factor space that its experts, its shared expert, or its router do not
+    fit."""
+    space, shared = entry.options["lora_space"], entry.options["shared"]
+    one_of(f"{at}.lora_space", space, f"space for family {file.family}", family_named(file.family).lora_spaces)
+    if space != "factor":
+        return
+    if (theirs := entries[shared].options["lora_space"]) != space:
+        raise ValueError(
+            f"{at}.lora_space: the shared expert '{shared}' is merged in {theirs} space; give methods.{shared} "
+            "lora_space: factor, or name another static method"
+        )
+    for name, task in file.tasks.items():
+        if not task.expert.is_adapter:
+            raise ValueError(f"{at}.lora_space: factor is for LoRA adapters, but tasks.{name}.expert is none")
+    if file.router.with_own(entry.options["router"]).kind == "projection":
+        raise ValueError(f"{at}.router.kind: projection reads vectors of product space; use another kind")
 
 
 def _with_router(at: str, entry: Entry, file: SuiteFile) -> Entry:

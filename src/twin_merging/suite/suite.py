@@ -106,9 +106,14 @@ class Suite:
         """The static method whose model is a dynamic method's shared expert."""
         return self.methods[method].options["shared"]
 
-    def compression(self, shared: str) -> dict[str, float]:
-        """The largest rank, fraction and energy that any method asks of the exclusives of `shared`."""
-        asked = [self.methods[name].options for name in self.dynamic if self.shared(name) == shared]
+    def lora_space(self, method: str) -> str:
+        """Whether LoRA products are merged, or their factors apart."""
+        return self.methods[method].options["lora_space"]
+
+    def compression(self, shared: str, space: str = "product") -> dict[str, float]:
+        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`."""
+        own = [name for name in self.dynamic if self.shared(name) == shared and self.lora_space(name) == space]
+        asked = [self.methods[name].options for name in own]
         sizes: dict[str, float] = {}
         for size in ("rank", "fraction", "energy"):
             if found := [options[size] for options in asked if size in options]:

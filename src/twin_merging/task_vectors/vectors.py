@@ -1,12 +1,13 @@
 """Stage task_vectors: what fine-tuning changed in the body, tau_t = theta_t - theta_0, in fp32.
 
 A file holds one tensor a parameter; for a LoRA expert two, `<name>.lora_A` (r, n) and `<name>.lora_B` (m, r), whose
-product B A is the change (the scale is in B), and nothing for parameters that the adapter leaves alone. The header
-tells of matrices that were one when the adapter was trained (twin_merging.checkpoints.fused).
+product B A times the scale that the header tells is the change, and nothing for parameters that the adapter leaves
+alone. The header tells too of matrices that were one when the adapter was trained (twin_merging.checkpoints.fused).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 
+SCALES = "scales"  # of the products, by the parameter's name, in the metadata
+
+
 def extract_task_vector(base: Path, expert: Path, output: Path) -> None:
     """Write the task vector of the expert in directory `expert`; the head, integer buffers and the pooler have none."""
     import torch
@@ -34,8 +38,9 @@ def extract_task_vector(base: Path, expert: Path, output: Path) -> None:
     if tuned.is_adapter:
         own = {name: tuned.parameter(name).float() - start[name].float() for name in tuned.changed if name in names}
         for name, factors in tuned.factors.items():
-            own[f"{name}.lora_A"], own[f"{name}.lora_B"] = factors.down, factors.up
-        save_tensors(output, own, {"form": "lora", **fused_metadata(tuned.fused)})
+            own[f"{name}.lora_A"], own[f"{name}.lora_B"] = factors.down, factors.unscaled
+        scales = {name: factors.scale for name, factors in sorted(tuned.factors.items())}
+        save_tensors(output, own, {"form": "lora", SCALES: json.dumps(scales), **fused_metadata(tuned.fused)})
         return
 
     def differences() -> Iterator[tuple[str, torch.Tensor]]:
@@ -57,12 +62,13 @@ class TaskVector:
         self._file = Checkpoint(path)
         self.is_lora = self._file.metadata.get("form") == "lora"
         self.fused = fused_of(self._file.metadata)
+        self._scales: dict[str, float] = json.loads(self._file.metadata.get(SCALES, "{}"))
 
     def factors(self, name: str) -> Factors | None:
         """The low-rank form of one parameter's change, where the expert is a LoRA adapter that changes it."""
         if f"{name}.lora_A" not in self._file:
             return None
-        return Factors(self._file[f"{name}.lora_A"], self._file[f"{name}.lora_B"])
+        return Factors(self._file[f"{name}.lora_A"], self._file[f"{name}.lora_B"], self._scales[name])
 
     def changes(self, name: str) -> bool:
         """Whether the expert changes a parameter. Raises UserError when a whole checkpoint lacks it."""
@@ -78,7 +84,7 @@ class TaskVector:
         if name in self._file:
             return self._file.rows(name, start, stop)
         down, up = f"{name}.lora_A", f"{name}.lora_B"
-        return Factors(self._file[down], self._file.rows(up, start, stop)).product()
+        return Factors(self._file[down], self._file.rows(up, start, stop), self._scales[name]).product()
 
     def change(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """Dense fp32 change of one whole parameter, in the shape of `like`."""

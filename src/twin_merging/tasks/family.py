@@ -19,7 +19,7 @@ class Family:
     methods: kinds of merging methods that its models can be made by; statistics: kinds of training statistics that can
     be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used;
     columns: what predictions have beside the output, as type by name; same: built-in protocols that are another one
-    here, by their names.
+    here, by their names; lora_spaces: those that dynamic methods can be in.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Family:
     usage: Callable[[Sequence[str], bool], str]
     columns: Mapping[str, Any] = field(default_factory=dict)
     same: Mapping[str, str] = field(default_factory=dict)
+    lora_spaces: tuple[str, ...] = ("product",)
 
     def views(self, view: type[Any], told: Mapping[str, Any], data: Mapping[str, Path]) -> dict[str, Any]:
         """One view of several tasks, from what a job is told of each and the folder of its data."""

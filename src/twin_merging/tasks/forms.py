@@ -72,6 +72,10 @@ class Form(Model):
         """What each row is about: its examples are drawn from rows about the same."""
         return [""] * len(rows)
 
+    def possible_examples(self, rows: pd.DataFrame) -> list[bool]:
+        """Whether each row may be an in-context example."""
+        return [True] * len(rows)
+
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         """The right answers to each row, first the one that an example shows."""
         raise NotImplementedError
@@ -88,9 +92,14 @@ class Form(Model):
         """The rows, with right options as letters. Raises UserError for the first that does not fit the form."""
         return rows
 
+    def plain(self) -> dict[str, Any]:
+        """Without what only in-context examples are made by, where there are none."""
+        unused = () if self.shots else ("seed", "separator", "example_words")
+        return {key: value for key, value in super().plain().items() if key not in unused}
+
     def asked(self) -> dict[str, Any]:
-        """What the form tells of a prompt without examples, as plain data: nothing of the right answer."""
-        return {key: value for key, value in self.plain().items() if key != "seed"}
+        """What a prompt without examples is made by, as plain data: nothing of the right answer."""
+        return self.plain()
 
 
 def fields_of(text: str) -> tuple[str, ...]:

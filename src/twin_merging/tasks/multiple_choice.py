@@ -19,7 +19,6 @@ from twin_merging.tasks.choices import (
     checked_places,
     named_columns,
     option_texts,
-    place_of,
     texts_of,
 )
 from twin_merging.tasks.forms import Form, fields_of, filled
@@ -92,12 +91,14 @@ class MultipleChoice(Form, _Template):  # the last base's keys come first
 
     @property
     def _options(self) -> tuple[str, ...]:
+        """The columns of options, or of wrong answers and the best one."""
         own = self.fields
-        return named_columns(own.options) if own.options else (own.incorrect or "", own.best or "")
+        columns = named_columns(own.options) if own.options is not None else (own.incorrect, own.best)
+        return tuple(name for name in columns if name is not None)
 
     @property
     def list_columns(self) -> tuple[str, ...]:
-        own = self.fields.options if self.fields.options else self.fields.incorrect
+        own = self.fields.incorrect if self.fields.options is None else self.fields.options
         return (own,) if isinstance(own, str) else ()
 
     @property
@@ -149,10 +150,7 @@ class MultipleChoice(Form, _Template):  # the last base's keys come first
         if self.fields.options is None:
             best = rows[self.fields.best].astype(str).tolist()
             return [_place_of_best(one, len(row)) for one, row in zip(best, texts, strict=True)]
-        found = [place_of(value, row) for value, row in zip(rows[self._answer].tolist(), texts, strict=True)]
-        if None in found:
-            checked_places(rows, texts, self._answer, "these rows")
-        return [place for place in found if place is not None]
+        return checked_places(rows, texts, self._answer, "rows of the task")
 
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         return [[LETTERS[place]] for place in self._places(rows)]

@@ -46,9 +46,6 @@ class TextPrompt(Form, _OwnText):  # the last base's keys come first
     def separator_of_blocks(self) -> str:
         return self.separator
 
-    def asked(self) -> dict[str, Any]:
-        return {key: value for key, value in super().asked().items() if key != "separator"}
-
     def blocks(self, rows: pd.DataFrame) -> list[str]:
         return filled(self.text, rows)
 

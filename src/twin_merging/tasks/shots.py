@@ -39,6 +39,7 @@ def read_examples(folder: Path, form: Form, target: str, options: Columns | None
     """Draw a form's examples from the rows in the folder of a task's data."""
     own = Path(folder, f"{SHOTS}.parquet")
     rows = read_rows(own if own.is_file() else Path(folder, "train.parquet"))
+    rows = rows[form.possible_examples(rows)]
     labels, subjects = form.labels(rows, target, options), form.subjects(rows)
     places: dict[str, list[int]] = {}
     for place, subject in enumerate(subjects):
@@ -53,7 +54,9 @@ def read_examples(folder: Path, form: Form, target: str, options: Columns | None
         ]
 
     if len(rows) < form.shots:
-        raise UserError(f"{folder}: {len(rows)} rows to draw {form.shots} in-context examples from; set fewer shots")
+        raise UserError(
+            f"{folder}: {len(rows)} rows to draw {form.shots} examples from; set fewer shots, or give more rows"
+        )
     every = examples(range(len(rows)))
     return Examples(
         form.shots,

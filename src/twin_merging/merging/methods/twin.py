@@ -40,12 +40,21 @@ def twin(
     temperature: Annotated[
         float, {"exclusiveMinimum": 0, "description": "the router's logits are divided by it"}
     ] = 1.0,
+    lora_space: Annotated[
+        Literal["product", "factor"],
+        {
+            "description": "`factor`: A and B of LoRA experts are decomposed and mixed apart, as the paper's "
+            "generative code does, on a shared expert of the same space"
+        },
+    ] = "product",
 ) -> dict[str, Any]:
     """Shared expert plus compressed exclusive vectors, which a router weighs for each input."""
     sizes = {"rank": rank, "fraction": fraction, "energy": energy}
     given = {name: value for name, value in sizes.items() if value is not None}
     if len(given) != 1:
         raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
+    if onepass and lora_space == "factor":
+        raise ValueError("onepass: true cannot be with lora_space: factor; leave one of them out")
     return {
         "shared": shared,
         **given,
@@ -54,4 +63,5 @@ def twin(
         "top_k": top_k,
         "onepass": onepass,
         "temperature": temperature,
+        "lora_space": lora_space,
     }
