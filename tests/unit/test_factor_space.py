@@ -25,7 +25,7 @@ from twin_merging.merging.inputs import Inputs
 
 TASKS = ("law", "art", "sea")
 SHARED = 0.4
-RANKS = (1, RANK)
+RANKS = (0, 1, RANK)
 WEIGHTS = torch.tensor([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [0.0, 0.7, 0.3], [0.0, 0.0, 1.0]])
 ONE_HOT = torch.eye(3)[[2, 0, 1, 2]]
 
