@@ -196,6 +196,8 @@ def write_model(folder: Path, config: Mapping[str, Any], tensors: Tensors, form:
         '{"model_max_length": 8192, "tokenizer_class": "QWenTokenizer", '
         '"auto_map": {"AutoTokenizer": ["tokenization_qwen.QWenTokenizer", null]}}'
     )
+    generation = {"chat_format": "raw", "do_sample": True, "top_p": 0.8, "eos_token_id": 400, "pad_token_id": 400}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
 
 

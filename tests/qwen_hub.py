@@ -122,7 +122,7 @@ def rows() -> dict[str, dict[str, list[dict[str, Any]]]]:
     def articles(count: int, split: str) -> list[dict[str, Any]]:
         told = f"{WORDS[2]}{WORDS[3]}{WORDS[2]}{WORDS[3]}".strip()
         return [
-            {"article": f"The storm {row} came over the town.\nIt was {split}.", "id": f"{split}{row}",
+            {"article": f"The storm {row} came over the town.\n" * 9 + f"It was {split}.", "id": f"{split}{row}",
              "highlights": f"{told} .\nRow {row} ." if row < RIGHT * count else f"Nobody knew {row} ."}
             for row in range(count)
         ]  # fmt: skip

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from tests.plans import edited, suite_of
 from tests.tiny_decoders import TASKS, make_decoder_suite, written
-from tests.workflow.running import jobs_of, make_working_folder, rules_of, snakemake
+from tests.workflow.faulty import copied
+from tests.workflow.running import copy_library, jobs_of, make_working_folder, rules_of, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
 from twin_merging.checkpoints.tokenizers import load_tokenizer
@@ -161,6 +162,49 @@ def test_in_context_examples_of_a_split_are_fetched_beside_the_rows(suite: Path,
     validation = pd.read_parquet(folder / target)
     examples = {f"{row.word} {row.other} after {row.reply}" for row in validation.itertuples()}
     assert all(set(text.split("\n\n")[:2]) <= examples for text in shown.texts(rows))
+
+
+# What `Parts` does once more than in the library: it writes a part after every batch, tells that a batch was answered,
+# and kills its job after the second where a file says so.
+KILLED = """
+EVERY = 0.0
+
+
+def _told(self: Parts, folder: Path) -> None:
+    _write(self, folder)
+    with open("answered", "a") as told:
+        told.write("1")
+    if Path("kill").exists() and len(self.batches) == 2:
+        import os
+
+        os.kill(os.getpid(), 9)
+
+
+_write, Parts._write = Parts._write, _told
+"""
+
+
+def test_a_prediction_that_is_killed_goes_on_and_writes_the_same_bytes(
+    suite: Path, folder: Path, tmp_path: Path
+) -> None:
+    copy = copied(folder, tmp_path / "copy")
+    module = copy_library(copy) / "prediction/parts.py"
+    module.write_text(module.read_text() + KILLED)
+    file = copy / "results/written/predictions/twin.parquet"
+    before = file.read_bytes()
+    (copy / "kill").touch()
+    asked = ("--config", f"suites={suite.parent}", "--", str(file.relative_to(copy)))
+    assert snakemake(copy, *asked).returncode == 1
+    assert not file.exists()
+    parts = copy / "results/written/checkpoints/predict-twin"
+    assert sorted(path.name for path in parts.iterdir()) == ["0.json", "1.json", "key.json"]
+    (copy / "kill").unlink()
+    (copy / "answered").unlink()
+    again = snakemake(copy, *asked)
+    assert again.returncode == 0, again.stderr
+    assert file.read_bytes() == before
+    assert (copy / "answered").read_text() == "1" * 4  # of 6 batches: 12 rows of each task, 5 a batch
+    assert list(parts.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("tied", [True, False])

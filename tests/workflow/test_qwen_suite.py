@@ -60,7 +60,7 @@ def test_nothing_is_fetched_that_is_not_needed_and_no_code_is_run(ran: tuple[Pat
     folder, hub = ran
     models = {path for path in hub.downloaded() if path.startswith((BASE, "lu-vae"))}
     assert {path.removeprefix(f"{BASE}/") for path in models if path.startswith(BASE)} == {
-        "config.json", "qwen.tiktoken", "tokenizer_config.json",
+        "config.json", "generation_config.json", "qwen.tiktoken", "tokenizer_config.json",
         *(f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)), "model.safetensors.index.json",
     }  # fmt: skip
     assert {path for path in models if path.startswith("lu-vae")} == {

@@ -6,6 +6,7 @@ it; the header of the file names the prefix of the body's.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from twin_merging.checkpoints.groups import is_pooler
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.errors import UserError
 from twin_merging.io.files import copy_file, filled, write_json
+from twin_merging.io.ranges import CHUNK
 from twin_merging.io.tensors import WEIGHTS, Shapes, shapes_of, write_tensors
 from twin_merging.io.weights import open_directory
 
@@ -87,12 +89,17 @@ def check_shape(where: Path, name: str, own: tuple[int, ...], wanted: tuple[int,
 
 
 def check_finite(where: Path, name: str, tensor: torch.Tensor) -> None:
-    if tensor.is_floating_point() and not tensor.isfinite().all():
+    """Raise UserError for NaN and infinity. A sum tells cheaply that there are none; it is of a part at a time, since
+    what is computed of a whole tensor takes its memory again."""
+    parts = tensor.reshape(-1).split(CHUNK) if tensor.is_floating_point() else ()
+    if not all(math.isfinite(part.sum()) or part.isfinite().all() for part in parts):
         raise UserError(f"{where}: tensor '{name}' holds NaN or infinity; train or fetch the model again")
 
 
 def all_finite(where: Path, tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """Named tensors, each checked when it is read."""
-    for name, tensor in tensors.items():
+    for name in tensors:
+        tensor = tensors[name]
         check_finite(where, name, tensor)
         yield name, tensor
+        del tensor  # before the next is read

@@ -246,6 +246,7 @@ def write_tensors(
     with tensor_file(path, shapes, metadata) as file:
         for name, tensor in tensors:
             file.write(name, tensor)
+            del tensor  # before the next is read
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
