@@ -87,9 +87,9 @@ def test_a_routed_model_of_full_rank_writes_what_the_chosen_expert_writes(folder
     assert routed["output"].tolist() == wanted
     record = read_json(folder / "results/written/models/twin/merge.json")
     assert record["family"] == "decoder"
-    wanted = read_json(folder / "results/written/base/generation_config.json")
+    carried = read_json(folder / "results/written/base/generation_config.json")
     for name in ("weight-average", "task-arithmetic", "twin"):
-        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == wanted
+        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == carried
     assert [set(entry) for entry in record["tasks"].values()] == [{"exclusive_numbers"}] * 2
     assert "model.generate(**batch, " in (folder / "results/written/models/twin/README.md").read_text()
 
