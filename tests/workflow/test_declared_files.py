@@ -29,8 +29,8 @@ from twin_merging.routing.mlp import MLPRouter
 
 pytestmark = pytest.mark.workflow
 
-# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make, the suite
-# `both` those of language models.
+# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make, and
+# the suites `both` and `generated` those of language models.
 SUITE = f"""
 title: Observed
 published: inputs/published.csv
@@ -54,11 +54,26 @@ methods:
   emr: {{method: emr}}
   twin: {{method: twin, fraction: 0.25}}
 """
+# One whose base is a generated language model.
+GENERATED = """
+title: Generated
+family: decoder
+base: {generate: {sentences: 20, steps: 1, batch_size: 4, hidden_size: 8, layers: 1, heads: 1}}
+tasks:
+  facts:
+    data: {generate: {task: facts, train: 20, validation: 5, test: 5}}
+    prompt: "{question}"
+    metric: exact_match
+    expert: {finetune: {epochs: 1, learning_rate: 0.001}}
+methods:
+  sum: {method: task_arithmetic}
+"""
 PUBLISHED = "model,task,scale,value,source\ntwin,one,normalised,90,A paper\n"
 TARGETS = [
     "results/audit/observed.crate.zip",
     "results/observed/models/twin/README.md",
     "results/both/models/twin/config.json",
+    "results/generated/base/config.json",
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     *(
@@ -101,6 +116,7 @@ def folder(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config/suites/observed.yaml").write_text(SUITE)
     both = make_both_spaces(inputs / "both").replace(str(inputs), "inputs")
     (folder / "config/suites/both.yaml").write_text(both)
+    (folder / "config/suites/generated.yaml").write_text(GENERATED)
     observe(folder, hub, "strace" if strace_works() else "hook", *TARGETS)
     return folder
 
