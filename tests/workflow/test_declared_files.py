@@ -54,7 +54,7 @@ methods:
   emr: {{method: emr}}
   twin: {{method: twin, fraction: 0.25}}
 """
-# One whose base is a generated language model.
+# One whose base is a generated language model, and that has rows for in-context examples.
 GENERATED = """
 title: Generated
 family: decoder
@@ -63,6 +63,11 @@ tasks:
   facts:
     data: {generate: {task: facts, train: 20, validation: 5, test: 5}}
     prompt: "{question}"
+    metric: exact_match
+    expert: {finetune: {epochs: 1, learning_rate: 0.001}}
+  echo:
+    data: {path: inputs/both/data/echo, splits: {shots: validation}}
+    prompt: {text: "{word}", shots: 1}
     metric: exact_match
     expert: {finetune: {epochs: 1, learning_rate: 0.001}}
 methods:
@@ -74,6 +79,7 @@ TARGETS = [
     "results/observed/models/twin/README.md",
     "results/both/models/twin/config.json",
     "results/generated/base/config.json",
+    "results/generated/data/echo/shots.parquet",
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     *(
