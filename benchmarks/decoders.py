@@ -12,6 +12,7 @@ children included), less that before the work: pages of files that it has mapped
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,10 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
     options = complete_options(SHARED, {"scaling": 0.3}, TASKS, 0)
     apart = complete_options(SHARED, {"scaling": 0.3, "lora_space": "factor"}, TASKS, 0)
 
+    def whole_merged() -> None:
+        experts: dict[str, Any] = dict(place.whole)
+        merge("task_arithmetic", base=place.base, experts=experts, output=place.root / "whole", scaling=0.3, threads=2)
+
     def lora_vectors() -> None:
         for task in TASKS:
             extract_task_vector(place.base, place.adapter(task), place.vector(task))
@@ -197,9 +202,6 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
 
     more = {"factors": place.root / "factors"}
     return {
-        "merge 3 whole experts": lambda: merge(
-            "task_arithmetic", base=place.base, experts=place.whole, output=place.root / "whole", scaling=0.3, threads=2
-        ),
         "task vectors of 4 LoRA experts": lora_vectors,
         "merge 4 LoRA experts, product space": lambda: _merge(place, "shared", adapters, vectors, "product"),
         "merge 4 LoRA experts, factor space": lambda: _merge(place, "shared-factor", adapters, vectors, "factor"),
@@ -212,34 +214,37 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
         "load the routed model": lambda: TwinModel.from_pretrained(place.root / "twin"),
         f"load it and answer: {PROMPT} tokens, {NEW} new": lambda: predicted("twin"),
         "the same in factor space": lambda: predicted("twin-factor"),
+        "merge 3 whole experts": whole_merged,
     }
 
 
 def run(place: Place, stage: str) -> None:
-    """One stage, timed: `ready`, then the work, then its seconds."""
+    """One stage, timed: `ready`, then the work, then its seconds, and those of processors."""
     work = stages(place)[stage]
     body_on_meta(load_config(place.base))  # what has to be imported is
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
+    began, before = time.perf_counter(), os.times()
     work()
-    print(time.perf_counter() - began, flush=True)
+    after = os.times()
+    used = sum(after[:4]) - sum(before[:4])  # of the process and of its workers
+    print(time.perf_counter() - began, used, flush=True)
 
 
 def anonymous(process: psutil.Process) -> int:
-    """Bytes that a process and its children hold of their own."""
+    """Bytes that a process and its children hold of their own; what they share counts once."""
     found = 0
     for one in [process, *process.children(recursive=True)]:
         try:
-            lines = Path(f"/proc/{one.pid}/status").read_text().splitlines()
+            lines = Path(f"/proc/{one.pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+        found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return found
 
 
-def measured(folder: Path, stage: str) -> tuple[float, float]:
-    """Seconds, and MiB at most above what the process held before."""
+def measured(folder: Path, stage: str) -> tuple[float, float, float]:
+    """Seconds, those of processors, and MiB at most above what the process held before."""
     command = [sys.executable, __file__, str(folder), "--stage", stage]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin
@@ -255,10 +260,11 @@ def measured(folder: Path, stage: str) -> tuple[float, float]:
         reader.start()
         while reader.is_alive():
             peak = max(peak, anonymous(process))
-            time.sleep(0.02)
+            time.sleep(0.05)
     if not done:
         raise SystemExit(f"{stage}: failed")
-    return float(done[-1]), (peak - before) / 2**20
+    seconds, used = map(float, done[-1].split())
+    return seconds, used, (peak - before) / 2**20
 
 
 def main() -> None:
@@ -273,11 +279,12 @@ def main() -> None:
         return
     prepare(place)
     size = (place.base / "model.safetensors").stat().st_size / 2**20
-    lines = [f"The body's file: {size:.0f} MiB.", "", "| stage | time, s | memory, MiB |", "|---|---:|---:|"]
+    lines = [f"The body's file: {size:.0f} MiB.", "", "| stage | time, s | of processors, s | memory, MiB |",
+             "|---|---:|---:|---:|"]  # fmt: skip
     for stage in stages(place):
-        seconds, memory = measured(chosen.folder, stage)
+        seconds, used, memory = measured(chosen.folder, stage)
         if stage != "-":
-            lines.append(f"| {stage} | {seconds:.1f} | {memory:.0f} |")
+            lines.append(f"| {stage} | {seconds:.1f} | {used:.1f} | {memory:.0f} |")
             print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
     if chosen.output:

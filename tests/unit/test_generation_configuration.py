@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.dense_twin import DenseLanguageModel, router_of
 from tests.messages import one_sentence
 from tests.tiny import perturbed
 from tests.tiny_decoders import language_model, tokenizer, written
@@ -76,3 +77,13 @@ def test_answers_are_those_of_a_plain_search_whatever_a_chat_model_asks_for(tmp_
     third = tokenizer().convert_tokens_to_ids(words[2])
     model.generation_config.eos_token_id = [2, third]
     assert model.answer_one(batch, tokenizer(), None, 8).text.split() == words[: words.index(words[2])]
+
+
+def test_a_saved_model_keeps_what_transformers_would_refuse_to_write(tmp_path: Path) -> None:
+    """A temperature without sampling, as chat models have it whose users turned sampling off."""
+    dense = DenseLanguageModel("llama", fraction=0.5)
+    model = dense.twin(router_of(dense.config.hidden_size))
+    model.generation_config.temperature, model.generation_config.eos_token_id = 0.6, [2, 3]
+    model.save_pretrained(tmp_path / "saved")
+    again: Any = TwinModel.from_pretrained(tmp_path / "saved")
+    assert (again.generation_config.temperature, again.generation_config.eos_token_id) == (0.6, [2, 3])

@@ -12,7 +12,9 @@ import torch
 from transformers import GenerationMixin
 
 from twin_merging.checkpoints.experts import Expert
+from twin_merging.checkpoints.generation import GENERATION
 from twin_merging.errors import UserError
+from twin_merging.io.files import write_json
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.factor_files import SharedFactors
@@ -117,7 +119,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             return type(self.model)(copy.deepcopy(self.model.config))
 
     def save_beside(self, directory: Path) -> None:
-        self.generation_config.save_pretrained(directory)
+        write_json(directory / GENERATION, self.generation_config.to_diff_dict())
 
     def _routed(
         self, batch: Any, tasks: Sequence[str] | None
