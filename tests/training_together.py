@@ -14,15 +14,26 @@ from typing import Any
 import pandas as pd
 from transformers import Trainer
 
+from tests.tiny_decoders import language_model, tokenizer
 from twin_merging.errors import UserError
 from twin_merging.finetuning import finetune as finetuning
 from twin_merging.io.files import read_json, write_json
+from twin_merging.io.validation import validate
 from twin_merging.tasks.classification import Classification, Texts
 from twin_merging.tasks.families import training_named
+from twin_merging.tasks.generation import Generation
 
 ROWS = {"train": 60, "validation": 32}  # the last step of an epoch lacks four rows
 TASK = Classification(text=("sentence",), labels=2, metric="accuracy")
-TRAINING = training_named("encoder")
+ASKED = validate(
+    Generation,
+    {
+        "prompt": "{sentence} after",
+        "target": "reply",
+        "generation": {"max_new_tokens": 4},
+        "metric": "exact_match",
+    },
+)
 SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "learning_rate": 1e-2,
@@ -53,23 +64,35 @@ class PowerCut(finetuning.Together):
 
 
 def write_data(folder: Path) -> None:
-    """Label 1 when the words are of the upper half; no two rows are the same, and their lengths differ."""
+    """Label 1 when the words are of the upper half; no two rows are the same, and lengths differ. A language model
+    is asked for a reply of one word or three."""
     folder.mkdir()
     for split, rows in ROWS.items():
         labels = [row % 2 for row in range(rows)]
         numbers = [[row % 20, row % 7, row % 11, *range(row % 5)] for row in range(rows)]
         text = [" ".join(f"w{20 * label + n}" for n in row) for label, row in zip(labels, numbers, strict=True)]
-        pd.DataFrame({"sentence": text, "label": labels}).to_parquet(folder / f"{split}.parquet")
+        replies = ["w1 w2 w3" if row % 3 else "w4" for row in range(rows)]
+        pd.DataFrame({"sentence": text, "label": labels, "reply": replies}).to_parquet(folder / f"{split}.parquet")
 
 
-def tune(base: Path, root: Path, name: str, devices: int = 2, **changes: Any) -> str:
+def tune(base: Path, root: Path, name: str, devices: int = 2, family: str = "encoder", **changes: Any) -> str:
     """Fine-tune into root/name/expert. Gives the sentence of an error, or nothing."""
+    task: Any = TASK if family == "encoder" else ASKED
     folder = root / name
     limits = {"train": None, "validation": None}
     settings = {**SETTINGS, **changes}
     try:
         finetuning.finetune(
-            base, root / "data", TASK, TRAINING, settings, limits, 0, folder / "checkpoints", folder / "expert", devices
+            base,
+            root / "data",
+            task,
+            training_named(family),
+            settings,
+            limits,
+            0,
+            folder / "checkpoints",
+            folder / "expert",
+            devices,
         )
     except (UserError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
@@ -102,16 +125,22 @@ def main(base: Path, root: Path) -> None:
     said["refused"] = tune(base, root, "refused")
     Texts.encode = encode  # type: ignore[method-assign]
     still = without_dropout(base, root / "still")
+    speaks = root / "speaks"
+    language_model("llama", True, 0).save_pretrained(speaks)
+    tokenizer().save_pretrained(speaks)
     log = Trainer.log
 
     def written(self: Any, logs: dict[str, float], *arguments: Any) -> None:
         log(self, logs, *arguments)
         if "train_loss" in logs and self.is_world_process_zero():
-            write_json(root / f"loss-{self.args.world_size}.json", logs)
+            write_json(root / f"loss-{self.task.metric}-{self.args.world_size}.json", logs)
 
     Trainer.log = written
     for devices in (2, 1):
         said[f"batch-{devices}"] = tune(still, root, f"batch-{devices}", devices, batch_size=60, learning_rate=1e-3)
+        said[f"answers-{devices}"] = tune(
+            speaks, root, f"answers-{devices}", devices, "decoder", batch_size=60, learning_rate=1e-3
+        )
     write_json(root / "said.json", said)
 
 

@@ -213,3 +213,11 @@ def test_settings_digest_follows_settings_and_content_of_files(tmp_path: Path) -
     assert first != settings_digest({"x": 2}, [str(file)])
     file.write_text("b")
     assert first != settings_digest({"x": 1}, [str(file)])
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "file").write_text("1")
+    of_folder = settings_digest({"x": 1}, [str(folder)])
+    (folder / ".snakemake_timestamp").touch()
+    assert of_folder == settings_digest({"x": 1}, [str(folder)])
+    (folder / "below" / "file").write_text("2")
+    assert of_folder != settings_digest({"x": 1}, [str(folder)])

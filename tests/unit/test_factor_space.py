@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from twin_merging.merging.inputs import Inputs
 
 TASKS = ("law", "art", "sea")
 SHARED = 0.4
-RANKS = (1, RANK)
+RANKS = (0, 1, RANK)
 WEIGHTS = torch.tensor([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [0.0, 0.7, 0.3], [0.0, 0.0, 1.0]])
 ONE_HOT = torch.eye(3)[[2, 0, 1, 2]]
 
@@ -171,7 +171,7 @@ def random_factors(seed: int, rows: int, columns: int = 6, rank: int = 2, down: 
     return Factors(A, torch.randn(rows, rank, generator=generator), 0.75)
 
 
-FUSED = {"attn.c_attn": ("q.weight", "k.weight")}
+FUSED: dict[str, tuple[str, ...]] = {"attn.c_attn": ("q.weight", "k.weight")}
 SHAPES = {"q.weight": (4, 6), "k.weight": (5, 6), "o.weight": (6, 6), "norm.weight": (6,)}
 
 
@@ -228,7 +228,7 @@ def test_factors_of_other_ranks_scales_or_matrices_are_named(tmp_path: Path) -> 
     rank.own["o.weight"] = random_factors(1, 6, rank=3)
     one_sentence(refused(rank), "there: 'o.weight' has LoRA rank 3, but 2 in here")
     scale = copy.deepcopy(there)
-    scale.own["o.weight"] = Factors(*(getattr(there.own["o.weight"], name) for name in ("down", "unscaled")), 0.5)
+    scale.own["o.weight"] = replace(there.own["o.weight"], scale=0.5)
     one_sentence(refused(scale), "there: 'o.weight' has LoRA scale 0.5, but 0.75 in here")
     apart = Vector(there.own, {}, "there")
     one_sentence(refused(apart), "there: 'q.weight' was trained as part of 'q.weight' here, but of 'attn.c_attn'")

@@ -89,12 +89,22 @@ def test_a_wrong_input_is_the_same_sentence_as_in_one_process(trained: Path) -> 
 def test_two_halves_of_a_batch_are_the_whole_batch(trained: Path) -> None:
     """Without dropout, and all rows in each step, two processes do what one does, clipping included."""
     assert (said(trained, "batch-2"), said(trained, "batch-1")) == ("", "")
-    losses = [read_json(trained / f"loss-{processes}.json")["train_loss"] for processes in (1, 2)]
+    losses = [read_json(trained / f"loss-accuracy-{processes}.json")["train_loss"] for processes in (1, 2)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2), "of the first process, which has half of the rows"
     one, two = (Checkpoint(trained / f"batch-{devices}/expert/model.safetensors") for devices in (1, 2))
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
     assert "processes" not in read_json(trained / "batch-1/expert/source.json")
+
+
+def test_two_halves_of_a_batch_of_answers_are_the_whole_batch(trained: Path) -> None:
+    """The two processes have other numbers of tokens to learn. Each answers half of the validation rows."""
+    assert (said(trained, "answers-2"), said(trained, "answers-1")) == ("", "")
+    one, two = (Checkpoint(trained / f"answers-{devices}/expert/model.safetensors") for devices in (1, 2))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
+    records = [read_json(trained / f"answers-{devices}/expert/source.json") for devices in (1, 2)]
+    assert records[0]["validation_score"] == records[1]["validation_score"]
 
 
 @pytest.mark.parametrize(("batch", "devices", "wanted"), [(16, 1, 1), (16, 4, 4), (16, 3, 2), (7, 4, 1), (6, 4, 3)])

@@ -75,4 +75,4 @@ def test_answers_are_those_of_a_plain_search_whatever_a_chat_model_asks_for(tmp_
     words = answer.text.split()
     third = tokenizer().convert_tokens_to_ids(words[2])
     model.generation_config.eos_token_id = [2, third]
-    assert model.answer_one(batch, tokenizer(), None, 8).text.split() == words[: words.index(words[2]) + 1]
+    assert model.answer_one(batch, tokenizer(), None, 8).text.split() == words[: words.index(words[2])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.data import fetch_data
 from twin_merging.io.validation import validate
 from twin_merging.tasks.asking import prompt_of
-from twin_merging.tasks.choices import place_of
+from twin_merging.tasks.choices import checked_places
 from twin_merging.tasks.generation import Asked, Generation
 from twin_merging.tasks.lengths import warn_of_cut
 from twin_merging.tasks.multiple_choice import rotated
@@ -260,6 +261,17 @@ def test_examples_come_from_the_named_split(tmp_path: Path) -> None:
 # -- right answers
 
 
+AMBIGUOUS = "two options"
+
+
+def places(values: list[Any], options: list[list[str]]) -> Any:
+    try:
+        return checked_places(pd.DataFrame({"right": values}), options, "right", "t.csv")
+    except UserError as error:
+        one_sentence(error, "t.csv: row", "'right'")
+        return AMBIGUOUS if "and the" in str(error) else None
+
+
 @pytest.mark.parametrize(
     ("value", "options", "wanted"),
     [
@@ -267,6 +279,7 @@ def test_examples_come_from_the_named_split(tmp_path: Path) -> None:
         (2.0, ["x", "y", "z"], 2),
         (3, ["x", "y", "z"], None),
         (True, ["x", "y"], None),
+        (math.inf, ["x", "y"], None),
         ("B", ["x", "y"], 1),
         ("b", ["x", "y"], None),
         ("1", ["x", "y"], 1),
@@ -274,10 +287,24 @@ def test_examples_come_from_the_named_split(tmp_path: Path) -> None:
         (" y ", ["x", "y"], 1),
         ("7", ["5", "7"], 1),
         ("y", ["y", "y"], None),
+        ("2", ["1", "2", "3"], AMBIGUOUS),
+        (2, ["1", "2", "3"], 2),
+        ("1", ["0", "1", "2"], 1),
+        ("A", ["B", "A", "O"], AMBIGUOUS),
+        ("O", ["B", "A", "O"], 2),
     ],
 )
-def test_an_option_is_named_by_number_letter_or_text(value: Any, options: list[str], wanted: int | None) -> None:
-    assert place_of(value, options) == wanted
+def test_an_option_is_named_by_number_letter_or_text(value: Any, options: list[str], wanted: Any) -> None:
+    assert places([value], [options]) == (wanted if wanted in (None, AMBIGUOUS) else [wanted])
+
+
+def test_a_column_says_in_one_way_which_option_is_right() -> None:
+    numbers = ["1", "2", "3"]
+    assert places(["2", "0"], [numbers, ["x", "y", "z"]]) == [2, 0]  # the second is no text, so all are numbers
+    assert places(["2", "y"], [numbers, ["x", "y", "z"]]) == [1, 1]  # and here all are texts
+    assert places(["2", "1"], [numbers, numbers]) == AMBIGUOUS
+    assert places(["B", 0, "z"], [["x", "y", "z"]] * 3) == [1, 0, 2]
+    assert places(["B", 0, "2"], [["x", "y", "z"]] * 2 + [numbers]) == AMBIGUOUS
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import WEIGHTS
 from twin_merging.model.loading import load_expert
 
-PROMPT = {"input_ids": torch.tensor([[6, 7, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+PROMPT: dict[str, Any] = {"input_ids": torch.tensor([[6, 7, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
 OPTIONS: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 1}
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.io import partials
-from twin_merging.io.files import whole_directory, whole_file
+from twin_merging.io.files import link_file, whole_directory, whole_file
 from twin_merging.io.partials import beside, folder_beside, own_name
 
 ROUNDS = 300
@@ -259,3 +259,25 @@ def test_a_folder_to_work_in_lies_beside_its_output_and_goes(tmp_path: Path) -> 
         assert os.listdir(work) == []
         (work / "part").write_text("")
     assert os.listdir(tmp_path / "deep") == []
+
+
+def test_a_second_name_is_the_same_file_and_a_copy_where_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "body"
+    source.write_bytes(b"numbers")
+    for _ in range(2):  # the second time the name is there already
+        link_file(source, tmp_path / "models/second")
+        assert source.samefile(tmp_path / "models/second")
+    with whole_file(source) as partial:  # made again: the second name keeps what it had
+        partial.write_bytes(b"others")
+    assert (tmp_path / "models/second").read_bytes() == b"numbers"
+    monkeypatch.setattr(os, "link", refuse)
+    link_file(source, tmp_path / "models/second")
+    assert (tmp_path / "models/second").read_bytes() == b"others"
+    assert not source.samefile(tmp_path / "models/second")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["second"]
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EXDEV, "another disk")

@@ -16,6 +16,7 @@ import torch
 import transformers
 from peft import LoraConfig, TaskType, get_peft_model
 
+from tests.adapters import make_both_spaces
 from tests.fake_hub import FakeHub, commit_of, with_hub
 from tests.tiny import LABELS, expert_of, perturbed
 from tests.workflow.conftest import make_suites
@@ -28,7 +29,8 @@ from twin_merging.routing.mlp import MLPRouter
 
 pytestmark = pytest.mark.workflow
 
-# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make.
+# A suite for every rule that fetches, and for every kind of method; the suite `made` has the rules that make, and
+# the suites `both` and `generated` those of language models.
 SUITE = f"""
 title: Observed
 published: inputs/published.csv
@@ -52,10 +54,27 @@ methods:
   emr: {{method: emr}}
   twin: {{method: twin, fraction: 0.25}}
 """
+# One whose base is a generated language model.
+GENERATED = """
+title: Generated
+family: decoder
+base: {generate: {sentences: 20, steps: 1, batch_size: 4, hidden_size: 8, layers: 1, heads: 1}}
+tasks:
+  facts:
+    data: {generate: {task: facts, train: 20, validation: 5, test: 5}}
+    prompt: "{question}"
+    metric: exact_match
+    expert: {finetune: {epochs: 1, learning_rate: 0.001}}
+methods:
+  sum: {method: task_arithmetic}
+"""
 PUBLISHED = "model,task,scale,value,source\ntwin,one,normalised,90,A paper\n"
 TARGETS = [
     "results/audit/observed.crate.zip",
     "results/observed/models/twin/README.md",
+    "results/both/models/twin/config.json",
+    "results/generated/base/config.json",
+    "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     *(
         f"results/made/experts/{file}"
@@ -95,6 +114,9 @@ def folder(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Path:
     perturbed(get_peft_model(expert, lora), 2).save_pretrained(inputs / "experts/two")
     (inputs / "published.csv").write_text(PUBLISHED)
     (folder / "config/suites/observed.yaml").write_text(SUITE)
+    both = make_both_spaces(inputs / "both").replace(str(inputs), "inputs")
+    (folder / "config/suites/both.yaml").write_text(both)
+    (folder / "config/suites/generated.yaml").write_text(GENERATED)
     observe(folder, hub, "strace" if strace_works() else "hook", *TARGETS)
     return folder
 

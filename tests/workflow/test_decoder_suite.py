@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from tests.plans import edited, suite_of
 from tests.tiny_decoders import TASKS, make_decoder_suite, written
-from tests.workflow.running import jobs_of, make_working_folder, rules_of, snakemake
+from tests.workflow.faulty import copied
+from tests.workflow.running import copy_library, jobs_of, make_working_folder, rules_of, snakemake
 from twin_merging.auditing.prediction_checks import check_predictions
 from twin_merging.auditing.results import Results
 from twin_merging.checkpoints.tokenizers import load_tokenizer
@@ -86,9 +87,9 @@ def test_a_routed_model_of_full_rank_writes_what_the_chosen_expert_writes(folder
     assert routed["output"].tolist() == wanted
     record = read_json(folder / "results/written/models/twin/merge.json")
     assert record["family"] == "decoder"
-    wanted = read_json(folder / "results/written/base/generation_config.json")
+    carried = read_json(folder / "results/written/base/generation_config.json")
     for name in ("weight-average", "task-arithmetic", "twin"):
-        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == wanted
+        assert read_json(folder / f"results/written/models/{name}/generation_config.json") == carried
     assert [set(entry) for entry in record["tasks"].values()] == [{"exclusive_numbers"}] * 2
     assert "model.generate(**batch, " in (folder / "results/written/models/twin/README.md").read_text()
 
@@ -115,6 +116,49 @@ def test_the_audit_writes_the_answers_again_and_finds_a_changed_one(folder: Path
     found = check_predictions(Results(tmp_path / "results", "written"))
     assert len(found.failures) == 1
     assert "weight-average.parquet: task echo, row 3: output 'w1 w1 w1 w1' is written" in found.failures[0]
+
+
+# What `Parts` does once more than in the library: it writes a part after every batch, tells that a batch was answered,
+# and kills its job after the second where a file says so.
+KILLED = """
+EVERY = 0.0
+
+
+def _told(self: Parts, folder: Path) -> None:
+    _write(self, folder)
+    with open("answered", "a") as told:
+        told.write("1")
+    if Path("kill").exists() and len(self.batches) == 2:
+        import os
+
+        os.kill(os.getpid(), 9)
+
+
+_write, Parts._write = Parts._write, _told
+"""
+
+
+def test_a_prediction_that_is_killed_goes_on_and_writes_the_same_bytes(
+    suite: Path, folder: Path, tmp_path: Path
+) -> None:
+    copy = copied(folder, tmp_path / "copy")
+    module = copy_library(copy) / "prediction/parts.py"
+    module.write_text(module.read_text() + KILLED)
+    file = copy / "results/written/predictions/twin.parquet"
+    before = file.read_bytes()
+    (copy / "kill").touch()
+    asked = ("--config", f"suites={suite.parent}", "--", str(file.relative_to(copy)))
+    assert snakemake(copy, *asked).returncode == 1
+    assert not file.exists()
+    parts = copy / "results/written/checkpoints/predict-twin"
+    assert sorted(path.name for path in parts.iterdir()) == ["0.json", "1.json", "key.json"]
+    (copy / "kill").unlink()
+    (copy / "answered").unlink()
+    again = snakemake(copy, *asked)
+    assert again.returncode == 0, again.stderr
+    assert file.read_bytes() == before
+    assert (copy / "answered").read_text() == "1" * 4  # of 6 batches: 12 rows of each task, 5 a batch
+    assert list(parts.parent.iterdir()) == []
 
 
 def test_an_assembled_model_shares_the_file_of_its_body_and_nothing_is_stale_after_a_run(

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.adapters import SCALE, factors_of, make_adapters
-from tests.tiny_decoders import prompts_of
+from tests.adapters import BOTH, SCALE, factors_of, make_both_spaces
 from tests.workflow.running import make_working_folder, rules_of, snakemake
 from twin_merging import TwinModel
 from twin_merging.io.files import read_json
@@ -18,48 +17,13 @@ from twin_merging.io.weights import open_directory
 
 pytestmark = pytest.mark.workflow
 
-TASKS = ("echo", "next")
-SUITE = """
-title: Both spaces
-family: decoder
-base: {{path: {root}/base}}
-limits: {{router: 24, test: 4}}
-inference: {{max_length: 24}}
-tasks:
-  echo:
-    data: {{path: {root}/data/echo}}
-    prompt: "{{word}} {{other}} after"
-    generation: {{max_new_tokens: 2}}
-    metric: exact_match
-    expert: {{path: {root}/echo}}
-  next:
-    data: {{path: {root}/data/next}}
-    prompt: "after {{word}}"
-    generation: {{max_new_tokens: 2}}
-    metric: exact_match
-    expert: {{path: {root}/next}}
-router: {{kind: mahalanobis}}
-methods:
-  sum: {{method: task_arithmetic, scaling: 0.4}}
-  sum-factor: {{method: task_arithmetic, scaling: 0.4, lora_space: factor}}
-  ties-factor: {{method: ties, density: 0.3, lora_space: factor}}
-  twin: {{method: twin, shared: sum, rank: 3}}
-  twin-factor: {{method: twin, shared: sum-factor, rank: 3, lora_space: factor}}
-"""
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folder of the models, and a working folder where the suite has run."""
     root = tmp_path_factory.mktemp("models")
-    make_adapters(root, TASKS)
-    for number, task in enumerate(TASKS):
-        (root / "data" / task).mkdir(parents=True)
-        for part, (split, rows) in enumerate({"test": 4, "train": 40, "validation": 16}.items()):
-            table, _ = prompts_of(task, 10 * number + part, rows)
-            table.assign(answer="w1").to_json(root / f"data/{task}/{split}.jsonl", orient="records", lines=True)
     (root / "suites").mkdir()
-    (root / "suites" / "both.yaml").write_text(SUITE.format(root=root))
+    (root / "suites" / "both.yaml").write_text(make_both_spaces(root))
     folder = make_working_folder(tmp_path_factory.mktemp("run"))
     found = snakemake(folder, "--config", f"suites={root}/suites", "--", "results/tables/both.csv")
     assert found.returncode == 0, found.stderr
@@ -78,9 +42,9 @@ def test_the_model_in_factor_space_is_that_of_the_formula(run: tuple[Path, Path]
     root, folder = run
     models = folder / "results/both/models"
     start, merged = (open_directory(folder / f"results/both/{name}") for name in ("base", "models/sum-factor"))
-    experts = {task: factors_of(root / task) for task in TASKS}
+    experts = {task: factors_of(root / task) for task in BOTH}
     for name in experts["echo"]:
-        A, B = (0.4 * sum(own[name][side] for own in experts.values()) for side in (0, 1))
+        A, B = (0.4 * torch.stack([own[name][side] for own in experts.values()]).sum(0) for side in (0, 1))
         torch.testing.assert_close(merged[name].double(), start[name].double() + SCALE * B @ A, rtol=1e-5, atol=1e-5)
     assert (models / "twin-factor" / WEIGHTS).samefile(models / "sum-factor" / WEIGHTS)
     record = read_json(models / "twin-factor/merge.json")
@@ -88,7 +52,7 @@ def test_the_model_in_factor_space_is_that_of_the_formula(run: tuple[Path, Path]
     # rank 3 is the adapters' own: with one-hot weights both spaces give the expert
     batch = {"input_ids": torch.tensor([[6, 7, 4], [9, 8, 4]]), "attention_mask": torch.ones(2, 3, dtype=torch.long)}
     found = TwinModel.from_pretrained(models / "twin-factor")(**batch, weights=torch.eye(2)).logits
-    for row, task in enumerate(TASKS):
+    for row, task in enumerate(BOTH):
         alone = TwinModel.from_pretrained(models / "twin-factor")
         wanted = open_directory(folder / "results/both/base")
         for name, (A, B) in experts[task].items():

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from twin_merging.io.files import sha256
+from twin_merging.io.files import file_hashes, sha256
 
 PACKAGE = Path(__file__).parents[1]
 # Fields of the tree that say how a thing is written, or what its place says too.
@@ -41,8 +41,9 @@ def code_digest(script: Path, modules: Iterable[str] = ()) -> str:
 
 
 def settings_digest(settings: Mapping[str, Any], files: Iterable[str]) -> str:
-    """16 hexadecimal digits over a job's settings and the content of its input files."""
-    text = json.dumps([settings, [sha256(Path(file)) for file in files]], sort_keys=True)
+    """16 hexadecimal digits over a job's settings and the content of its input files, some of which may be folders."""
+    hashes = [file_hashes(Path(file), ".") if Path(file).is_dir() else sha256(Path(file)) for file in files]
+    text = json.dumps([settings, hashes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -33,7 +33,9 @@ class Vector(Protocol):
     one when a LoRA adapter was trained (twin_merging.checkpoints.fused)."""
 
     where: str
-    fused: Groups
+
+    @property
+    def fused(self) -> Groups: ...
 
     def changes(self, name: str) -> bool:
         """Whether the expert changes a parameter at all (a LoRA adapter leaves most alone)."""

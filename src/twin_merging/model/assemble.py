@@ -69,7 +69,8 @@ def assemble(
         shapes = _merged_shapes(shared, Protocol(below["protocol"], below["groups"]))
     else:
         shapes = {name: shape for matrix in merged.matrices for name, shape in matrix.shapes.items()}
-        save_shared(shared_factors(merged, _linear(body, prefix, form)), output / SHARED, form)
+        with whole_directory(output / SHARED) as folder:
+            save_shared(shared_factors(merged, _linear(body, prefix, form)), folder, form)
     numbers: dict[str, int] = {}
     rows: list[Row] = []
     with whole_directory(output / "exclusive") as folder:

@@ -71,7 +71,7 @@ def load_shared(directory: Path) -> dict[str, SharedFactors]:
     for name in stored:
         if name.endswith(_ENDS[0][1]):
             module = name.removeprefix(_STEM).removesuffix(_ENDS[0][1])
-            up = stored[name.replace(*(end for _, end in _ENDS))]
+            up = stored[name.replace(_ENDS[0][1], _ENDS[1][1])]
             found[f"{module}.weight"] = SharedFactors(stored[name], up, settings.scale_of(module))
     return found
 

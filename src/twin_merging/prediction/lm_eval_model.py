@@ -11,18 +11,18 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from twin_merging.errors import UserError
 from twin_merging.jobs.progress import Progress
-from twin_merging.tasks.generation import Ending
+from twin_merging.tasks.answering import Waiting
+from twin_merging.tasks.endings import Ending
 from twin_merging.tasks.lengths import check_length, longest
 from twin_merging.tasks.rows import batches, collate
 from twin_merging.tasks.task import Encoded
@@ -46,6 +46,13 @@ class Scored(NamedTuple):
     def given(self) -> tuple[Tokens, Tokens]:
         """What the model's pass depends on: rows that share it differ in the last token alone."""
         return self.routed, (*self.context, *self.tokens[:-1])
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How a row is answered, as far as a language model asks its view."""
+
+    generation: Ending
 
 
 class SuiteModel(TemplateLM):
@@ -145,28 +152,19 @@ class SuiteModel(TemplateLM):
             contexts = [tuple(self.tok_encode(requests[place].args[0])) for place in places]
             for place, tokens in zip(places, contexts, strict=True):
                 self._check(tokens, f"lm-eval: {requests[place].args[0]!r:.40}", ending.max_new_tokens)
-            weights = self._routed(contexts)
             for positions, batch in self._padded(contexts):
-                texts = self._written(batch, _stacked(weights, [contexts[place] for place in positions]), ending)
+                texts = self._texts(batch, ending, len(positions))
                 found |= {places[place]: text for place, text in zip(positions, texts, strict=True)}
                 progress.update(len(found))
         return [found[place] for place in range(len(requests))]
 
-    def _written(self, batch: Any, weights: torch.Tensor | None, ending: Ending) -> list[str]:
-        start = batch["input_ids"].shape[1]
-        tokens = self.model.generate(
-            batch["input_ids"],
-            batch["attention_mask"],
-            weights=weights,
-            max_new_tokens=ending.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Ended(start, ending.stop, self.tokenizer)]),
-        )
-        return [
-            _cut(text, ending.stop) for text in self.tokenizer.batch_decode(tokens[:, start:], skip_special_tokens=True)
-        ]
+    def _texts(self, batch: Any, ending: Ending, rows: int) -> list[str]:
+        """The answers to a batch of contexts, with the spaces around them: a task's filters take these away, or not."""
+        view: Any = _Written(ending)
+        waiting = [Waiting("", view, Encoded({})) for _ in range(rows)]
+        answers, _ = self.model.answer_batch(batch, self.tokenizer, waiting, None)
+        tokens = [answer.tokens[:-1] if answer.finish == "end" else answer.tokens for answer in answers]
+        return [_cut(self.tokenizer.decode(own, skip_special_tokens=True), ending.stop) for own in tokens]
 
     # -- both
 
@@ -218,15 +216,3 @@ def _cut(text: str, stop: Sequence[str]) -> str:
     """What stands before the first text that ends an answer, spaces around it included."""
     ends = [place for end in stop if (place := text.find(end)) >= 0]
     return text[: min(ends, default=len(text))]
-
-
-class _Ended(StoppingCriteria):
-    """Which rows of a batch have written a text that ends them."""
-
-    def __init__(self, start: int, stop: Sequence[str], tokenizer: Any):
-        self.start, self.stop, self.tokenizer = start, stop, tokenizer
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> Any:
-        texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True) if self.stop else []
-        ended = [any(end in text for end in self.stop) for text in texts] or [False] * len(input_ids)
-        return torch.tensor(ended, device=input_ids.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -32,34 +33,76 @@ def texts_of(value: Any) -> tuple[str, ...]:
     return (str(value),) if not is_list(value) else tuple(str(one) for one in value)
 
 
-def place_of(value: Any, options: Sequence[str]) -> int | None:
-    """Which option a value names, counted from 0: by its number or its letter, else by its text. None where it names
-    none of them, or a text that two of them have."""
-    if isinstance(value, bool):
+def by_number(value: Any, options: Sequence[str]) -> int | None:
+    """The option that a number counts from 0, also one that is written as text."""
+    is_whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    is_written = isinstance(value, str) and value.strip().isdecimal()
+    if isinstance(value, bool) or not (is_whole or is_written):
         return None
-    if isinstance(value, Integral) or (isinstance(value, float) and value.is_integer()):
-        return int(value) if 0 <= int(value) < len(options) else None
-    text = str(value).strip()
-    if len(text) == 1 and text in LETTERS[: len(options)]:
-        return LETTERS.index(text)
-    if text.isdecimal() and int(text) < len(options):
-        return int(text)
-    alike = [number for number, option in enumerate(options) if option.strip() == text]
+    return int(value) if 0 <= int(value) < len(options) else None
+
+
+def by_letter(value: Any, options: Sequence[str]) -> int | None:
+    letter = value.strip() if isinstance(value, str) else ""
+    return LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS[: len(options)] else None
+
+
+def by_text(value: Any, options: Sequence[str]) -> int | None:
+    """The option of that text; None where two have it."""
+    text = value.strip() if isinstance(value, str) else None
+    alike = [place for place, option in enumerate(options) if option.strip() == text]
     return alike[0] if len(alike) == 1 else None
 
 
+# How a column may say which option is right, and what it is then called.
+READINGS: dict[str, Callable[[Any, Sequence[str]], int | None]] = {
+    "number": by_number,
+    "letter": by_letter,
+    "text": by_text,
+}
+
+
+def place_of(letter: str, options: Sequence[str]) -> int:
+    """The option of a letter, as `checked_places` has brought all answers to. Raises KeyError for anything else."""
+    place = by_letter(letter, options)
+    if place is None:
+        raise KeyError(letter)
+    return place
+
+
 def checked_places(rows: pd.DataFrame, options: Sequence[Sequence[str]], column: str, where: str) -> list[int]:
-    """Which option of each row is right. Raises UserError for the first row that does not say it."""
-    found = []
-    for row, texts, value in zip(rows.index, options, rows[column].tolist(), strict=True):
+    """Which option of each row is right: a column says it by numbers from 0, by letters or by texts; where all rows
+    can be read in one of these ways, that is meant, else each row is read by itself.
+
+    Raises UserError for the first row that names no option, or one that two ways of reading take for two options (`2`
+    among the options `1`, `2`, `3`).
+    """
+    values = rows[column].tolist()
+    for row, texts in zip(rows.index, options, strict=True):
         check_count(texts, f"{where}: row {row}")
-        place = place_of(value, texts)
-        if place is None:
+    read = {
+        name: [reading(value, texts) for value, texts in zip(values, options, strict=True)]
+        for name, reading in READINGS.items()
+    }
+    whole = {name: places for name, places in read.items() if None not in places}
+    found = []
+    for at, (row, value) in enumerate(zip(rows.index, values, strict=True)):
+        places = {name: place for name, each in (whole or read).items() if (place := each[at]) is not None}
+        said = f"{where}: row {row} has {value!r:.60} in column '{column}', which is"
+        if not places:
             raise UserError(
-                f"{where}: row {row} has {value!r:.60} in column '{column}', which is none of {len(texts)} options: "
-                f"write the option's number from 0 to {len(texts) - 1}, its letter, or its text, which no other has"
+                f"{said} none of {len(options[at])} options: write the option's number from 0 to "
+                f"{len(options[at]) - 1}, its letter, or its text, which no other has"
             )
-        found.append(place)
+        if len(set(places.values())) > 1:
+            (one, place), (other, another) = next(
+                pair for pair in combinations(places.items(), 2) if pair[0][1] != pair[1][1]
+            )
+            raise UserError(
+                f"{said} the {one} of option {LETTERS[place]} and the {other} of option {LETTERS[another]}: say it in "
+                f"all rows by {'letters' if 'letter' not in places else 'numbers'}"
+            )
+        found.append(next(iter(places.values())))
     return found
 
 

@@ -52,11 +52,8 @@ class TextPrompt(Form, _OwnText):  # the last base's keys come first
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         if options is None:
             return [[text.strip() for text in texts_of(value)] for value in rows[target].tolist()]
-        found = []
-        for value, texts in zip(rows[target].tolist(), self.choices(rows, options), strict=True):
-            place = place_of(value, texts)
-            found.append([texts[place] if place is not None else str(value).strip()])
-        return found
+        pairs = zip(rows[target].tolist(), self.choices(rows, options), strict=True)
+        return [[texts[place_of(letter, texts)]] for letter, texts in pairs]
 
     def choices(self, rows: pd.DataFrame, options: Columns | None) -> list[tuple[str, ...]]:
         return [tuple(text.strip() for text in texts) for texts in option_texts(rows, options or ())]

@@ -6,10 +6,8 @@ from random import Random
 
 from twin_merging.synthetic import words
 from twin_merging.synthetic.generative.wordings import UNKNOWN, asked, listed, said, shuffled
-from twin_merging.synthetic.generative.world import OF_PERSONS, World
+from twin_merging.synthetic.generative.world import OF_PERSONS, Drawn, World
 from twin_merging.synthetic.grammar import chance, join, other
-
-Drawn = tuple[str, dict[str, object]]
 
 
 def facts(rng: Random, world: World) -> Drawn:

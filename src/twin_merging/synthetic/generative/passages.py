@@ -6,10 +6,8 @@ from random import Random
 
 from twin_merging.synthetic.generative.scenes import asking, detailed, meeting, scene
 from twin_merging.synthetic.generative.wordings import LETTERS, UNKNOWN, asked, shuffled
-from twin_merging.synthetic.generative.world import World
+from twin_merging.synthetic.generative.world import Drawn, World
 from twin_merging.synthetic.grammar import chance, join
-
-Drawn = tuple[str, dict[str, object]]
 
 
 def passages(rng: Random, world: World) -> Drawn:

@@ -13,13 +13,11 @@ from twin_merging.synthetic.generative.facts import facts
 from twin_merging.synthetic.generative.passages import passages
 from twin_merging.synthetic.generative.summaries import summaries
 from twin_merging.synthetic.generative.truths import truths
-from twin_merging.synthetic.generative.world import World, world
+from twin_merging.synthetic.generative.world import Drawn, Row, World, world
 from twin_merging.synthetic.splits import SPLITS, check_splits, distinct, take
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class TaskRecipe:
     columns: tuple[str, ...]
     answers: tuple[str, ...]
     description: str
-    draw: Callable[[Random, World], tuple[str, Row]] = field(repr=False)
+    draw: Callable[[Random, World], Drawn] = field(repr=False)
 
     @property
     def target(self) -> str:

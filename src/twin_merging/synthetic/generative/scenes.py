@@ -41,7 +41,7 @@ class Scene:
 
 def scene(rng: Random) -> Scene:
     """Draw a scene with two persons, two verbs and two things."""
-    persons, verbs, things = (rng.sample(kind, 2) for kind in (words.NAMES, _VERBS, words.THINGS))
+    persons, verbs, things = rng.sample(words.NAMES, 2), rng.sample(_VERBS, 2), rng.sample(words.THINGS, 2)
     one, two = (Deed(*parts) for parts in zip(persons, verbs, things, strict=True))
     return Scene(rng.choice(words.PLACES), (one, two))
 

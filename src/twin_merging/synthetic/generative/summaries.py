@@ -6,10 +6,9 @@ from random import Random
 
 from twin_merging.synthetic.generative.scenes import detailed, meeting, scene
 from twin_merging.synthetic.generative.wordings import asked
-from twin_merging.synthetic.generative.world import World
+from twin_merging.synthetic.generative.world import Drawn, World
 from twin_merging.synthetic.grammar import chance, join
 
-Drawn = tuple[str, dict[str, object]]
 _REQUESTS = (
     "what did they do",
     "who did what",

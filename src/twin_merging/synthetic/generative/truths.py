@@ -5,10 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from twin_merging.synthetic.generative.wordings import UNKNOWN, asked, listed, said, shuffled
-from twin_merging.synthetic.generative.world import KINDS, OF_KINDS, World
+from twin_merging.synthetic.generative.world import KINDS, OF_KINDS, Drawn, World
 from twin_merging.synthetic.grammar import chance, join
-
-Drawn = tuple[str, dict[str, object]]
 
 
 def truths(rng: Random, world: World) -> Drawn:

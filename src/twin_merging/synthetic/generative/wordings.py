@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from twin_merging.synthetic.grammar import chance, join
+from twin_merging.synthetic.grammar import Item, chance, join
 
 LETTERS = ("A", "B", "C")
 UNKNOWN = "unknown"
@@ -25,7 +25,8 @@ def said(statement: str) -> str:
     return f"people say that {statement} ."
 
 
-def shuffled(rng: Random, options: Sequence[str]) -> list[str]:
+def shuffled(rng: Random, options: Sequence[Item]) -> list[Item]:
+    """The same in another order."""
     return rng.sample(options, len(options))
 
 

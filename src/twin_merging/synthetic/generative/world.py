@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from random import Random
+from typing import Any
 
 from twin_merging.synthetic import words
 from twin_merging.synthetic.grammar import other
+
+Row = dict[str, Any]
+Drawn = tuple[str, Row]  # the text that decides which split a row belongs to, and the row
 
 
 @dataclass(frozen=True)
