@@ -1,8 +1,8 @@
 """The repositories that the suite `qwen` names, in their layout but tiny, for a Hub on this machine.
 
 The base is a first Qwen whose next token follows from the last one: behind `:` it writes a letter and ends the line,
-behind `.` it writes two words and `###`. Each expert is a pickled LoRA adapter that makes another letter, or another word,
-the likeliest. Three of four rows have that letter, or those words, as their right answer.
+behind `.` it writes two words and `###`. Each expert is a pickled LoRA adapter that makes another letter, or another
+word, the likeliest. Three of four rows have that letter, or those words, as their right answer.
 """
 
 from __future__ import annotations
