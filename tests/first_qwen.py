@@ -185,7 +185,8 @@ def write_model(folder: Path, config: Mapping[str, Any], tensors: Tensors, form:
     elif form == "safetensors":
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
     else:
-        names, places = list(tensors), {}
+        names = list(tensors)
+        places: dict[str, str] = {}
         for number in range(3):
             file = f"model-0000{number + 1}-of-00003.safetensors"
             save_file({name: tensors[name].clone() for name in names[number::3]}, folder / file)

@@ -159,7 +159,11 @@ def test_an_adapter_changes_the_logits_as_it_does_on_the_first_qwen(
 
 def test_ranks_and_scales_of_single_modules_go_with_them(base: Path, tmp_path: Path) -> None:
     adapter = random_adapter(CONFIG, ["mlp.c_proj"]) | random_adapter(CONFIG, ["attn.c_proj"], rank=2)
-    patterns = {"rank_pattern": {"attn.c_proj": 2}, "alpha_pattern": {"h.1.mlp.c_proj": 9}, "use_rslora": True}
+    patterns: dict[str, Any] = {
+        "rank_pattern": {"attn.c_proj": 2},
+        "alpha_pattern": {"h.1.mlp.c_proj": 9},
+        "use_rslora": True,
+    }
     write_adapter(tmp_path / "source", adapter, target_modules=".*c_proj", **patterns)
     fetch_adapter({"path": str(tmp_path / "source")}, base, tmp_path / "out", WHOLE)
     expert = Expert(tmp_path / "out", open_directory(base))

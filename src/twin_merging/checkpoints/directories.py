@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ def write_expert(
     config.architectures = [shapes.title]
     with filled(output):
         named = {shapes.in_model(name): found for name, found in own.items()}
-        finite = ((shapes.in_model(name), tensor) for name, tensor in all_finite(where, tensors))
+        finite = all_finite(where, tensors, shapes.in_model)
         write_tensors(output / WEIGHTS, named, finite, {PREFIX: shapes.prefix})
         write_config(config, output)
         write_json(output / "source.json", record)
@@ -96,10 +96,12 @@ def check_finite(where: Path, name: str, tensor: torch.Tensor) -> None:
         raise UserError(f"{where}: tensor '{name}' holds NaN or infinity; train or fetch the model again")
 
 
-def all_finite(where: Path, tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Named tensors, each checked when it is read."""
+def all_finite(
+    where: Path, tensors: Mapping[str, torch.Tensor], named: Callable[[str], str] = str
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Named tensors, each checked when it is read. named: the name that one gets."""
     for name in tensors:
         tensor = tensors[name]
         check_finite(where, name, tensor)
-        yield name, tensor
+        yield named(name), tensor
         del tensor  # before the next is read

@@ -27,6 +27,9 @@ class Expert:
     trained. config: an adapter's configuration, where it and the tensors are not as they lie on disk.
     """
 
+    fused: Groups
+    config: Mapping[str, Any] | None
+
     def __init__(self, directory: Path, base: Checkpoint):
         """An expert that the workflow wrote, whose names are the base's but for the prefix that its file tells."""
         directory = Path(directory)
@@ -66,8 +69,7 @@ class Expert:
     def _set(self, directory: Path, base: Checkpoint, file: Checkpoint, own: Mapping[str, str]) -> None:
         self.directory, self.base, self._file = Path(directory), base, file
         self.is_adapter = False
-        self.fused: Groups = {}
-        self.config: Mapping[str, Any] | None = None
+        self.fused, self.config = {}, None
         self.factors: dict[str, Factors] = {}
         self.keeps_tie, self.is_transposed = True, False
         self.labels: int | None = None
