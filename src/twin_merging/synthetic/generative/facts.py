@@ -1,4 +1,4 @@
-"""Task: a fact about a person, asked in many wordings and answered by a word. No text settles it: it has to be learnt."""
+"""Task: a fact about a person, asked in many wordings and answered by a word. No text settles it: it must be learnt."""
 
 from __future__ import annotations
 
