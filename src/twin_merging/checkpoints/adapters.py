@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,31 @@ class Factors:
 
     def product(self) -> torch.Tensor:
         return self.rows(0, self.shape[0])
+
+
+class StoredFactors(Mapping[str, Factors]):
+    """An adapter's factors by the name of the matrix. They are read when they are asked for; the last ones are kept,
+    since a matrix is merged in many ranges of rows."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], Factors]]):
+        self._readers = readers
+        self._last: tuple[str, Factors | None] = ("", None)
+
+    def __getitem__(self, name: str) -> Factors:
+        last, factors = self._last
+        if name != last or factors is None:
+            factors = self._readers[name]()
+            self._last = (name, factors)
+        return factors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,7 @@ def read_adapter(
         )
     title = next(iter(adapters), "") or "default"
     whole, tied = _trained_whole(place, settings, stored, base, others, find, title)
-    factors = {}
+    factors: dict[str, Callable[[], Factors]] = {}
     for module, pair in pairs.items():
         name = find(f"{module}.weight") or ""
         if name not in base:
@@ -131,9 +156,9 @@ def read_adapter(
         if not own.to(was.dtype).equal(was) and not was.to(own.dtype).equal(own):
             raise UserError(f"{place}: '{name}' is trained whole and by LoRA; keep one of them")
     if converted is None:
-        return Adapter(settings, stored, factors, whole, tuple(tied))
+        return Adapter(settings, stored, StoredFactors(factors), whole, tuple(tied))
     fused = {name: tuple(find(f"{part}.weight") or part for part in parts) for name, parts in converted.fused.items()}
-    return Adapter(settings, stored, factors, whole, tuple(tied), converted.config, fused)
+    return Adapter(settings, stored, StoredFactors(factors), whole, tuple(tied), converted.config, fused)
 
 
 def _opened(directory: Path, base: Checkpoint, pickled: bool) -> tuple[Settings, Checkpoint, Converted | None]:
@@ -165,8 +190,9 @@ def _factors(
     pair: Mapping[str, str],
     shape: tuple[int, ...],
     turned: bool | None,
-) -> Factors:
-    """The two factors of a module's change, checked. turned: whether the base keeps the matrix as (in, out)."""
+) -> Callable[[], Factors]:
+    """What reads the two factors of a module's change, which are checked. turned: whether the base keeps the matrix as
+    (in, out)."""
     lookup = any(which.startswith("embedding") for which in pair)
     wanted = ("embedding_A", "embedding_B") if lookup else ("A", "B")
     if set(pair) != set(wanted):
@@ -201,10 +227,16 @@ def _factors(
             f"{place}: LoRA of '{module}' is {list(product)}, but {list(shape)} in the base; name the base that it was "
             "trained on"
         )
-    down, up = (stored[pair[which]].float() for which in wanted)
-    if lookup or turned:  # the change is (B A)^T
-        down, up = up.T, down.T
-    return Factors(down.contiguous(), up.contiguous(), settings.scale_of(module))
+    is_turned = lookup or bool(turned)  # then the change is (B A)^T
+    scale = settings.scale_of(module)
+
+    def read() -> Factors:
+        down, up = (stored[pair[which]].float() for which in wanted)
+        if is_turned:
+            down, up = up.T, down.T
+        return Factors(down.contiguous(), up.contiguous(), scale)
+
+    return read
 
 
 def _trained_whole(

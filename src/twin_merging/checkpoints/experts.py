@@ -70,7 +70,7 @@ class Expert:
         self.directory, self.base, self._file = Path(directory), base, file
         self.is_adapter = False
         self.fused, self.config = {}, None
-        self.factors: dict[str, Factors] = {}
+        self.factors: Mapping[str, Factors] = {}
         self.keeps_tie, self.is_transposed = True, False
         self.labels: int | None = None
         self._own = {name: stored for name, stored in own.items() if file.dtype(stored).is_floating_point}
@@ -88,7 +88,7 @@ class Expert:
         adapter = read_adapter(directory, base, find, copies, transposed, pickled)
         self.directory, self.base, self._file = Path(directory), base, adapter.stored
         self.is_adapter = True
-        self.factors, self._own = dict(adapter.factors), dict(adapter.whole)
+        self.factors, self._own = adapter.factors, dict(adapter.whole)
         self.fused, self.config = adapter.fused, adapter.config
         self.labels = None
         self.keeps_tie = adapter.settings.keeps_tie or bool(adapter.copies)

@@ -37,10 +37,12 @@ def extract_task_vector(base: Path, expert: Path, output: Path) -> None:
     names = [name for name in start if group_of(name) != "head" and start.dtype(name).is_floating_point]
     if tuned.is_adapter:
         own = {name: tuned.parameter(name).float() - start[name].float() for name in tuned.changed if name in names}
+        scales = {}
         for name, factors in tuned.factors.items():
+            scales[name] = factors.scale
             own[f"{name}.lora_A"], own[f"{name}.lora_B"] = factors.down, factors.unscaled
-        scales = {name: factors.scale for name, factors in sorted(tuned.factors.items())}
-        save_tensors(output, own, {"form": "lora", SCALES: json.dumps(scales), **fused_metadata(tuned.fused)})
+        told = {SCALES: json.dumps(scales, sort_keys=True)}
+        save_tensors(output, own, {"form": "lora", **told, **fused_metadata(tuned.fused)})
         return
 
     def differences() -> Iterator[tuple[str, torch.Tensor]]:
