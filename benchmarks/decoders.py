@@ -33,7 +33,7 @@ from twin_merging.checkpoints.architectures import body_on_meta, load_config
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.compression.compress import compress
 from twin_merging.compression.compress_factors import compress_factors
-from twin_merging.io.files import write_json
+from twin_merging.io.files import copy_file, write_json
 from twin_merging.io.tensors import save_tensors
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.merge import merge_directory
@@ -195,10 +195,10 @@ def stages(place: Place) -> dict[str, Callable[[], Any]]:
             ids, torch.ones_like(ids), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0
         )
 
-    def others() -> None:
+    def others() -> None:  # as large as the first one's, and not measured
         for task in TASKS[1:]:
-            compressed(task)
-            factors_compressed(task)
+            for folder in ("exclusive", "exclusive-factors"):
+                copy_file(place.root / folder / f"{first}.safetensors", place.root / folder / f"{task}.safetensors")
 
     more = {"factors": place.root / "factors"}
     return {
