@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from tests.messages import one_sentence
 from tests.tiny_decoders import tokenizer
@@ -376,6 +377,15 @@ def test_what_is_trained_is_what_is_asked_with_the_answer_behind_it(tmp_path: Pa
     with pytest.raises(UserError) as caught:
         spec.examples(rows.head(1), own, Longest(4, "finetune.max_length is 4"))
     one_sentence(caught.value, "row 0", "with its longest answer has 5 tokens", "finetune.max_length is 4")
+
+
+def test_no_end_of_text_stands_behind_a_prompt(tmp_path: Path) -> None:
+    spec, folder = data(tmp_path, WORDS, train=WORD_ROWS)
+    rows, plain, ending, limit = read_rows(folder / "train.parquet"), tokenizer(), tokenizer(), Longest(40, "forty")
+    ending.backend_tokenizer.post_processor = TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 2)])
+    assert ending("w1")["input_ids"] == [*plain("w1")["input_ids"], 2]
+    for view in (spec.encode, spec.examples):
+        assert view(rows, ending, limit) == view(rows, plain, limit)
 
 
 def test_options_are_the_tokens_behind_the_prompt(tmp_path: Path) -> None:

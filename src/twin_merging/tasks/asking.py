@@ -90,8 +90,11 @@ def _encoded(
 ) -> list[Encoded]:
     texts = [prompt_of(question, form, tokenizer) for question in questions]
 
-    def tokens(these: list[str]) -> Any:  # a chat template writes the special tokens itself
-        return tokenizer(these, truncation=False, verbose=False, add_special_tokens=not form.chat)
+    is_ended = not form.chat and _ends_texts(tokenizer)
+
+    def tokens(these: list[str]) -> dict[str, list[list[int]]]:  # a chat template writes the special tokens itself
+        found = tokenizer(these, truncation=False, verbose=False, add_special_tokens=not form.chat)
+        return {key: [row[: len(row) - is_ended] for row in found[key]] for key in READ}
 
     encoded = tokens(texts)
     behind = [[_space(text, form) + answer for answer in row] for text, row in zip(texts, answers, strict=True)]
@@ -104,6 +107,11 @@ def _encoded(
         options = tuple((*one, *ending) for one in ids)
         found.append(Encoded(features, options=options))
     return found
+
+
+def _ends_texts(tokenizer: Any) -> bool:
+    """Whether a tokenizer writes the end of text behind every text: a prompt goes on."""
+    return tokenizer.eos_token_id is not None and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]
 
 
 def _space(text: str, form: Form) -> str:
