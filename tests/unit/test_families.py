@@ -22,7 +22,7 @@ from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
 from twin_merging.model.forms import FORMS
 from twin_merging.model.twin import class_of
-from twin_merging.plan.settings import true_task
+from twin_merging.plan.settings_scores import true_task
 from twin_merging.scoring.metrics import METRICS, score
 from twin_merging.suite.suite import load_suite
 from twin_merging.tasks.families import KINDS, MODULES, family_named, whole_model

@@ -10,7 +10,9 @@ import pytest
 
 from tests.plans import REMOVED, edited, planned, stale, suite_of
 from twin_merging.plan import modules, settings
-from twin_merging.plan.settings import RULES, true_task
+from twin_merging.plan.settings import RULES
+from twin_merging.plan.settings_models import linear_coefficients
+from twin_merging.plan.settings_scores import true_task
 from twin_merging.plan.targets import jobs
 from twin_merging.suite.suite import load_suite
 
@@ -209,9 +211,9 @@ def test_a_linear_sum_of_adapters_is_compressed_from_all_of_them(tmp_path: Path)
     lora = {"finetune": {"epochs": 1, "learning_rate": 0.1, "lora": {"r": 2}}}
     edits = {"tasks/made/expert": lora, "tasks/own/expert": lora}
     suite = suite_of(tmp_path, edited(SUITE, edits))
-    assert settings.linear_coefficients(suite, "sum") == {"made": 0.3, "own": 0.3}
-    assert settings.linear_coefficients(suite, "drop") is None
-    assert settings.linear_coefficients(suite_of(tmp_path, SUITE), "sum") is None
+    assert linear_coefficients(suite, "sum") == {"made": 0.3, "own": 0.3}
+    assert linear_coefficients(suite, "drop") is None
+    assert linear_coefficients(suite_of(tmp_path, SUITE), "sum") is None
     found = settings.of_job(suite, "compress", {"shared": "sum", "task": "own"})
     assert found["coefficients"] == {"made": 0.3, "own": 0.3}
 

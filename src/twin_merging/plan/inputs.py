@@ -8,7 +8,8 @@ from pathlib import Path
 from twin_merging.errors import UserError
 from twin_merging.fetching.declared import Source
 from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
-from twin_merging.plan.settings import linear_coefficients, may_name_labels
+from twin_merging.plan.settings_models import linear_coefficients
+from twin_merging.plan.settings_sources import may_name_labels
 from twin_merging.plan.targets import has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file

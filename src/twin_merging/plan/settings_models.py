@@ -1,0 +1,120 @@
+"""Settings of what is merged, routed and answered."""
+
+from __future__ import annotations
+
+from twin_merging.merging.options import coefficients
+from twin_merging.plan.settings_parts import Settings, Wildcards, of_task, of_tasks
+from twin_merging.routing.layers import features_named
+from twin_merging.routing.options import SEEDED
+from twin_merging.suite.suite import Suite
+
+
+def training_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {
+        "kind": wildcards["kind"],
+        **of_task(suite, wildcards, lambda task: task.answered_as()),
+        "rows": suite.says.statistics.rows,
+        "max_length": suite.says.inference.max_length,
+        "threads": threads,
+    }
+
+
+def task_vectors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"threads": threads}
+
+
+def merge(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """Without threads, which change no byte of a merged model."""
+    method = wildcards["method"]
+    return {
+        "entry": suite.methods[method].plain(),
+        "groups": dict(suite.protocol(method).groups),
+        "heads": {name: task.whole.head for name, task in suite.tasks.items()},
+    }
+
+
+def linear_coefficients(suite: Suite, shared: str) -> dict[str, float] | None:
+    """Each task's coefficient where all experts are LoRA adapters and the shared expert is a linear sum of them."""
+    if not all(task.expert.is_adapter for task in suite.tasks.values()):
+        return None
+    return coefficients(suite.method(shared), suite.methods[shared].options, list(suite.tasks))
+
+
+def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    shared = wildcards["shared"]
+    return {
+        "sizes": suite.compression(shared),
+        "groups": dict(suite.protocol(shared).groups),
+        "coefficients": linear_coefficients(suite, shared),
+        "threads": threads,
+    }
+
+
+def merge_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """As for a merge of the same method."""
+    shared = wildcards["shared"]
+    return {"entry": suite.methods[shared].plain(), "groups": dict(suite.protocol(shared).groups)}
+
+
+def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"sizes": suite.compression(wildcards["shared"], "factor"), "threads": threads}
+
+
+# -- routers and models
+
+
+def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
+    limits, inference = suite.says.limits, suite.says.inference
+    parts = of_tasks(suite, lambda task: task.read_as())
+    return {
+        **parts,
+        "tasks": dict(sorted(parts["tasks"].items())),
+        "limits": {"router": limits.router, "validation": limits.validation},
+        "inference": {"max_length": inference.max_length, "batch_size": inference.batch_size},
+        "features": features_named(wildcards["features"]),
+        "dtype": suite.says.base.dtype,
+        "threads": threads,
+    }
+
+
+def route(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """The seed only for a kind of router that draws random numbers."""
+    router = suite.router_settings(wildcards["router"])
+    drawn = router["kind"] in SEEDED and "hub" not in router
+    return {
+        "tasks": list(suite.tasks),
+        "router": router,
+        "seed": suite.says.seed if drawn else 0,
+        "threads": threads,
+    }
+
+
+def assemble(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """If a method's router equals the suite's, no router of its own is in its entry."""
+    method = wildcards["method"]
+    name = suite.router_name(method)
+    router = suite.router_settings(name)
+    own = None if name == suite.shared(method) else router
+    return {
+        "tasks": list(suite.tasks),
+        "entry": {**suite.methods[method].plain(), "router": own},
+        "head": suite.head(method),
+        "router": router,
+        "threads": threads,
+    }
+
+
+def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    model = wildcards["model"]
+    return {
+        "merged": model in suite.methods,
+        "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
+        "head": suite.head(model) if model in suite.methods else "oracle",
+        **of_tasks(suite, lambda task: task.answered_as()),
+        "limit": suite.says.limits.test,
+        **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
+        "inference": suite.says.inference.plain(),
+        "dtype": suite.says.base.dtype,
+        "threads": threads,
+    }

@@ -1,0 +1,74 @@
+"""Settings of scores, tables, and what goes with them."""
+
+from __future__ import annotations
+
+from twin_merging.plan.settings_parts import Settings, Wildcards
+from twin_merging.plan.targets import tables
+from twin_merging.suite.suite import Suite
+
+
+def protocol_name(suite: Suite, model: str) -> str:
+    """The protocol a model was made under; a model that is not merged has none."""
+    return suite.methods[model].protocol if model in suite.methods else "none"
+
+
+def true_task(suite: Suite, model: str) -> str:
+    """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    has_heads = any(task.whole.head for task in suite.tasks.values())
+    if model not in suite.methods:
+        return "head" if has_heads else "nothing"
+    masks = ["masks"] if model in suite.masked else []
+    groups = [group for group in suite.private_groups(model) if has_heads or group != "head"]
+    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *masks]) or "nothing"
+
+
+def _knowledge(suite: Suite, model: str) -> dict[str, str]:
+    return {"protocol": protocol_name(suite, model), "true_task": true_task(suite, model)}
+
+
+def score(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {
+        "metrics": {name: task.metric for name, task in suite.tasks.items()},
+        "protocols": {model: protocol_name(suite, model) for model in suite.models},
+        "threads": threads,
+    }
+
+
+def card(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    experts = {name: task.expert.plain() for name, task in suite.tasks.items()}
+    return {
+        "name": wildcards["method"],
+        "title": suite.says.title,
+        "sources": {"base": suite.says.base.origin(), **experts},
+        "family": suite.family,
+        "threads": threads,
+    }
+
+
+def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    merged = {model: _knowledge(suite, model) for model in ("pretrained", *suite.methods)}
+    return {
+        "title": suite.says.title,
+        "tasks": list(suite.tasks),
+        "dynamic": suite.dynamic,
+        "knowledge": {**merged, "experts": {"protocol": "none", "true_task": "everything"}},
+        "threads": threads,
+    }
+
+
+def provenance(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """The suite in full: what its audit holds the results against."""
+    return {
+        "suite": {"name": suite.name, "file": str(suite.file), "content": suite.content},
+        "models": {model: _knowledge(suite, model) for model in suite.models},
+        "tables": tables(suite),
+        "threads": threads,
+    }
+
+
+def audit(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"threads": threads}
+
+
+def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    return {"title": suite.says.title, "tasks": list(suite.tasks), "threads": threads}
