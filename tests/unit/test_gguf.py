@@ -118,7 +118,8 @@ def test_a_base_of_a_gguf_file_is_the_model_that_the_file_stands_for(file: Path,
     record = read_json(tmp_path / "base/source.json")
     assert record["files"][file.name]["sha256"] == sha256(file)
     assert sorted(path.name for path in (tmp_path / "base").iterdir()) == [
-        "config.json", "model.safetensors", "source.json", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "generation_config.json", "model.safetensors", "source.json", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
 
 

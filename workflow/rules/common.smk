@@ -94,13 +94,14 @@ def asked(function):
     some the time does not count (`is_ancient`); what cannot be found ends the run with one sentence."""
 
     def paths(wildcards):
+        suite = suite_of(wildcards)
         try:
-            found = function(suite_of(wildcards), dict(wildcards.items()))
+            found = function(suite, dict(wildcards.items()))
         except UserError as error:
             stop(error)
         if isinstance(found, str):
             return alias(found)
-        return [ancient(alias(path)) if inputs.is_ancient(path) else alias(path) for path in found]
+        return [ancient(alias(path)) if inputs.is_ancient(suite, path) else alias(path) for path in found]
 
     return paths
 

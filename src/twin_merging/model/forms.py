@@ -61,9 +61,19 @@ def family_of(directory: Path, record: Mapping[str, Any]) -> str:
 
 def family_by(directory: Path, body: Collection[str], private: Iterable[Iterable[str]]) -> str:
     """The same, from the body's names and those of each task's own parameters."""
-    has_heads = any(name not in body or is_pooler(name) for own in private for name in own)
-    writes = not has_heads and is_known_type(raw_config(directory)) and is_causal(load_config(directory))
+    if any(name not in body or is_pooler(name) for own in private for name in own):
+        return "encoder"
+    raw = raw_config(directory)
+    writes = _is_titled(raw) or (is_known_type(raw) and is_causal(load_config(directory)))
     return "decoder" if writes else "encoder"
+
+
+def _is_titled(raw: Mapping[str, Any]) -> bool:
+    """Whether a config.json alone says that its model is a language model's, so that transformers, which takes seconds
+    to import, is not asked. (Those of which one may be made of an encoder say `is_decoder`.)"""
+    titles = raw.get("architectures")
+    title = titles[0] if isinstance(titles, list) and len(titles) == 1 else None
+    return isinstance(title, str) and title.endswith("ForCausalLM") and "is_decoder" not in raw
 
 
 def form_of(family: str, where: str = "family") -> Form:

@@ -33,15 +33,18 @@ def inside(folder: str, *names: str) -> list[str]:
     return [f"{folder}/{name}" for name in names]
 
 
-def is_ancient(path: str) -> bool:
+def is_ancient(suite: Suite, path: str) -> bool:
     """Whether an input makes no job stale.
 
-    A folder of a model's directory, which Snakemake compares by its time alone, and a model's weights, which are one
-    file with the weights of the models that are assembled on it and have its time. They are followed through
-    merge.json, which has the sha256 of every such file.
+    A folder of a model's directory, which Snakemake compares by its time alone; and the weights of a shared expert and
+    of the models that are assembled on it, which are one file and have one time. They are followed through merge.json,
+    which has the sha256 of every such file.
     """
     *folders, name = path.split("/")
-    return name in FOLDERS or (name in WEIGHTS and len(folders) == 4 and folders[2] == "models")
+    if name in FOLDERS:
+        return True
+    linked = {*suite.dynamic, *map(suite.shared, suite.dynamic)}
+    return name in WEIGHTS and folders[2:3] == ["models"] and folders[3] in linked
 
 
 # -- sources and experts

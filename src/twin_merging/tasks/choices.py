@@ -62,14 +62,6 @@ READINGS: dict[str, Callable[[Any, Sequence[str]], int | None]] = {
 }
 
 
-def place_of(letter: str, options: Sequence[str]) -> int:
-    """The option of a letter, as `checked_places` has brought all answers to. Raises KeyError for anything else."""
-    place = by_letter(letter, options)
-    if place is None:
-        raise KeyError(letter)
-    return place
-
-
 def checked_places(rows: pd.DataFrame, options: Sequence[Sequence[str]], column: str, where: str) -> list[int]:
     """Which option of each row is right: a column says it by numbers from 0, by letters or by texts; where all rows
     can be read in one of these ways, that is meant, else each row is read by itself.
@@ -104,6 +96,13 @@ def checked_places(rows: pd.DataFrame, options: Sequence[Sequence[str]], column:
             )
         found.append(next(iter(places.values())))
     return found
+
+
+def right_places(rows: pd.DataFrame, options: Sequence[Sequence[str]], column: str) -> list[int]:
+    """The same of rows that were checked, whose right options are letters, and of others as they are."""
+    letters = [by_letter(value, texts) for value, texts in zip(rows[column].tolist(), options, strict=True)]
+    found = [place for place in letters if place is not None]
+    return found if len(found) == len(letters) else checked_places(rows, options, column, "rows of the task")
 
 
 def check_count(texts: Sequence[str], row: str) -> None:

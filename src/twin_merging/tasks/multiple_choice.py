@@ -19,7 +19,7 @@ from twin_merging.tasks.choices import (
     checked_places,
     named_columns,
     option_texts,
-    place_of,
+    right_places,
     texts_of,
 )
 from twin_merging.tasks.forms import Form, fields_of, filled
@@ -151,7 +151,7 @@ class MultipleChoice(Form, _Template):  # the last base's keys come first
         if self.fields.options is None:
             best = rows[self.fields.best].astype(str).tolist()
             return [_place_of_best(one, len(row)) for one, row in zip(best, texts, strict=True)]
-        return [place_of(letter, row) for letter, row in zip(rows[self._answer].tolist(), texts, strict=True)]
+        return right_places(rows, texts, self._answer)
 
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         return [[LETTERS[place]] for place in self._places(rows)]

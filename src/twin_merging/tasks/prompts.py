@@ -11,7 +11,7 @@ from pydantic_core import core_schema
 from twin_merging.errors import unknown
 from twin_merging.io.fields import FilledText, Text, problem, wrong_kind
 from twin_merging.io.validation import Model
-from twin_merging.tasks.choices import Columns, option_texts, place_of, texts_of
+from twin_merging.tasks.choices import Columns, option_texts, right_places, texts_of
 from twin_merging.tasks.forms import Form, fields_of, filled
 from twin_merging.tasks.multiple_choice import MultipleChoice
 from twin_merging.tasks.summary import Summary
@@ -52,8 +52,9 @@ class TextPrompt(Form, _OwnText):  # the last base's keys come first
     def references(self, rows: pd.DataFrame, target: str, options: Columns | None) -> list[list[str]]:
         if options is None:
             return [[text.strip() for text in texts_of(value)] for value in rows[target].tolist()]
-        pairs = zip(rows[target].tolist(), self.choices(rows, options), strict=True)
-        return [[texts[place_of(letter, texts)]] for letter, texts in pairs]
+        choices = self.choices(rows, options)
+        places = right_places(rows, choices, target)
+        return [[texts[place]] for texts, place in zip(choices, places, strict=True)]
 
     def choices(self, rows: pd.DataFrame, options: Columns | None) -> list[tuple[str, ...]]:
         return [tuple(text.strip() for text in texts) for texts in option_texts(rows, options or ())]
