@@ -8,7 +8,6 @@ difference that is zero is not stored.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +15,14 @@ from typing import TYPE_CHECKING
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.decompositions import decompose, decompose_sum
+from twin_merging.compression.exclusives import Kept
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.task_vectors.vectors import ExpertVector, TaskVector
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger(__name__)
 
 Vector = TaskVector | ExpertVector
 
@@ -75,8 +73,7 @@ def compress_vector(
     coefficients: the c_t of a shared expert that is theta_0 + sum_t c_t tau_t; None if it is not such a sum.
     Only groups that the protocol merges are compressed. The parameters of the other groups are private, or the base's.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    total = kept = 0.0
+    kept = Kept()
     for name in base:
         if not (base.dtype(name).is_floating_point and protocol.merges(name)):
             continue
@@ -84,20 +81,15 @@ def compress_vector(
         if terms is None:
             difference = _difference(name, base, vectors[task], shared)
             if difference.dim() != 2:
-                tensors |= {name: difference} if difference.any() else {}
+                kept.vector(name, difference)
                 continue
             found = decompose(difference, sizes)
         elif not terms:
             continue
         else:
             found = decompose_sum(terms, sizes)
-        if found.norm2 > 0:
-            tensors |= {f"{name}.U": found.U, f"{name}.S": found.S, f"{name}.V": found.V}
-            tensors[f"{name}.norm2"] = found.S.double().new_tensor([found.norm2])
-        total, kept = total + found.norm2, kept + float(found.S.double().square().sum())
-    save_tensors(output, tensors)
-    stored = sum(tensor.numel() for tensor in tensors.values())
-    log.info("%s: %d numbers stored, %.2f %% of the matrices' energy", output, stored, 100 * kept / (total or 1))
+        kept.matrix(name, found)
+    kept.save(output, "matrices'")
 
 
 def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint) -> torch.Tensor:

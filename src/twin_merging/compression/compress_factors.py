@@ -6,21 +6,14 @@ the two of every matrix as it was trained under `<name>.lora_A` and `<name>.lora
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from twin_merging.compression.decompositions import decompose
+from twin_merging.compression.exclusives import Kept
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import save_tensors
 from twin_merging.task_vectors.lora_matrices import MergedFactors, whole_factors
 from twin_merging.task_vectors.vectors import ExpertVector, TaskVector
-
-if TYPE_CHECKING:
-    import torch
-
-log = logging.getLogger(__name__)
 
 
 def compress_factors(vector: TaskVector | ExpertVector, shared: Path, sizes: Mapping[str, float], output: Path) -> None:
@@ -29,8 +22,7 @@ def compress_factors(vector: TaskVector | ExpertVector, shared: Path, sizes: Map
     An expert that leaves a matrix alone has zeros there. Raises UserError for NaN or infinity.
     """
     merged = MergedFactors(shared)
-    tensors: dict[str, torch.Tensor] = {}
-    total = kept = 0.0
+    kept = Kept()
     for matrix in merged.matrices:
         own = whole_factors(vector, matrix)
         trained = (None, None) if own is None else (own.down, own.unscaled)
@@ -38,11 +30,5 @@ def compress_factors(vector: TaskVector | ExpertVector, shared: Path, sizes: Map
             difference = -mean if value is None else value - mean
             if not difference.isfinite().all():
                 raise UserError(f"{vector.where}: tensor '{name}' holds NaN or infinity; train or fetch it again")
-            found = decompose(difference, sizes)
-            if found.norm2 > 0:
-                tensors |= {f"{name}.U": found.U, f"{name}.S": found.S, f"{name}.V": found.V}
-                tensors[f"{name}.norm2"] = found.S.double().new_tensor([found.norm2])
-            total, kept = total + found.norm2, kept + float(found.S.double().square().sum())
-    save_tensors(output, tensors)
-    stored = sum(tensor.numel() for tensor in tensors.values())
-    log.info("%s: %d numbers stored, %.2f %% of the factors' energy", output, stored, 100 * kept / (total or 1))
+            kept.matrix(name, decompose(difference, sizes))
+    kept.save(output, "factors'")

@@ -6,15 +6,18 @@ tensors are stored whole. A difference that is zero is not stored.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.tensors import Checkpoint, save_tensors
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,32 @@ def rank_for_energy(values: torch.Tensor, norm2: float, energy: float) -> int:
     """The least rank whose singular `values` keep `energy` of the squared norm `norm2`."""
     kept = values.double().square().cumsum(0)
     return min(len(values), int((kept < energy * norm2 * (1 - 1e-12)).sum()) + 1) if norm2 > 0 else 0
+
+
+class Kept:
+    """What is kept of a task's exclusive knowledge: the tensors of its file, and how much of the matrices' energy."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._total = self._share = 0.0
+
+    def vector(self, name: str, difference: torch.Tensor) -> None:
+        if difference.any():
+            self._tensors[name] = difference
+
+    def matrix(self, name: str, found: Decomposition) -> None:
+        if found.norm2 > 0:
+            self._tensors |= {f"{name}.U": found.U, f"{name}.S": found.S, f"{name}.V": found.V}
+            self._tensors[f"{name}.norm2"] = found.S.double().new_tensor([found.norm2])
+        self._total += found.norm2
+        self._share += float(found.S.double().square().sum())
+
+    def save(self, output: Path, what: str) -> None:
+        """Write the file. what: whose energy it is, for the log."""
+        save_tensors(output, self._tensors)
+        stored = sum(tensor.numel() for tensor in self._tensors.values())
+        share = 100 * self._share / (self._total or 1)
+        log.info("%s: %d numbers stored, %.2f %% of the %s energy", output, stored, share, what)
 
 
 class Exclusive:

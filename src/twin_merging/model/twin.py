@@ -29,6 +29,7 @@ from twin_merging.routing.features import entering, features_of, pool
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
+from twin_merging.tasks.reading import positions_of
 from twin_merging.tasks.task import Answers
 
 
@@ -246,8 +247,7 @@ class TwinModel(PreTrainedModel):
         """Positions that count from each row's first token, wherever the padding is (for causal bodies)."""
         if not self._positions or batch.get("position_ids") is not None:
             return batch
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        return {**batch, "position_ids": positions[:, -batch["input_ids"].shape[1] :]}
+        return {**batch, "position_ids": positions_of(mask)[:, -batch["input_ids"].shape[1] :]}
 
     def _check(self, weights: torch.Tensor | None, tasks: Sequence[str] | None, rows: int) -> None:
         if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):

@@ -43,8 +43,9 @@ def is_ancient(suite: Suite, path: str) -> bool:
     *folders, name = path.split("/")
     if name in FOLDERS:
         return True
-    linked = {*suite.dynamic, *map(suite.shared, suite.dynamic)}
-    return name in WEIGHTS and folders[2:3] == ["models"] and folders[3] in linked
+    if name not in WEIGHTS or folders[2:3] != ["models"]:
+        return False
+    return any(folders[3] in (method, suite.shared(method)) for method in suite.dynamic)
 
 
 # -- sources and experts

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_merging.synthetic.batching import lines_in_batches, padded
 from twin_merging.synthetic.corpus import corpus, vocabulary
+from twin_merging.synthetic.pretraining import Optimiser, Settings, lines_in_batches, padded
 from twin_merging.synthetic.words import kinds
 
 if TYPE_CHECKING:
@@ -24,17 +23,8 @@ PAD, MASK = 1, 4
 _MASKED = 0.2  # of the words
 _REPLACED = 0.15  # of the words in every other line
 _TOKEN_WEIGHT, _LINE_WEIGHT = 3.0, 1.0  # of the losses for words and lines; the loss for masked words has weight 1
-_WARMUP = 0.1
 _REPORT = 200  # steps
 _SHARP = 1.5  # the initial queries are multiplied by this
-
-
-@dataclass(frozen=True)
-class _Settings:
-    seed: int
-    steps: int
-    batch_size: int
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def generate_base(
     lines = tokenizer(corpus(sentences, seed), truncation=True, max_length=max_length)["input_ids"]
     set_seed(seed)
     stand_ins = stand_in_table(tokenizer.get_vocab())
-    model = _pretrain(config, lines, stand_ins, _Settings(seed, steps, batch_size, learning_rate), progress)
+    model = _pretrain(config, lines, stand_ins, Settings(seed, steps, batch_size, learning_rate), progress)
     directory.mkdir(parents=True, exist_ok=True)
     body = model.roberta
     body.config.architectures = ["RobertaModel"]
@@ -141,7 +131,7 @@ def _pretrain(
     config: RobertaConfig,
     lines: list[list[int]],
     stand_ins: torch.Tensor,
-    settings: _Settings,
+    settings: Settings,
     progress: Callable[[int], object],
 ) -> RobertaForMaskedLM:
     """Train the model to guess masked words, as BERT does, and to find replaced words, as ELECTRA does.
@@ -151,17 +141,13 @@ def _pretrain(
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-    from transformers import RobertaForMaskedLM, get_linear_schedule_with_warmup
+    from transformers import RobertaForMaskedLM
 
     model = RobertaForMaskedLM(config)
     _let_like_attend_to_like(model)
     detector = torch.nn.Linear(config.hidden_size, 2)
     model.train()
-    parameters = [*model.parameters(), *detector.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(_WARMUP * settings.steps), settings.steps)
+    optimiser = Optimiser([*model.parameters(), *detector.parameters()], settings)
     generator = torch.Generator().manual_seed(settings.seed)
     batches = lines_in_batches(list(map(len, lines)), settings.batch_size, generator)
     totals = torch.zeros(3)
@@ -174,11 +160,7 @@ def _pretrain(
         token_loss = binary_cross_entropy_with_logits(foreign[..., 0][shown], noisy.foreign[shown].float())
         line_loss = binary_cross_entropy_with_logits(foreign[:, 0, 1], noisy.foreign.any(1).float())
         loss = word_loss + _TOKEN_WEIGHT * token_loss + _LINE_WEIGHT * line_loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        optimiser.step(loss)
         progress(step)
         totals += torch.stack((word_loss, token_loss, line_loss)).detach()
         if step % _REPORT == 0:

@@ -16,6 +16,7 @@ from twin_merging.checkpoints.architectures import linear_layers
 from twin_merging.errors import UserError
 from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.likelihoods import option_likelihoods
+from twin_merging.tasks.reading import positions_of
 from twin_merging.tasks.rows import IGNORED, batches, collate
 from twin_merging.tasks.task import Encoded, Longest, Trainable
 from twin_merging.tasks.writing import write
@@ -101,11 +102,6 @@ class AnswerTraining:
                 found[position] = task.stored(answer, choices[position])["output"]
             progress.update(len(found))
         return [found[position] for position in range(len(examples))]
-
-
-def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """Each token's position in its row (batch, length), whatever padding stands before it."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _taken(model: Any, positions: torch.Tensor, columns: int) -> dict[str, Any]:

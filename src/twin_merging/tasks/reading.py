@@ -20,6 +20,11 @@ def all_rows(rows: Sequence[int]) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """Each token's position in its row (batch, length), whatever padding stands before it."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
 class Reading:
     """What a language model has read of a batch. Padding may stand anywhere: positions count the tokens that are none.
 
@@ -45,8 +50,7 @@ class Reading:
             given = self._ids = ids if self._ids is None else torch.cat([self._ids, ids], dim=1)
         options: dict[str, Any] = {}
         if "position_ids" in self._takes:
-            positions = (self._mask.long().cumsum(-1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -given.shape[1] :]
+            options["position_ids"] = positions_of(self._mask)[:, -given.shape[1] :]
         if "logits_to_keep" in self._takes:
             options["logits_to_keep"] = places
         if self._is_cached:

@@ -4,15 +4,14 @@ generated text."""
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.synthetic.batching import lines_in_batches, padded
 from twin_merging.synthetic.generative.corpus import corpus, vocabulary
 from twin_merging.synthetic.generative.tokenizer import BEGIN, END, PAD, line_tokenizer
+from twin_merging.synthetic.pretraining import Optimiser, Settings, lines_in_batches, padded
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,16 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIRST_PART = 0.2  # weight of a token's loss in the first part of a line, which nothing before it foretells
-_WARMUP = 0.1
 _REPORT = 200  # steps
-
-
-@dataclass(frozen=True)
-class _Settings:
-    seed: int
-    steps: int
-    batch_size: int
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def generate_base(
     lines = _lines(corpus(sentences, seed), tokenizer, max_length)
     set_seed(seed)
     config = _config(len(tokenizer), hidden_size, layers, heads, max_length)
-    model = _pretrain(config, lines, _Settings(seed, steps, batch_size, learning_rate), progress)
+    model = _pretrain(config, lines, Settings(seed, steps, batch_size, learning_rate), progress)
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -105,18 +95,15 @@ def _config(vocabulary_size: int, hidden_size: int, layers: int, heads: int, max
 
 
 def _pretrain(
-    config: LlamaConfig, lines: list[_Line], settings: _Settings, progress: Callable[[int], object]
+    config: LlamaConfig, lines: list[_Line], settings: Settings, progress: Callable[[int], object]
 ) -> LlamaForCausalLM:
     """Train the model to foretell the next token. The optimiser is AdamW with warm-up and linear decay."""
     import torch
     from torch.nn.functional import cross_entropy
-    from transformers import LlamaForCausalLM, get_linear_schedule_with_warmup
+    from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM(config).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(_WARMUP * settings.steps), settings.steps)
+    optimiser = Optimiser(list(model.parameters()), settings)
     generator = torch.Generator().manual_seed(settings.seed)
     batches = lines_in_batches([len(line.ids) for line in lines], settings.batch_size, generator)
     total = 0.0
@@ -127,11 +114,7 @@ def _pretrain(
         logits = model(input_ids=ids, attention_mask=(ids != PAD).long(), use_cache=False).logits[:, :-1]
         losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         loss = (losses * weights).sum() / weights.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        optimiser.step(loss)
         progress(step)
         total += float(loss.detach())
         if step % _REPORT == 0:
