@@ -172,11 +172,15 @@ def test_an_assembled_model_shares_the_file_of_its_body_and_nothing_is_stale_aft
     assert again.returncode == 0, again.stderr
     assert rules_of(again) == {}
     forced = ("-R", "assemble_decoder", *config, "--", "results/written/models/twin/config.json")
-    assert snakemake(folder, *forced).returncode == 0
+    again = snakemake(folder, *forced)
+    assert again.returncode == 0, again.stderr
     assert (models / "twin" / WEIGHTS).samefile(models / "task-arithmetic" / WEIGHTS)
     after = snakemake(folder, "--dry-run", *config, "--", *TARGETS[:2])
+    assert after.returncode == 0, after.stderr
     assert not {"merge_decoder", "compress", "route_features", "route"} & set(rules_of(after))
-    merged = jobs_of(snakemake(folder, "--dry-run", "-R", "merge_decoder", *config, "--", *TARGETS[:2]))
+    run = snakemake(folder, "--dry-run", "-R", "merge_decoder", *config, "--", *TARGETS[:2])
+    assert run.returncode == 0, run.stderr
+    merged = jobs_of(run)
     below = {("compress", "task-arithmetic/echo"), ("route_features", "task-arithmetic/last")}
     assert {*below, ("assemble_decoder", "twin"), ("predict", "task-arithmetic"), ("predict", "twin")} <= merged
 
