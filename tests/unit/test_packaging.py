@@ -16,7 +16,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Names that differ between PyPI and conda.
-CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch", "snakemake": "snakemake-minimal"}
 #: What only conda has to be told.
 CONDA_ONLY = {"python", "pip"}
 #: Extras that each lock holds; `minilm` is installed on demand.
