@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.validation import one_of

@@ -35,6 +35,11 @@ class Entry:
         """Tasks that are not merged, and answered all the same."""
         return tuple(task for task in self.evaluated if task not in self.merged)
 
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The value of each swept option, where a sweep made the entry."""
+        return self.swept.values if self.swept else {}
+
     def plain(self) -> dict[str, Any]:
         """How the model is made of its tasks, whichever these are."""
         return {"method": self.method.name, "protocol": self.protocol, **self.options}

@@ -103,8 +103,9 @@ def _points(name: str, content: Mapping[str, Any], tasks: Sequence[str]) -> Iter
         point: Mapping[str, Any] = rest
         for option, value in own.items():
             point = _with(point, option.split("."), list(mergeable[:value]) if option == TASKS else value)
-        yield "-".join([name, *(f"{_word(option)}-{_word(own[option])}" for option in own)]), Point(
-            point, Sweep(name, own)
+        yield (
+            "-".join([name, *(f"{_word(option)}-{_word(own[option])}" for option in own)]),
+            Point(point, Sweep(name, own)),
         )
 
 

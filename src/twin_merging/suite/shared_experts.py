@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from twin_merging.io.fields import shown
 from twin_merging.io.validation import one_of
@@ -35,32 +35,27 @@ def shared_of(at: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
 
 def _point_of(at: str, named: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
     points = [other for other in entries.values() if other.swept and other.swept.of == named]
-    fitting = [point.name for point in points if _has_values_of(point, entry)]
+    fitting = [point.name for point in points if _fits(point, entry)]
     if len(fitting) == 1:
         return fitting[0]
-    options = [option for option in points[0].swept.values if points[0].swept]  # type: ignore[union-attr]
-    names = ", ".join(fitting or [point.name for point in points])
+    swept = list(points[0].values)
+    told = f"{at}: '{named}' is swept over {', '.join(swept)}"
     if fitting:
-        raise ValueError(f"{at}: '{named}' is swept over {', '.join(options)}; name one of its points: {names}")
-    add = f"add {len(entry.merged)} to methods.{named}.{SWEEP}.{TASKS}, or " if TASKS in options else ""
-    raise ValueError(
-        f"{at}: '{named}' is swept over {', '.join(options)}, and no point of it has {_values_of(entry, options)}; "
-        f"{add}name one of {names}"
-    )
+        raise ValueError(f"{told}; name one of its points: {', '.join(fitting)}")
+    shared_values = {option: entry.values[option] for option in swept if option in entry.values}
+    wanted = [f"{option}: {shown(value)}" for option, value in shared_values.items() if option != TASKS]
+    add = ""
+    if not any(_tasks(point) == _tasks(entry) for point in points):
+        wanted.append(f"the tasks {', '.join(entry.merged)}")
+        add = f"add {len(entry.merged)} to methods.{named}.{SWEEP}.{TASKS}, or " if TASKS in swept else ""
+    names = ", ".join(point.name for point in points)
+    raise ValueError(f"{told}, and no point of it has {' and '.join(wanted)}; {add}name one of {names}")
 
 
-def _has_values_of(point: Entry, entry: Entry) -> bool:
-    """Whether a point of a sweep has the same tasks as a dynamic entry, and no value that the entry has not."""
-    own = entry.swept.values if entry.swept else {}
-    swept = point.swept.values if point.swept else {}
-    same = all(own.get(option, swept[option]) == swept[option] for option in swept if option != TASKS)
+def _fits(point: Entry, entry: Entry) -> bool:
+    """Whether a point of a sweep has the tasks of a dynamic entry, and of what both sweep the same values."""
+    same = all(entry.values.get(option, value) == value for option, value in point.values.items() if option != TASKS)
     return same and _tasks(point) == _tasks(entry)
-
-
-def _values_of(entry: Entry, options: Sequence[str]) -> str:
-    own = entry.swept.values if entry.swept else {}
-    others = [f"{option} {shown(own[option])}" for option in options if option in own and option != TASKS]
-    return " and ".join([*([f"the tasks {', '.join(entry.merged)}"] if TASKS in options else []), *others]) or "its values"
 
 
 def _check_fits(at: str, entry: Entry, shared: Entry) -> None:
