@@ -162,9 +162,14 @@ def _check_router(at: str, entry: Entry, file: SuiteFile) -> None:
     for hub, kind in ((file.router.hub, file.router.kind), (chosen.hub if "hub" in own else None, chosen.kind)):
         if hub and kind != "mlp":
             raise ValueError(f"{at}.hub: a fetched router is of kind mlp, not {kind}; remove hub or kind")
-        if hub and hub.tasks and sorted(hub.tasks) != sorted(entry.merged):
-            whose = "the suite's" if len(entry.merged) == len(file.tasks) else f"those of '{entry.name}',"
-            raise ValueError(f"{at}.hub.tasks: {', '.join(hub.tasks)} are not {whose} {', '.join(entry.merged)}")
+        if hub and hub.tasks and not {*hub.tasks} <= {*file.tasks}:
+            raise ValueError(f"{at}.hub.tasks: {', '.join(hub.tasks)} are not the suite's {', '.join(file.tasks)}")
+    outputs = None if chosen.hub is None or chosen.kind != "mlp" else chosen.hub.tasks or tuple(file.tasks)
+    if outputs and sorted(outputs) != sorted(entry.merged):
+        raise ValueError(
+            f"{at}.hub: the router chooses between {', '.join(outputs)}, but methods.{entry.name} merges "
+            f"{', '.join(entry.merged)}; give this method a router of its own"
+        )
     try:
         settings = chosen.settings()
     except ValueError as error:

@@ -140,6 +140,10 @@ class Suite:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
         return f"{self.shared(method)}/{settings['kind']}-{features_name(settings['features'])}-{digest}"
 
+    def routed(self, router: str) -> list[str]:
+        """The tasks that the router in folder `router` chooses between."""
+        return self.merged(router.split("/")[0])
+
     def router_settings(self, router: str) -> dict[str, Any]:
         """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
         that is no method's."""
