@@ -74,11 +74,13 @@ def test_a_static_model_answers_a_left_out_task_by_the_bases_biases_and_its_own_
 # -- dynamic models
 
 
+def is_head(dense: DenseTwin, name: str) -> bool:
+    return name not in dict(dense.body.named_parameters()) or group_of(name) == "head"
+
+
 def two_of_three(dense: DenseTwin, **options: Any) -> TwinForSequenceClassification:
     """A model of `a` and `b` that has the head of `c`."""
-    head = {
-        name: value for name, value in dense.private[UNSEEN].items() if name not in dict(dense.body.named_parameters())
-    }
+    head = {name: value for name, value in dense.private[UNSEEN].items() if is_head(dense, name)}
     private = {**{task: dense.private[task] for task in MERGED}, UNSEEN: head}
     exclusive = {task: dense.exclusive[task] for task in MERGED}
     return TwinForSequenceClassification(
@@ -97,7 +99,8 @@ def wanted_of(dense: DenseTwin, weights: torch.Tensor, task: str, row: dict[str,
     whole = copy.deepcopy(dense)
     if task == UNSEEN:
         own = dict(dense.body.named_parameters())
-        whole.private[task] = {name: own.get(name, value) for name, value in dense.private[task].items()}
+        private = dense.private[task]
+        whole.private[task] = {name: private[name] if is_head(dense, name) else own[name] for name in private}
     return whole.explicit(torch.cat([weights, torch.zeros(1)]), task, **row)
 
 
