@@ -14,14 +14,15 @@ from twin_merging.reporting.runs.differences import (
     version_changes,
 )
 from twin_merging.reporting.runs.kept import Run
-from twin_merging.reporting.runs.scores import AVERAGE, averages, own_scores, score_differences
+from twin_merging.reporting.runs.score_changes import score_changes
+from twin_merging.reporting.runs.scores import AVERAGE, averages, on_scale
 
 
 def difference(one: Run, two: Run, threads: int = 1) -> dict[str, Any]:
     """What differs in the second run from the first. threads: how many resample; they change no number.
 
     `old`, `new`: which runs; `options`, `code`, `versions`, `sources`, `rows` as in `differences`; `scores` as in
-    `scores`; `cost`; `same`: whether nothing but times differs.
+    `score_changes`; `cost`; `same`: whether nothing but times differs.
     """
     if "table" in one or "table" in two:
         return _of_tables(one, two)
@@ -31,7 +32,7 @@ def difference(one: Run, two: Run, threads: int = 1) -> dict[str, Any]:
         "versions": version_changes(one, two),
         "sources": source_changes(one, two),
         "rows": row_changes(one, two),
-        "scores": score_differences(one, two, threads),
+        "scores": score_changes(one, two, threads),
     }
     scores = found["scores"]
     lists = [part for name, part in found.items() if name != "scores"]
@@ -72,14 +73,8 @@ def _table_of(run: Run, scale: str) -> Mapping[str, Mapping[str, float | None]]:
     """A run's scores on a scale as its table has them, `avg` among the tasks."""
     if "table" in run:
         return run["scores"]
-    scores, mean = own_scores(run), averages(run)[scale]
-    experts = scores["experts"]
-    if scale == "normalised":
-        rows = {model: {task: 100 * value / experts[task] if experts.get(task, 0) > 0 else None
-                        for task, value in row.items()} for model, row in scores.items()}  # fmt: skip
-    else:
-        rows = scores
-    return {model: {**row, AVERAGE: mean[model]} for model, row in rows.items()}
+    means = averages(run, scale)
+    return {model: {**row, AVERAGE: means[model]} for model, row in on_scale(run, scale).items()}
 
 
 def _minus(new: float | None, old: float | None) -> float | None:

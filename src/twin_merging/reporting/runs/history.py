@@ -51,7 +51,7 @@ def summary(run: Run, before: Run | None) -> dict[str, Any]:
 def headline(run: Run) -> list[dict[str, Any]]:
     """Normalised averages of the best static model and of every dynamic one: `model`, `kind`, `value`, and `low` and
     `high`, the ends of the interval, where the run has them."""
-    values = averages(run)[NORMALISED]
+    values = averages(run, NORMALISED)
     kinds = {model: entry.get("kind") for model, entry in run["models"].items()}
     static = [model for model in values if kinds.get(model) == "static" and values[model] is not None]
     chosen = [max(static, key=lambda model: values[model] or 0.0)] if static else []
