@@ -164,6 +164,15 @@ def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return _rows(suite, suite.tasks, "test")
 
 
+def shown_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The test rows of each task, as a reader is shown them: without in-context examples."""
+    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+
+
+def shown_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [file for task in suite.tasks for file in _label_names(suite, {"task": task})]
+
+
 # -- merging
 
 

@@ -58,9 +58,14 @@ def cards(suite: Suite) -> list[str]:
     return [f"results/{suite.name}/models/{method}/README.md" for method in suite.dynamic]
 
 
+def page(suite: Suite) -> str:
+    """The page that shows a suite's results."""
+    return f"results/{suite.name}/index.html"
+
+
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
+    return [f"results/tables/{suite.name}.csv", page(suite), *cards(suite), *lm_eval_tables(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
