@@ -96,7 +96,7 @@ def _cell(text: str, interval: Line | None, axis: Axis) -> dict[str, Any]:
     value = number(text)
     if value is None:
         return {"value": None}
-    cell: dict[str, Any] = {"value": value, "text": digits(value), "at": axis.at(value), "mark": ""}
+    cell: dict[str, Any] = {"value": value, "text": digits(value), "at": axis.at(value), "mark": "", "interval": ""}
     low, high = (number((interval or {}).get(end)) for end in ("low", "high"))
     if interval is None or low is None or high is None:
         return cell
