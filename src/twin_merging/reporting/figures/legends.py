@@ -13,8 +13,8 @@ def of_points(figure: Any, kinds: Collection[str], title: str | None = None) -> 
     from matplotlib.lines import Line2D
 
     points = [
-        Line2D([], [], linestyle="none", marker=look.marker, color=look.colour, markeredgecolor=INK,
-               markeredgewidth=0.6, label=look.label)
+        Line2D([], [], linestyle="none", label=look.label, marker=look.marker, markersize=4, color=look.colour,
+               markeredgecolor=INK, markeredgewidth=0.6)
         for look in _looks(kinds)
     ]  # fmt: skip
     _below(figure, points, title)

@@ -20,6 +20,7 @@ from twin_merging.reporting.figures.style import (
     entitle,
     heading,
     new_figure,
+    point,
 )
 from twin_merging.reporting.normalisation import EXPERTS
 
@@ -40,9 +41,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     figure = (_bars if len(models) <= FEW else _points)(scores, models, tasks)
     entitle(figure, TITLE, below)
     best = "; ".join(f"{task}: {_best(scores, models, task)}" for task in tasks)
-    return Drawing(
-        figure, f"{TITLE}: {settings['title']}", f"{scores.axis.capitalize()}; the best of each task: {best}."
-    )
+    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{scores.axis}; best by task: {best}.")
 
 
 def _best(scores: Scores, models: Sequence[str], task: str) -> str:
@@ -90,8 +89,7 @@ def _points(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> Any:
         for place, model in enumerate(models):
             own, look = scores.of(model, tasks[number]), KINDS[scores.kinds[model]]
             if own.is_known:
-                axes.errorbar(own.value, place, xerr=own.whiskers, fmt=look.marker, markersize=3.6, ecolor=INK,
-                              markerfacecolor=look.colour, markeredgecolor=INK, markeredgewidth=0.6, elinewidth=0.8)  # fmt: skip
+                axes.errorbar(own.value, place, xerr=own.whiskers, **point(look), ecolor=INK, elinewidth=0.8)
         for place in range(1, len(models)):
             if scores.kinds[models[place]] != scores.kinds[models[place - 1]]:
                 axes.axhline(place - 0.5, color=PALE, linewidth=0.5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Point = tuple[float, float]
+STACK = 3  # so many points over each other have their names in a column beside them
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,15 @@ class Box:
     bottom: float
     right: float
     top: float
+
+    @classmethod
+    def around(cls, middle: Point, size: Point) -> Box:
+        (x, y), (width, height) = middle, size
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+    @property
+    def middle(self) -> Point:
+        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
 
     def overlap(self, other: Box) -> float:
         """The area that both cover."""
@@ -31,58 +40,78 @@ class Box:
 
 
 def places(
-    points: Sequence[Point], sizes: Sequence[Point], frame: Box, radius: float, taken: Sequence[Box]
+    points: Sequence[Point], sizes: Sequence[Point], frame: Box, radius: float, taken: Sequence[Box] = ()
 ) -> list[Box]:
-    """Where the names of points stand: from the top down, each at the nearest free place; where none is free, at the
-    one that covers least.
+    """Where the names of points stand. Names of points over each other stand in a column; then, from the top down, each
+    other name stands at the nearest free place, or where none is free, at the one that covers least.
 
     points, sizes: (x, y) and (width, height) of each name, in pixels; radius: of a point; taken: what else is drawn.
     """
-    marks = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    used = [*taken, *(Box.around(point, (2 * radius, 2 * radius)) for point in points)]
     found: dict[int, Box] = {}
-    for number in sorted(range(len(points)), key=lambda place: (-points[place][1], points[place][0], place)):
-        others = [*marks, *taken, *found.values()]
+    for stack in _stacks(points, radius):
+        columns = list(_columns([points[place] for place in stack], [sizes[place] for place in stack], frame, radius))
+        best = min(columns, key=lambda column: sum(_covered(box, frame, [*used, *found.values()]) for box in column))
+        found |= zip(stack, best, strict=True)
+    for place in sorted(range(len(points)), key=lambda place: (-points[place][1], points[place][0], place)):
+        if place not in found:
+            others, candidates = [*used, *found.values()], list(_around(points[place], sizes[place], radius))
+            free = next((box for box in candidates if _covered(box, frame, others) == 0), None)
+            found[place] = free or min(candidates, key=lambda box: _covered(box, frame, others))
+    return [found[place] for place in range(len(points))]
 
-        def covered(box: Box, others: Sequence[Box] = others) -> float:
-            return box.outside(frame) + sum(box.overlap(other) for other in others)
 
-        candidates = list(_around(points[number], sizes[number], radius))
-        free = next((box for box in candidates if covered(box) == 0), None)
-        found[number] = free or min(candidates, key=covered)
-    return [found[number] for number in range(len(points))]
+def _covered(box: Box, frame: Box, others: Sequence[Box]) -> float:
+    return box.outside(frame) + sum(box.overlap(other) for other in others)
+
+
+def _stacks(points: Sequence[Point], radius: float) -> list[list[int]]:
+    """Points that stand over each other, each group from the bottom up; only groups of STACK and more."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(points)), key=lambda place: points[place]):
+        if groups and points[place][0] - points[groups[-1][0]][0] <= radius:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return [sorted(group, key=lambda place: points[place][1]) for group in groups if len(group) >= STACK]
+
+
+def _columns(points: Sequence[Point], sizes: Sequence[Point], frame: Box, radius: float) -> Iterator[list[Box]]:
+    """Columns of names, on the right of their points or on the left, in the order of the points."""
+    heights = _spread([y for _, y in points], max(height for _, height in sizes), frame)
+    for gap in (4 * radius, 8 * radius, 14 * radius):
+        for side in (1, -1):
+            xs = [x + side * (gap + width / 2) for (x, _), (width, _) in zip(points, sizes, strict=True)]
+            yield [Box.around(*place) for place in zip(zip(xs, heights, strict=True), sizes, strict=True)]
+
+
+def _spread(wanted: Sequence[float], least: float, frame: Box) -> list[float]:
+    """Heights near those wanted (in rising order), with `least` between two, within the frame as far as they fit.
+
+    Neighbours that come too near are moved as one block, so that its middle stays where it was (as isotonic regression
+    does it).
+    """
+    blocks: list[tuple[float, int]] = []  # of each block of names: its middle, and how many there are
+    for height in wanted:
+        middle, count = height, 1
+        while blocks and middle - blocks[-1][0] < least * (count + blocks[-1][1]) / 2:
+            before, number = blocks.pop()
+            middle, count = (before * number + middle * count) / (number + count), number + count
+        blocks.append((middle, count))
+    found = [middle + least * (place - (count - 1) / 2) for middle, count in blocks for place in range(count)]
+    lowest, highest = frame.bottom + least / 2, frame.top - least / 2
+    for place in range(len(found)):  # from the bottom up, then from the top down
+        found[place] = max(found[place], lowest + least * place)
+    for place in range(len(found)):
+        found[-1 - place] = min(found[-1 - place], highest - least * place)
+    return found
 
 
 def _around(point: Point, size: Point, radius: float) -> Iterator[Box]:
     """Places for a name around its point, the nearest first; beside it before above and below."""
     (x, y), (width, height) = point, size
-    for ring in range(28):
-        distance = radius * 1.4 + ring * height * 0.5
+    for ring in range(24):
+        distance = radius * 1.5 + ring * height * 0.5
         for angle in (0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90):
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            middle = (x + across * (distance + width / 2), y + up * (distance + height / 2))
-            yield Box(middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
-
-
-def write_names(figure: Any, axes: Any, names: Sequence[str], points: Sequence[Point], letters: float) -> list[Any]:
-    """Write a name beside each point (x, y in the units of the axes), with a thin line to it where it stands far away.
-    The axes are laid out before, and stay as they are. Gives the texts."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    renderer = canvas.get_renderer()
-    texts = [axes.text(0, 0, name, fontsize=letters, va="center", ha="center", zorder=5) for name in names]
-    extents = [text.get_window_extent(renderer) for text in texts]
-    pixels = [tuple(map(float, axes.transData.transform(point))) for point in points]
-    whole, scale = axes.get_window_extent(renderer), figure.dpi / 72
-    frame = Box(whole.x0, whole.y0, whole.x1, whole.y1)
-    sizes = [(extent.width + 2 * scale, extent.height + scale) for extent in extents]
-    boxes = places(pixels, sizes, frame, 3.2 * scale, [])  # type: ignore[arg-type]
-    inverse = axes.transData.inverted()
-    for text, box, point, (x, y) in zip(texts, boxes, points, pixels, strict=True):
-        text.set_position(inverse.transform(((box.left + box.right) / 2, (box.bottom + box.top) / 2)))
-        edge = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
-        if math.dist(edge, (x, y)) > 6 * scale:
-            end = inverse.transform(edge)
-            axes.plot([point[0], end[0]], [point[1], end[1]], color="#9a9a9a", linewidth=0.5, zorder=1)
-    return texts
+            yield Box.around((x + across * (distance + width / 2), y + up * (distance + height / 2)), size)

@@ -25,9 +25,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     below = f"{settings['title']}. A row is sent to the task with the largest weight; framed: its own.{omitted(panels)}"
     entitle(figure, TITLE, below)
     said = "; ".join(f"{panel.title} {np.mean(panel.diagonal):.1f}" for panel in panels)
-    return Drawing(
-        figure, f"{TITLE}: {settings['title']}", f"Rows that are sent to their own task, in percent: {said}."
-    )
+    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Rows sent to their own task, in percent: {said}.")
 
 
 def _panel(table: pd.DataFrame, models: Sequence[str], tasks: Sequence[str]) -> Panel:

@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from twin_merging.reporting.figures.legends import of_points
-from twin_merging.reporting.figures.placing import write_names
+from twin_merging.reporting.figures.names import write_names
 from twin_merging.reporting.figures.scores import Scores
 from twin_merging.reporting.figures.style import (
-    INK,
     KINDS,
     PALE,
     Drawing,
@@ -20,6 +19,7 @@ from twin_merging.reporting.figures.style import (
     heading,
     human_bytes,
     new_figure,
+    point,
 )
 
 TITLE = "Average score against storage"
@@ -36,19 +36,20 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     axes = figure.add_subplot()
     for model in models:
         own, look = scores.of(model), KINDS[scores.kinds[model]]
-        axes.errorbar(stored[model], own.value, yerr=own.whiskers, fmt=look.marker, markersize=4.6, ecolor=PALE,
-                      markerfacecolor=look.colour, markeredgecolor=INK, markeredgewidth=0.7, elinewidth=0.8, zorder=3)  # fmt: skip
+        axes.errorbar(
+            stored[model], own.value, yerr=own.whiskers, **point(look, 4.6), ecolor=PALE, elinewidth=0.8, zorder=3
+        )
     _axis_of_bytes(axes, [stored[model] for model in models])
     axes.margins(y=0.08)
     axes.set_ylabel(f"average {scores.axis}")
-    front = unbeaten({model: (stored[model], scores.of(model).value) for model in models})
-    _step(axes, [(stored[model], scores.of(model).value) for model in front])
+    places = {model: (stored[model], scores.of(model).value) for model in models}
+    front = unbeaten(places)
+    line = _steps([places[model] for model in front], axes.get_xlim()[1])
+    axes.plot(*zip(*line, strict=True), color=PALE, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     of_points(figure, {scores.kinds[model] for model in models})
-    below = (
-        f"{settings['title']}. Bytes on disk for all tasks together; with 95 % intervals. The line joins the models "
-    )
-    entitle(figure, TITLE, below + "that no smaller one reaches.")
-    write_names(figure, axes, models, [(stored[model], scores.of(model).value) for model in models], 6.2)
+    below = f"{settings['title']}. Bytes on disk for all tasks together; with 95 % intervals. "
+    entitle(figure, TITLE, below + "On the line: models that no smaller one reaches.")
+    write_names(figure, axes, models, list(places.values()), line, 6.2)
     said = ", ".join(f"{model} {human_bytes(stored[model])} {scores.of(model).value:.1f}" for model in front)
     return Drawing(figure, f"{TITLE}: {settings['title']}", f"Models that no smaller one reaches, average "
                    f"{scores.axis}: {said}.")  # fmt: skip
@@ -63,11 +64,12 @@ def unbeaten(models: Mapping[str, tuple[float, float]]) -> list[str]:
     return found
 
 
-def _step(axes: Any, points: Sequence[tuple[float, float]]) -> None:
-    """The line below which a model is beaten by another."""
-    right = axes.get_xlim()[1]
-    xs, ys = [x for x, _ in points] + [right], [y for _, y in points] + [points[-1][1]] if points else []
-    axes.plot(xs[: len(ys)], ys, drawstyle="steps-post", color=PALE, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+def _steps(points: Sequence[tuple[float, float]], right: float) -> list[tuple[float, float]]:
+    """The corners of the line below which a model is beaten by another."""
+    found: list[tuple[float, float]] = []
+    for x, y in points:
+        found += [(x, found[-1][1]), (x, y)] if found else [(x, y)]
+    return [*found, (right, found[-1][1])] if found else [(right, 0.0)]
 
 
 def _axis_of_bytes(axes: Any, counts: Sequence[float]) -> None:

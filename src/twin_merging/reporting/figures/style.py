@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, colours, markers, hatches, fonts. And how a figure is written, with the same bytes always.
+"""How every figure looks: sizes, colours, markers, hatches, fonts. And how a figure is written, always as the same bytes.
 
 A figure is `WIDTH` inches wide, the width of a page's text in one column, with letters of 7 to 8 points. What a colour
 says, a marker, a hatch or a line style says too, so that figures can be read in grey and by colour-blind people.
@@ -85,12 +85,23 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def series(number: int) -> dict[str, Any]:
-    """Colour, marker and line style of the number-th of several lines: no two of the first 40 are drawn alike."""
+def series(number: int, colours: Sequence[str] = COLOURS) -> dict[str, Any]:
+    """Colour, marker and line style of the number-th of several lines: no two of the first 35 are drawn alike."""
     return {
-        "color": COLOURS[number % len(COLOURS)],
+        "color": colours[number % len(colours)],
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[(number + number // len(COLOURS)) % len(DASHES)],
+        "linestyle": DASHES[(number + number // len(colours)) % len(DASHES)],
+    }
+
+
+def point(look: Look, size: float = 3.6) -> dict[str, Any]:
+    """How matplotlib's errorbar draws a point of a look."""
+    return {
+        "fmt": look.marker,
+        "markersize": size,
+        "markerfacecolor": look.colour,
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.6,
     }
 
 
