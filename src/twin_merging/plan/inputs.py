@@ -170,6 +170,11 @@ def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return _rows(suite, suite.evaluated(wildcards["model"]), "test")
 
 
+def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the plane of two tasks' weights is evaluated on."""
+    return _rows(suite, suite.plane.tasks if suite.plane else (), "validation")
+
+
 # -- merging
 
 

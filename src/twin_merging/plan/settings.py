@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twin_merging.plan import lm_eval
+from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
 from twin_merging.plan import settings_scores as scores
 from twin_merging.plan import settings_sources as sources
@@ -58,4 +59,6 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "provenance": ("provenance", scores.provenance),
     "audit": ("predict", scores.audit),
     "compare": ("compare", scores.compare),
+    "figure": ("figures", figures.figure),
+    "plane": ("predict", figures.plane),
 }
