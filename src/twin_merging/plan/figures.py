@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from twin_merging.plan.inputs import Wildcards
+from twin_merging.plan.settings_parts import Settings, Wildcards
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.suite import Suite
 
 SWEPT = "by_"  # how the name of a figure begins that shows scores against a swept option
 LEAST_OF_RADAR = 3
 MOST_SPECTRA = 4
-Settings = dict[str, Any]
 
 
 def names(suite: Suite) -> list[str]:
@@ -105,14 +103,8 @@ def spectra(suite: Suite) -> dict[str, list[str]]:
     own = [name for name in suite.dynamic if suite.lora_space(name) != "factor"]
     found = {shared: suite.merged(shared) for shared in dict.fromkeys(map(suite.shared, own))}
     most = max(map(len, found.values()), default=0)
-    return {
-        shared: tasks for shared, tasks in list(found.items()) if len(tasks) == most and _is_among(found, shared, most)
-    }
-
-
-def _is_among(found: Mapping[str, list[str]], shared: str, most: int) -> bool:
-    """Whether a shared expert is among the first of those that merge most tasks."""
-    return shared in [name for name, tasks in found.items() if len(tasks) == most][:MOST_SPECTRA]
+    largest = [(shared, tasks) for shared, tasks in found.items() if len(tasks) == most]
+    return dict(largest[:MOST_SPECTRA])
 
 
 def swept_options(suite: Suite) -> list[str]:

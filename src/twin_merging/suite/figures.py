@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -34,7 +35,7 @@ class Plane(Model):
     @field_validator("grid")
     @classmethod
     def _rises(cls, grid: tuple[float, ...]) -> tuple[float, ...]:
-        for before, after in zip(grid, grid[1:], strict=False):
+        for before, after in pairwise(grid):
             if after <= before:
                 raise problem(f"{after:g} stands behind {before:g}; write the weights in rising order")
         return grid

@@ -27,7 +27,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
         axes.barh(place, own.value, height=0.72, color=look.colour, edgecolor=INK, linewidth=0.6, hatch=look.hatch)
         axes.errorbar(own.value, place, xerr=own.whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.8)
         weight = "bold" if own.mark == "best" else "normal"
-        right = max(0.0, own.value + own.whiskers[1][0])
+        right = max(0.0, own.value + own.sides[1])
         axes.annotate(f"{own.value:.1f}", (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7,
                       fontweight=weight)  # fmt: skip
     axes.set_yticks(range(len(models)), models)

@@ -86,10 +86,7 @@ def _points(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> Any:
             axes.set_visible(False)
             continue
         axes.set_title(tasks[number], fontsize=7.5)
-        for place, model in enumerate(models):
-            own, look = scores.of(model, tasks[number]), KINDS[scores.kinds[model]]
-            if own.is_known:
-                axes.errorbar(own.value, place, xerr=own.whiskers, **point(look), ecolor=INK, elinewidth=0.8)
+        _draw_points(axes, scores, models, tasks[number])
         for place in range(1, len(models)):
             if scores.kinds[models[place]] != scores.kinds[models[place - 1]]:
                 axes.axhline(place - 0.5, color=PALE, linewidth=0.5)
@@ -101,3 +98,14 @@ def _points(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> Any:
     grid[0, 0].set_ylim(-0.7, len(models) - 0.3)
     of_points(figure, {scores.kinds[model] for model in models}, scores.axis)
     return figure
+
+
+def _draw_points(axes: Any, scores: Scores, models: Sequence[str], task: str) -> None:
+    """A point with whiskers for each model that has a score, all of a kind at once."""
+    for kind in dict.fromkeys(scores.kinds[model] for model in models):
+        found = [(place, scores.of(model, task)) for place, model in enumerate(models) if scores.kinds[model] == kind]
+        known = [(place, own) for place, own in found if own.is_known]
+        if known:
+            below, above = zip(*(own.sides for _, own in known), strict=True)
+            axes.errorbar([own.value for _, own in known], [place for place, _ in known], xerr=[below, above],
+                          **point(KINDS[kind]), ecolor=INK, elinewidth=0.8)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from twin_merging.reporting.figures.placing import Box, Point, places
@@ -31,7 +32,7 @@ def write_names(
     sizes = [_size(text.get_window_extent(renderer), scale) for text in texts]
     pixels, corners = ([_pixels(axes, point) for point in some] for some in (points, line))
     whole = axes.get_window_extent(renderer)
-    taken = [_between(*ends, scale) for ends in zip(corners, corners[1:], strict=False)]
+    taken = [_between(*ends, scale) for ends in pairwise(corners)]
     boxes = places(pixels, sizes, Box(whole.x0, whole.y0, whole.x1, whole.y1), RADIUS * scale, taken)
     inverse = axes.transData.inverted()
     for text, box, point, (x, y) in zip(texts, boxes, points, pixels, strict=True):

@@ -29,10 +29,17 @@ class Interval:
         return not math.isnan(self.value)
 
     @property
+    def sides(self) -> tuple[float, float]:
+        """How far the interval reaches below and above the value: 0 where it is not known."""
+        below, above = (
+            0.0 if math.isnan(side) else max(0.0, side) for side in (self.value - self.low, self.high - self.value)
+        )
+        return below, above
+
+    @property
     def whiskers(self) -> list[list[float]]:
-        """How far the interval reaches below and above, as matplotlib takes it: 0 where it is not known."""
-        below, above = self.value - self.low, self.high - self.value
-        return [[0.0 if math.isnan(side) else max(0.0, side)] for side in (below, above)]
+        """The sides as matplotlib takes them for one point."""
+        return [[side] for side in self.sides]
 
 
 NONE = Interval(math.nan, math.nan, math.nan)

@@ -20,8 +20,10 @@ COLUMNS = 2
 
 @dataclass(frozen=True)
 class Spectrum:
-    """energy: for rank 0, 1, 2, ... the share of the matrices' squared norms that is kept, in percent. is_whole: whether
-    the file holds all of it."""
+    """energy: for rank 0, 1, 2, ... the share of the matrices' squared norms that is kept, in percent.
+
+    is_whole: whether the file holds all of it.
+    """
 
     energy: npt.NDArray[np.float64]
 

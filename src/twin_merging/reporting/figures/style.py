@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, colours, markers, hatches, fonts. And how a figure is written, always as the same bytes.
+"""How every figure looks: sizes, colours, markers, hatches, fonts. And how a figure is written: always the same bytes.
 
 A figure is `WIDTH` inches wide, the width of a page's text in one column, with letters of 7 to 8 points. What a colour
 says, a marker, a hatch or a line style says too, so that figures can be read in grey and by colour-blind people.

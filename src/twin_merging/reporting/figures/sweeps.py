@@ -75,11 +75,11 @@ def _lines(scores: Scores, points: Sequence[Mapping[str, Any]]) -> dict[str, lis
 
 
 def _low(own: Interval) -> float:
-    return own.value - own.whiskers[0][0]
+    return own.value - own.sides[0]
 
 
 def _high(own: Interval) -> float:
-    return own.value + own.whiskers[1][0]
+    return own.value + own.sides[1]
 
 
 def _references(axes: Any, scores: Scores) -> None:
