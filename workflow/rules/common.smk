@@ -15,6 +15,7 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites

@@ -179,6 +179,11 @@ def shown_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [file for task in suite.tasks for file in _label_names(suite, {"task": task})]
 
 
+def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the plane of two tasks' weights is evaluated on."""
+    return _rows(suite, suite.plane.tasks if suite.plane else (), "validation")
+
+
 # -- merging
 
 

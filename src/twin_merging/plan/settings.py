@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twin_merging.plan import lm_eval
+from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
 from twin_merging.plan import settings_page
 from twin_merging.plan import settings_scores as scores
@@ -60,4 +61,6 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "audit": ("predict", scores.audit),
     "compare": ("compare", scores.compare),
     "page": ("page", settings_page.page),
+    "figure": ("figures", figures.figure),
+    "plane": ("predict", figures.plane),
 }
