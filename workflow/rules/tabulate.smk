@@ -6,6 +6,8 @@ rule tabulate:
         scores="results/{suite}/scores.csv",
         predictions=asked(inputs.routed_predictions),
         router_metrics=asked(inputs.router_metrics),
+        # not read: whoever asks for a table keeps the run that it belongs to
+        run="results/{suite}/runs/newest.json",
         begun=begun,
     output:
         normalised="results/tables/{suite}.csv",

@@ -53,6 +53,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "assemble_factors": ("assemble", models.assemble),
     "predict": ("predict", models.predict),
     "score": ("score", scores.score),
+    "snapshot": ("snapshot", scores.snapshot),
     "card": ("card", scores.card),
     "tabulate": ("tabulate", scores.tabulate),
     "lm_eval": ("predict", lm_eval.settings),

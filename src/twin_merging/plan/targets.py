@@ -77,14 +77,24 @@ def all_of(suite: Suite) -> list[str]:
 
 def jobs(suite: Suite) -> list[Job]:
     """Every job that the suite's tables need, each once."""
-    found: list[Job] = []
-    for job in _jobs(suite):
-        if job not in found:
-            found.append(job)
-    return found
+    return [*scoring_jobs(suite), *_jobs_of_tables(suite)]
 
 
-def _jobs(suite: Suite) -> Iterator[Job]:
+def scoring_jobs(suite: Suite) -> list[Job]:
+    """Every job that the suite's scores rest on, each once, and the one that makes them."""
+    return list({(rule, *wildcards.items()): (rule, wildcards) for rule, wildcards in _scoring_jobs(suite)}.values())
+
+
+def _jobs_of_tables(suite: Suite) -> Iterator[Job]:
+    yield "snapshot", {}
+    yield "tabulate", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
+
+
+def _scoring_jobs(suite: Suite) -> Iterator[Job]:
     decoder = "_decoder" * is_of_decoders(suite)
     yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
@@ -103,11 +113,6 @@ def _jobs(suite: Suite) -> Iterator[Job]:
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
-    yield "tabulate", {}
-    if suite.lm_eval is not None:
-        for model in suite.lm_eval_models:
-            yield "lm_eval", {"model": model}
-        yield "lm_eval_table", {}
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
