@@ -6,7 +6,7 @@ from typing import Any
 
 from twin_merging.plan.settings_parts import Settings, Wildcards
 from twin_merging.plan.settings_scores import true_task
-from twin_merging.suite.entries import Entry
+from twin_merging.suite.entry import Entry
 from twin_merging.suite.suite import Suite
 
 
@@ -36,7 +36,6 @@ def page(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
             "pretrained": {"kind": "not merged", "told": true_task(suite, "pretrained")},
             **{name: _method(suite, name, entry) for name, entry in suite.methods.items()},
         },
-        "figures": {},
         "threads": threads,
     }
 
@@ -48,7 +47,7 @@ def _method(suite: Suite, name: str, entry: Entry) -> dict[str, Any]:
         "method": entry.method.name,
         "protocol": entry.protocol,
         "told": true_task(suite, name).replace("+", ", "),
-        "merged": list(suite.tasks),
+        "merged": list(entry.merged),
         "summary": entry.method.summary,
         "source": entry.method.source,
         "options": dict(entry.options),

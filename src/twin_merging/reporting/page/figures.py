@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import html
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 # The page stays a file that people send: what is larger is named, and not shown.
 LARGEST = 3_000_000
-TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def figures(files: Sequence[Path], said: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """The figures in the order of `files`. An SVG that is too large stands as its PNG, where there is one.
+def figures(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """SVG files in their order, each with the title and the description that its own elements give.
 
-    said: of each file's name, `title`, `caption` and `alt`. As an image nothing in a figure runs, and no name in one
-    meets a name in another.
+    As an image nothing in a figure runs, and no name in one meets a name in another.
     """
-    return [{**said[file.name], "name": file.name, "source": _source(file)} for file in files]
+    return [_figure(file) for file in files]
 
 
-def _source(file: Path) -> str | None:
-    """A data: address; None for what is too large."""
-    for path in (file, file.with_suffix(".png")):
-        if path.is_file() and path.stat().st_size <= LARGEST:
-            return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    return None
+def _figure(file: Path) -> dict[str, Any]:
+    svg = file.read_text(encoding="utf-8")
+    words = {"name": file.name, "title": _element("title", svg) or file.stem, "caption": _element("desc", svg)}
+    return {**words, "source": None if len(svg) > LARGEST else _as_address(svg)}
+
+
+def _element(name: str, svg: str) -> str:
+    """The text of the first element of that name; empty where there is none."""
+    match = re.search(rf"<{name}>(.*?)</{name}>", svg, flags=re.S)
+    return html.unescape(match[1]).strip() if match else ""
+
+
+def _as_address(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode('ascii')}"

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from twin_merging.reporting.page.examples import examples
 from twin_merging.reporting.page.figures import figures
 from twin_merging.reporting.page.overview import overview
 from twin_merging.reporting.page.routing import routing
-from twin_merging.reporting.page.scores import ABSOLUTE, NORMALISED, cross_table, headline, read_intervals, score_table
+from twin_merging.reporting.page.runs import runs
+from twin_merging.reporting.page.scores import ABSOLUTE, NORMALISED, cross_table, headline, read_intervals, score_table, unseen_table
 from twin_merging.reporting.page.sources import audit, sources
 from twin_merging.reporting.page.words import many, plain, size, spaced
 
@@ -30,23 +31,25 @@ HERE = Path(__file__).parent
 class Files:
     """What the page is made from.
 
-    predictions: of each model; data: of each task the folder of its rows; figures: in the order of the page; audit: the
-    suite's, where there is one; runs: snapshots of the suite's tables.
+    normalised, absolute, experts, unseen, router, routing, cost: tables of the suite; intervals: of their scores;
+    runs: the suite's history; predictions: of each model; data: of each task the folder of its rows; figures: in the
+    order of the page; audit: the suite's, where there is one.
     """
 
     normalised: Path
     absolute: Path
     experts: Path
+    unseen: Path
     router: Path
     routing: Path
+    cost: Path
+    intervals: Path
+    runs: Path
     provenance: Path
     predictions: Mapping[str, Path]
     data: Mapping[str, Path]
-    intervals: Path | None = None
-    cost: Path | None = None
-    figures: Sequence[Path] = field(default_factory=tuple)
-    audit: Path | None = None
-    runs: Sequence[Path] = field(default_factory=tuple)
+    figures: Sequence[Path]
+    audit: Path | None
 
 
 def write_page(settings: Mapping[str, Any], files: Files, output: Path) -> None:
@@ -58,7 +61,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """All that the page shows, as plain data by section."""
     models, tasks = settings["models"], settings["tasks"]
     provenance = read_json(files.provenance)
-    intervals = read_intervals(files.intervals) if files.intervals else {}
+    intervals = read_intervals(files.intervals)
     tables = [
         score_table(file, scale, intervals, models, tasks)
         for scale, file in ((NORMALISED, files.normalised), (ABSOLUTE, files.absolute))
@@ -72,10 +75,12 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
         "headline": headline(tables[0], models),
         "tables": tables,
         "experts": cross_table(files.experts),
-        "figures": figures(files.figures, settings["figures"]),
+        "unseen": unseen_table(files.unseen),
+        "figures": figures(files.figures),
         "examples": _examples(settings, files, averages),
         "routing": routing(files.router, files.routing),
-        "cost": cost(files.cost, averages) if files.cost else [],
+        "cost": cost(files.cost, averages),
+        "runs": runs(files.runs),
         "sources": rests_on,
         "audit": audit(files.audit, rests_on["hashes"]["provenance.json"]),
     }

@@ -56,6 +56,7 @@ def score_table(
                 "kind": models.get(line["model"], {}).get("kind", "not merged"),
                 "protocol": line["protocol"],
                 "told": line["true_task"].replace("+", ", "),
+                "some": _some(models.get(line["model"], {}), tasks),
                 "cells": [_cell(line[name], intervals.get((scale, line["model"], name)), axis) for name in columns],
             }
             for line in lines
@@ -63,6 +64,12 @@ def score_table(
         "has_intervals": any(key[0] == scale for key in intervals),
         "left_out": [name for name in columns if name != AVERAGE and all(not line[name] for line in lines)],
     }
+
+
+def _some(model: Mapping[str, Any], tasks: Mapping[str, Any]) -> int:
+    """How many tasks a model is about, where these are not all; else 0."""
+    merged = model.get("merged", tasks)
+    return 0 if len(merged) == len(tasks) else len(merged)
 
 
 def cross_table(file: Path) -> dict[str, Any]:
@@ -77,6 +84,21 @@ def cross_table(file: Path) -> dict[str, Any]:
                  "shade": max(0, min(10, round((number(line[name]) or 0) / 10)))}
                 for name in columns
             ]}
+            for line in lines
+        ],
+    }  # fmt: skip
+
+
+def unseen_table(file: Path) -> dict[str, Any]:
+    """Scores of tasks that models answer without having merged them; no rows where there are none such."""
+    lines = read_lines(file)
+    columns = [name for name in (lines[0] if lines else {}) if name not in (*KNOWN, "left_out")]
+    return {
+        "columns": columns,
+        "rows": [
+            {"model": line["model"], "left_out": line["left_out"].replace("+", ", "), "protocol": line["protocol"],
+             "told": line["true_task"].replace("+", ", "),
+             "cells": [{"text": digits(value := number(line[name])), "value": value} for name in columns]}
             for line in lines
         ],
     }  # fmt: skip
@@ -122,11 +144,12 @@ def _difference(interval: Line) -> str:
 def headline(table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """The few averages that the page begins with: the best merged model of each kind, and the base's.
 
-    table: the normalised one. Of equal averages the first counts.
+    table: the normalised one. Of equal averages the first counts; models of some of the tasks are left out.
     """
     found = []
     words = {"dynamic": "best dynamic method", "masked": "best masked method", "static": "best static method"}
-    averages = {row["model"]: row["cells"][0] for row in table["rows"] if row["cells"][0]["value"] is not None}
+    whole = [row for row in table["rows"] if not row["some"]]
+    averages = {row["model"]: row["cells"][0] for row in whole if row["cells"][0]["value"] is not None}
     for kind, what in words.items():
         own = [model for model in averages if models.get(model, {}).get("kind") == kind]
         if own:
