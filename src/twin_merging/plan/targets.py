@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twin_merging.plan.figures import files, names
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
@@ -58,9 +59,20 @@ def cards(suite: Suite) -> list[str]:
     return [f"results/{suite.name}/models/{method}/README.md" for method in suite.dynamic]
 
 
+def page(suite: Suite) -> str:
+    """The page that shows a suite's results."""
+    return f"results/{suite.name}/index.html"
+
+
+def figures(suite: Suite) -> list[str]:
+    """A suite's figures, one SVG each; the same job writes a PNG beside it."""
+    return [file for name in names(suite) for file in files(suite, name)[:1]]
+
+
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
+    made = [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite), *figures(suite)]
+    return [*made, page(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
