@@ -18,6 +18,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
+from twin_merging.jobs.usage import peak_memory
 
 RECORD = "record"  # the name of a rule's output that is the job's record
 SNAKEMAKES_OWN = ".snakemake_timestamp"  # lies in every directory that is an output
@@ -45,6 +46,7 @@ def write_record(job: Any, started: str) -> None:
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
+        "peak_mib": round(peak_memory(), 2),
         "input": {name: list(map(named, paths)) for name, paths in _by_name(job.input).items()},
         "output": {name: paths for name, paths in _by_name(job.output).items() if name != RECORD},
         "inputs": read,

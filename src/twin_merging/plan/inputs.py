@@ -125,6 +125,10 @@ def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
     return base_files(suite, *MODEL, *_beside(suite))
 
 
+def base_weights(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return base_files(suite, *WEIGHTS)
+
+
 def _beside(suite: Suite) -> tuple[str, ...]:
     """What a model of the suite's family has beside the files of every model."""
     return whole_model(suite.family).beside
@@ -309,6 +313,15 @@ def _directory(suite: Suite, method: str) -> list[str]:
         parts = [*parts, "shared"]
     folder = f"results/{suite.name}/models/{method}"
     return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
+
+
+def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _experts_files(suite, suite.tasks)
+
+
+def merged_models(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What all merged models consist of."""
+    return [file for method in suite.methods for file in _directory(suite, method)]
 
 
 def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -31,7 +31,7 @@ from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
 # Ends of the names of a suite's other tables.
-TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval")
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval", "-storage", "-cost")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,6 @@ def headline(run: Run) -> list[dict[str, Any]]:
     return [{"model": model, "kind": kinds[model], "value": values[model], **_interval(run, model)} for model in chosen]
 
 
-def _interval(run: Mapping[str, Any], model: str) -> dict[str, float]:
-    found = run["models"][model].get("intervals", {}).get(AVERAGE)
-    return {} if found is None else {"low": found[0], "high": found[1]}
+def _interval(run: Run, model: str) -> dict[str, float]:
+    ends = run["intervals"].get(model)
+    return {} if ends is None else {"low": ends[0], "high": ends[1]}
