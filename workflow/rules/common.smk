@@ -206,5 +206,12 @@ def hash_of(file):
     return sha256(Path(file)) if Path(file).is_file() else None
 
 
+def in_report(path, category, caption, **labels):
+    """A file that `snakemake --report` shows, with the caption workflow/report/{caption}.rst. Labels are its columns."""
+    return report(
+        path, category=category, caption=f"../report/{caption}.rst", labels={"suite": "{suite}", **labels}
+    )
+
+
 def without_record(output):
     return [path for path in output if path != output.record]

@@ -8,7 +8,7 @@ from typing import Any
 from twin_merging.reporting.runs.difference import difference
 from twin_merging.reporting.runs.differences import phrase
 from twin_merging.reporting.runs.kept import Run, in_order, read_run
-from twin_merging.reporting.runs.scores import AVERAGE, NORMALISED, averages
+from twin_merging.reporting.runs.scores import NORMALISED, averages
 
 
 def history(folder: Path, now: str | None = None) -> dict[str, Any]:
