@@ -122,6 +122,25 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     }
 
 
+# Parts of a suite that its scores do not rest on.
+_NO_OPTIONS = ("title", "published", "lm_eval")
+
+
+def snapshot(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """What a snapshot says of its suite: all that the scores rest on, and what tells the models apart."""
+    kinds = {name: entry.kind for name, entry in suite.methods.items()}
+    left_out = {name: {"left_out": list(entry.left_out)} for name, entry in suite.methods.items() if entry.left_out}
+    return {
+        "suite": suite.name,
+        "options": {key: value for key, value in suite.content.items() if key not in _NO_OPTIONS},
+        "models": {
+            model: {"kind": kinds.get(model, "none"), **_knowledge(suite, model), **left_out.get(model, {})}
+            for model in suite.models
+        },
+        "threads": threads,
+    }
+
+
 def provenance(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """The suite in full: what its audit holds the results against."""
     return {
