@@ -30,7 +30,7 @@ def answer_text(
     if task is not None and task not in known:
         raise UserError(f"{directory}: {unknown('task', task, known)}")
     model = TwinModel.from_pretrained(directory)
-    if task is None and model.router is None and model.has_private:
+    if task is None and model.needs_tasks:
         raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.tasks)}")
     tokenizer = load_tokenizer(directory)
     limit = longest(None, model.config, tokenizer, new=int(model.writes))

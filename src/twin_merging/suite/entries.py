@@ -31,6 +31,11 @@ class Entry:
     def kind(self) -> str:
         return self.method.kind
 
+    @property
+    def weights(self) -> str:
+        """What weighs a dynamic method's exclusive vectors: `router`, `uniform` or `oracle`."""
+        return self.options.get("weights", "router")
+
     def plain(self) -> dict[str, Any]:
         return {"method": self.method.name, "protocol": self.protocol, **self.options}
 
@@ -47,7 +52,8 @@ def entries_of(file: SuiteFile) -> dict[str, Entry]:
         if entry.kind == "dynamic":
             _check_shared(f"methods.{name}", entry, found, static)
             found[name] = entry = _with_router(f"methods.{name}", entry, file)
-            _check_router(f"methods.{name}.router" if entry.options["router"] else "router", entry, file)
+            if entry.weights == "router":
+                _check_router(f"methods.{name}.router" if entry.options["router"] else "router", entry, file)
             _check_lora_space(f"methods.{name}", entry, found, file)
     return found
 
@@ -83,7 +89,8 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
             options = method.function(**options)
         except ValueError as error:
             raise ValueError(f"{at}: {error}") from None
-        options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
+        is_routed = protocol == "strict" and "weights" not in options
+        options["head"] = options["head"] or ("routed" if is_routed else "oracle")
     return Entry(name, method, protocol, options)
 
 
@@ -142,7 +149,7 @@ def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file:
     for name, task in file.tasks.items():
         if not task.expert.is_adapter:
             raise ValueError(f"{at}.lora_space: factor is for LoRA adapters, but tasks.{name}.expert is none")
-    if file.router.with_own(entry.options["router"]).kind == "projection":
+    if entry.weights == "router" and file.router.with_own(entry.options["router"]).kind == "projection":
         raise ValueError(f"{at}.router.kind: projection reads vectors of product space; use another kind")
 
 
