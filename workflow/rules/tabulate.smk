@@ -14,6 +14,7 @@ rule tabulate:
         experts="results/tables/{suite}-experts.csv",
         router="results/tables/{suite}-router.csv",
         routing="results/tables/{suite}-routing.csv",
+        unseen="results/tables/{suite}-unseen.csv",
         record="results/{suite}/records/tabulate.json",
     log:
         "results/{suite}/logs/tabulate.log",

@@ -18,6 +18,7 @@ def main(job: Any) -> None:
         router=Path(job.input.router[0]) if job.input.router else None,
         router_settings=settings["router"],
         output=folder(job.output.config),
+        left_out=settings.get("left_out", []),
         factors=Path(job.input.factors[0]) if job.input.factors else None,
     )
 

@@ -41,10 +41,12 @@ def export(
     Raises UserError for an unknown task, a form that is none, or an output directory that exists.
     """
     directory, output = local_directory(directory, {}), Path(output)
-    tasks = list(read_record(directory)["tasks"])
-    for name in [*weights, *([task] if task else [])]:
-        if name not in tasks:
-            raise UserError(f"{directory}: {unknown('task', name, tasks)}")
+    record = read_record(directory)
+    tasks = list(record["tasks"])
+    for names, allowed in ((weights, tasks), ([task] if task else [], [*tasks, *record.get("left_out", {})])):
+        for name in names:
+            if name not in allowed:
+                raise UserError(f"{directory}: {unknown('task', name, allowed)}")
     if not weights:
         raise UserError("weights: none are given; name at least one task with its weight")
     if form not in FORMS:
@@ -71,7 +73,7 @@ def export(
 def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
     """The architecture's own model with theta_s + sum_t weights[t] v_t in it, and the private parameters of `task`."""
     row = torch.tensor([weights.get(name, 0.0) for name in model.tasks])
-    number = model.tasks.index(task)
+    number = model.known.index(task)
     single = model.single_on_meta(task)
     values: dict[str, torch.Tensor] = {}
     for path, part in model.model.named_modules():

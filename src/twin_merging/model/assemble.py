@@ -43,13 +43,14 @@ def assemble(
     router_settings: Mapping[str, Any],
     output: Path,
     factors: Path | None = None,
+    left_out: Collection[str] = (),
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
     a file a task, in the router's order; router: the trained state, of `router_settings`, None where these are of a
-    kind that no training makes; factors: of a method in
-    factor space the shared factors, with exclusive files of that space.
+    kind that no training makes; factors: of a method in factor space the shared factors, with exclusive files of that
+    space. left_out: tasks that are not merged, and whose rows the model answers with their heads.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -61,7 +62,7 @@ def assemble(
     form, transposed = AdapterForm.of(body, model_form.has_prefix), _with_prefix(transposed_layers(body), prefix)
     link_file(shared / WEIGHTS, output / WEIGHTS)
     with whole_directory(output / "private") as private:
-        for task in tasks:
+        for task in [*tasks, *left_out]:
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
             save_tensors(private / f"{task}.safetensors", dict(own))
     sizes = {size: entry[size] for size in SIZES if size in entry}
@@ -101,6 +102,7 @@ def assemble(
         "groups": below["groups"],
         "head": head,
         "tasks": {task: {**below["tasks"][task], "exclusive_numbers": numbers[task]} for task in tasks},
+        **({"left_out": {task: below["left_out"][task] for task in left_out}} if left_out else {}),
         "shared": below,
         "inputs": {name: {"sha256": sha256(path)} for name, path in inputs.items()},
         "library": __version__,

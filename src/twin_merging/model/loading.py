@@ -32,11 +32,13 @@ PASSED_ALONG = ("config", "trust_remote_code", "adapter_kwargs", "subfolder", "t
 
 @dataclass(frozen=True)
 class Stored:
-    """What a merged model's directory holds, in the forms that a TwinModel is made of."""
+    """What a merged model's directory holds, in the forms that a TwinModel is made of. tasks: those that are merged, in
+    the router's order; left_out: others, whose rows the model answers with their heads."""
 
     directory: Path
     record: Mapping[str, Any]
     tasks: list[str]
+    left_out: list[str]
     private: Mapping[str, Checkpoint]
     exclusive: Mapping[str, ExclusiveVector] | None
     router: Router | None
@@ -75,15 +77,16 @@ def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
     """Everything beside the shared body. Raises UserError, naming the file, when one is missing or wrong."""
     directory = local_directory(directory, hub)
     record = read_record(directory)
-    tasks = list(record["tasks"])
-    private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in tasks}
+    tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
+    own = [*tasks, *left_out]
+    private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in own}
     exclusive = router = None
     factored = load_shared(directory / SHARED) if (directory / SHARED).is_dir() else {}
     if (directory / "router").is_dir():
         exclusive = load_vectors(directory, record, tasks)
         router = load_router(directory / "router")
     masked = MaskedVectors.load(directory, tasks)
-    return Stored(directory, record, tasks, private, exclusive, router, masked, factored)
+    return Stored(directory, record, tasks, left_out, private, exclusive, router, masked, factored)
 
 
 def load_vectors(directory: Path, record: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, ExclusiveVector]:

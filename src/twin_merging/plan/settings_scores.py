@@ -28,15 +28,29 @@ def _knowledge(suite: Suite, model: str) -> dict[str, str]:
 
 
 def score(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """`evaluated`: the tasks of each model that does not answer all."""
+    answered = {name: suite.evaluated(name) for name in suite.methods}
+    evaluated = {name: tasks for name, tasks in answered.items() if tasks != list(suite.tasks)}
     return {
         "metrics": {name: task.metric for name, task in suite.tasks.items()},
         "protocols": {model: protocol_name(suite, model) for model in suite.models},
+        **({"evaluated": evaluated} if evaluated else {}),
         "threads": threads,
     }
 
 
+def subsets(suite: Suite) -> Settings:
+    """The tasks of each model that is not about all of them; no key where there is none."""
+    found = {
+        name: {"merged": list(entry.merged), "left_out": list(entry.left_out)}
+        for name, entry in suite.methods.items()
+        if entry.merged != tuple(suite.tasks)
+    }
+    return {"subsets": found} if found else {}
+
+
 def card(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    experts = {name: task.expert.plain() for name, task in suite.tasks.items()}
+    experts = {name: suite.tasks[name].expert.plain() for name in suite.evaluated(wildcards["method"])}
     return {
         "name": wildcards["method"],
         "title": suite.says.title,
@@ -51,7 +65,8 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "title": suite.says.title,
         "tasks": list(suite.tasks),
-        "dynamic": suite.routed,
+        **subsets(suite),
+        "dynamic": suite.with_router,
         "knowledge": {**merged, "experts": {"protocol": "none", "true_task": "everything"}},
         "threads": threads,
     }
@@ -72,4 +87,4 @@ def audit(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def compare(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {"title": suite.says.title, "tasks": list(suite.tasks), "threads": threads}
+    return {"title": suite.says.title, "tasks": list(suite.tasks), **subsets(suite), "threads": threads}

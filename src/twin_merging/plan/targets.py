@@ -42,7 +42,7 @@ def is_of_decoders(suite: Suite) -> bool:
 
 def tables(suite: Suite) -> list[str]:
     """A suite's tables, first the one for reading."""
-    names = ("", "-absolute", "-experts", "-router", "-routing")
+    names = ("", "-absolute", "-experts", "-router", "-routing", "-unseen")
     found = [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
     return [*found, *lm_eval_tables(suite)]
 
@@ -82,7 +82,7 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         yield "task_vectors", of_task
     for name, entry in suite.methods.items():
         if entry.method.statistics:
-            for owner in suite.tasks:
+            for owner in entry.merged:
                 yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
@@ -103,9 +103,9 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     in_factors = suite.lora_space(method) == "factor"
     if in_factors:
         yield "merge_factors", {"shared": shared}
-    for task in suite.tasks:
+    for task in suite.merged(shared):
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
-    if method in suite.routed:
+    if method in suite.with_router:
         yield from _router(suite, shared, suite.router_name(method))
     yield assembling_rule(suite, method), {"method": method}
 

@@ -44,7 +44,7 @@ def write_card(
     router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
-    tasks = list(record["tasks"])
+    tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
     parts = [
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
@@ -55,9 +55,14 @@ def write_card(
         "test rows.",
         markdown_table(_scores(scores, name, tasks)),
     ]
+    if left_out:
+        parts += [
+            "Of tasks that it has not merged, absolute, each row answered by its own task's head:",
+            markdown_table(_unseen(scores, name, left_out)),
+        ]
     if router_metrics is not None:
         parts += ["## Router", _router(read_json(router_metrics), read_json(directory / "router" / "config.json"))]
-    parts += ["## What is stored", markdown_table(_stored(directory, tasks))]
+    parts += ["## What is stored", markdown_table(_stored(directory, tasks, left_out))]
     parts += ["## Inputs", markdown_table(_inputs(record))]
     write_text(output, "\n\n".join(parts) + "\n")
 
@@ -77,10 +82,11 @@ def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequenc
     how = f"`{record['method']}`" + (f" over the shared expert `{shared['method']}`" if shared else "")
     groups = ", ".join(f"{group}: {what}" for group, what in record["groups"].items())
     options = ", ".join(f"{key}: {value}" for key, value in record["options"].items() if value not in (None, {}))
+    left_out = f"\n* left out of the merge: {', '.join(record['left_out'])}" if "left_out" in record else ""
     head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
     return (
         f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
-        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}\n* options: {options or 'none'}\n"
+        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n* options: {options or 'none'}\n"
         f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
     )
 
@@ -114,6 +120,21 @@ def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(mean, index=["mean"])]).rename_axis("task").reset_index()
 
 
+def _unseen(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
+    """The model's scores beside the base's with the same head, and the expert's."""
+    lines = pd.read_csv(scores)
+    absolute = absolute_scores(lines, tasks)
+    of_task = lines.drop_duplicates("task").set_index("task").reindex(list(tasks))
+    table = pd.DataFrame({
+        "metric": of_task["metric"],
+        "score": absolute.loc[name],
+        "pretrained": absolute.loc["pretrained"],
+        "expert": expert_scores(absolute),
+        "rows": of_task["rows"],
+    })  # fmt: skip
+    return table.rename_axis("task").reset_index()
+
+
 def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     table = pd.DataFrame(
         {"task": list(metrics["accuracy"]), "accuracy": [100 * a for a in metrics["accuracy"].values()]}
@@ -126,12 +147,12 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
 
 
-def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
+def _stored(directory: Path, tasks: Sequence[str], left_out: Sequence[str]) -> pd.DataFrame:
     """A table of how many numbers each part of the directory holds."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}
-    parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in tasks}
+    parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in [*tasks, *left_out]}
     if (directory / "exclusive").is_dir():
         parts |= {
             f"exclusive, {task}": sorted((directory / "exclusive" / task).glob("*.safetensors")) for task in tasks

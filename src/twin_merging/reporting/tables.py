@@ -9,6 +9,7 @@ import pandas as pd
 
 from twin_merging.io.files import whole_file, write_text
 from twin_merging.reporting.normalisation import (
+    EXPERTS,
     absolute_scores,
     markdown_table,
     normalised_scores,
@@ -16,6 +17,7 @@ from twin_merging.reporting.normalisation import (
     with_average,
 )
 from twin_merging.reporting.routing import routed_rows, router_scores
+from twin_merging.reporting.subsets import PRETRAINED, Subsets, notes, unseen_scores, without_left_out
 
 
 def write_tables(
@@ -27,17 +29,20 @@ def write_tables(
     predictions: Mapping[str, Path],
     router_metrics: Mapping[str, Path],
     outputs: Mapping[str, Path],
+    subsets: Subsets | None = None,
 ) -> None:
-    """Write a suite's tables: the normalised one (CSV and Markdown), the absolute one, every expert on every task, and
-    the two about routers.
+    """Write a suite's tables: the normalised one (CSV and Markdown), the absolute one, every expert on every task, the
+    two about routers, and that of tasks which models answer without having merged them.
 
     scores: the file that stage score wrote.
     knowledge: for each model `protocol`, and `true_task`: what it was told about the true task of a test row.
     predictions, router_metrics: for each model with a router, its predictions, and the measurements of its router.
-    outputs: paths named normalised, markdown, absolute, experts, router, routing.
+    subsets: the models that are about some of the tasks. outputs: paths named normalised, markdown, absolute, experts,
+    router, routing, unseen.
     """
-    lines = pd.read_csv(scores)
-    absolute = absolute_scores(lines, tasks)
+    lines, subsets = pd.read_csv(scores), subsets or {}
+    everything = absolute_scores(lines, tasks)
+    absolute = without_left_out(everything, subsets)
     normalised = normalised_scores(absolute)
     own = with_average(own_scores(absolute))
     cross = absolute.loc[[f"expert-{task}" for task in tasks]].rename(index=lambda name: name.removeprefix("expert-"))
@@ -47,9 +52,29 @@ def write_tables(
     routed = router_scores(predictions, router_metrics, tasks)
     _write_csv(routed, outputs["router"])
     _write_csv(routed_rows(predictions, router_metrics, tasks), outputs["routing"])
+    unseen = _unseen(everything, subsets, knowledge)
+    _write_csv(unseen, outputs["unseen"])
     rows = lines.drop_duplicates("task").set_index("task")["rows"]
-    text = _markdown(title=title, normalised=normalised, absolute=own, routed=routed, knowledge=knowledge, rows=rows)
+    text = _markdown(
+        title=title,
+        normalised=normalised,
+        absolute=own,
+        routed=routed,
+        unseen=unseen,
+        knowledge=knowledge,
+        rows=rows,
+        notes=notes(subsets),
+    )
     write_text(outputs["markdown"], text)
+
+
+def _unseen(everything: pd.DataFrame, subsets: Subsets, knowledge: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Of a task that is not merged a model has the head and nothing else, as the base has it."""
+    found = unseen_scores(everything, subsets)
+    told = [knowledge[model if model == EXPERTS else PRETRAINED]["true_task"] for model in found["model"]]
+    found.insert(2, "protocol", [knowledge[model]["protocol"] for model in found["model"]])
+    found.insert(3, "true_task", told)
+    return found
 
 
 def _with_knowledge(table: pd.DataFrame, knowledge: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
@@ -70,8 +95,10 @@ def _markdown(
     normalised: pd.DataFrame,
     absolute: pd.DataFrame,
     routed: pd.DataFrame,
+    unseen: pd.DataFrame,
     knowledge: Mapping[str, Mapping[str, str]],
     rows: pd.Series,
+    notes: Sequence[str],
 ) -> str:
     counts = sorted(set(rows))
     on = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
@@ -87,9 +114,16 @@ def _markdown(
             f"No normalised score for {', '.join(left_out)}: the expert scores 0 or less; `avg` leaves it out."
         )
     parts += [
+        *notes,
         "Absolute scores of the same models, in percent (correlations x 100):",
         markdown_table(_with_knowledge(absolute, knowledge)[["model", *absolute.columns]]),
     ]
+    if len(unseen):
+        parts += [
+            "Unseen tasks, absolute scores in percent: tasks that a model answers although it has not merged them "
+            "(`left out`), each row by its own task's head:",
+            markdown_table(unseen.rename(columns={"left_out": "left out", "true_task": "true task"})),
+        ]
     if len(routed):
         parts += [
             "Routing, in percent (the calibration error's `avg` is that of all rows together):",

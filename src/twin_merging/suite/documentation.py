@@ -21,7 +21,7 @@ from twin_merging.fetching.declared import BaseHub, DataHub, ExpertHub, Package,
 from twin_merging.finetuning.options import Finetuning, Lora
 from twin_merging.io.fields import ABSENT
 from twin_merging.io.validation import plain
-from twin_merging.merging.options import options_model
+from twin_merging.merging.options import InSuite, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
@@ -94,6 +94,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),
     "`features`": (Layers,),
+    "Keys of an entry": (InSuite,),
 }
 
 

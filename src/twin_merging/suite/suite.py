@@ -22,14 +22,15 @@ from twin_merging.io.validation import one_of, validate
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
-from twin_merging.suite.entries import Entry, entries_of
+from twin_merging.suite.entries import entries_of
+from twin_merging.suite.entry import Entry
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
 # Ends of the names of a suite's other tables.
-TABLES = ("-absolute", "-experts", "-router", "-routing", "-published", "-lm-eval")
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Suite:
     @cached_property
     def content(self) -> Mapping[str, Any]:
         """The normal form: plain data, every default written out, keys in a fixed order."""
-        return {**self.says.plain(), "methods": {name: entry.plain() for name, entry in self.methods.items()}}
+        tasks = tuple(self.tasks)
+        methods = {name: {**entry.plain(), **entry.subset(tasks)} for name, entry in self.methods.items()}
+        return {**self.says.plain(), "methods": methods}
 
     @property
     def family(self) -> str:
@@ -63,7 +66,7 @@ class Suite:
         return self._of_kind("dynamic")
 
     @property
-    def routed(self) -> list[str]:
+    def with_router(self) -> list[str]:
         """Dynamic methods whose exclusive vectors a router weighs."""
         return [name for name in self.dynamic if self.methods[name].weights == "router"]
 
@@ -101,6 +104,14 @@ class Suite:
 
     def method(self, name: str) -> Method:
         return self.methods[name].method
+
+    def merged(self, method: str) -> list[str]:
+        """The tasks whose experts a method merges, and between which its router chooses."""
+        return list(self.methods[method].merged)
+
+    def evaluated(self, model: str) -> list[str]:
+        """The tasks whose rows a model answers; all of them for one that is not merged."""
+        return list(self.methods[model].evaluated if model in self.methods else self.tasks)
 
     def protocol(self, method: str) -> Protocol:
         own = {name: groups.plain() for name, groups in self.says.protocols.items()}
@@ -142,10 +153,14 @@ class Suite:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
         return f"{self.shared(method)}/{settings['kind']}-{features_name(settings['features'])}-{digest}"
 
+    def routed(self, router: str) -> list[str]:
+        """The tasks that the router in folder `router` chooses between."""
+        return self.merged(router.split("/")[0])
+
     def router_settings(self, router: str) -> dict[str, Any]:
         """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
         that is no method's."""
-        for method in self.routed:
+        for method in self.with_router:
             if self.router_name(method) == router:
                 return self._router_of(method).settings()
         raise KeyError(router)
