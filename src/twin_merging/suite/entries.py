@@ -13,6 +13,7 @@ from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
+from twin_merging.suite.ablations import with_ablations
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.expansion import LEAVE_OUT, SWEEP, TASKS, Point, Sweep, expanded, method_of, subset_of
 from twin_merging.suite.models import SuiteFile
@@ -25,7 +26,7 @@ RESERVED = ("pretrained", "experts", "expert", "features")
 def entries_of(file: SuiteFile) -> dict[str, Entry]:
     """The methods of a suite by name, sweeps expanded. Raises ValueError for one that is wrong, or does not fit the
     others."""
-    protocols, points = _protocols(file), expanded(file.methods, list(file.tasks))
+    protocols, points = _protocols(file), expanded(with_ablations(file.methods, file.protocol), list(file.tasks))
     found = {}
     for name, point in points.items():
         with _told(point.swept):
