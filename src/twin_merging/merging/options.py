@@ -65,7 +65,8 @@ class DynamicInSuite(InSuite):
         bool | tuple[Literal["exclusive-only", "full-rank", "uniform", "oracle"], ...] | None, ABSENT
     ] = Field(
         None,
-        description="of a dynamic method: rows that lack one part of it each; `true`: all, see [`ablations`](#ablations)",
+        description="of a dynamic method: rows that each lack one part of it; `true` is all, see "
+        "[`ablations`](#ablations)",
     )
 
 
