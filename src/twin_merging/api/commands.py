@@ -89,14 +89,14 @@ def _add_twin(command: argparse.ArgumentParser) -> None:
     command.description = f"{method.summary} {method.details}".strip()
     command.set_defaults(command=_twin)
     _add_models(command)
-    command.add_argument("--texts", required=True, action="append", type=_named, metavar="NAME=FILE",
+    command.add_argument("--texts", default=[], action="append", type=_named, metavar="NAME=FILE",
                          help="a line for each input of the task, a tab between the two of a pair")  # fmt: skip
     command.add_argument("--shared", type=_mapping, default={"method": "task_arithmetic", "scaling": 0.3},
                          metavar="MAPPING", help="the shared expert's method and options (%(default)s)")  # fmt: skip
     command.add_argument("--router", type=_mapping, metavar="MAPPING", help="router options, as {features: embedding}")
     command.add_argument("--max-length", type=int, default=512, help="tokens of a text (%(default)s)")
     own = command.add_argument_group("options of the method (values as in a suite)")
-    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature"):
+    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature", "weights", "store"):
         text = str(method.options[name].rules["description"]).replace("%", "%%")
         own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
 
