@@ -171,8 +171,8 @@ class Kept:
                  for path, entry in files.items()}  # fmt: skip
         taken = {"key": self.key, "made": content["made"], "from": str(store), "at": now()}
         assert self._inputs is not None
-        own = {"wildcards": dict(self.job.wildcards.items()), **self._inputs.of_record(self.job)}
-        write_json(Path(self._record), {**content["record"], **own, "outputs": wrote, "taken": taken})
+        own = {"wildcards": dict(self.job.wildcards.items()), **self._inputs.of_record(self.job), "outputs": wrote}
+        write_json(Path(self._record), {**content["record"], **own, "taken": taken})
 
     # -- keeping
 
@@ -194,7 +194,7 @@ class Kept:
             "folders": [self._placed(path) for path in self.job.output if Path(path).is_dir()],
             "kept": sorted(kept),
             "benchmark": Path(benchmark).read_text(encoding="utf-8") if benchmark else "",
-            "record": {name: value for name, value in record.items() if name not in ("inputs", "outputs")},
+            "record": {**record, "inputs": None, "outputs": None},  # which are those of the job that takes it
         }
         return content, kept
 

@@ -41,7 +41,8 @@ def use_store(
 ) -> list[str]:
     """Say to the jobs that this process starts which store they use, and give what its user should know.
 
-    own: the folder of the run's own, None for no store at all; limit: in GB; shared: a folder of others, into which this run's jobs put what they make where `writes` says so.
+    own: the folder of the run's own store, None for no store at all; limit: in GB; shared: a folder of others, into
+    which this run's jobs put what they make where `writes` says so.
     """
     os.environ.pop(STORE, None)
     if own is None:
