@@ -55,7 +55,7 @@ rule crate:
         provenance="results/{suite}/provenance.json",
         audit=f"{AUDIT}.json",
         page=f"{AUDIT}.html",
-        results=outputs_of("predict", "score", "tabulate", "lm_eval", "lm_eval_table"),
+        results=outputs_of("predict", "score", "intervals", "tabulate", "storage", "lm_eval", "lm_eval_table"),
         suite=asked(inputs.suite_file),
         lock=asked(inputs.lock),
         configuration=[alias(file) for file in [CONFIGURATION] if Path(file).is_file()],
