@@ -82,6 +82,7 @@ TARGETS = [
     "results/generated/data/echo/shots.parquet",
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
+    "results/tables/observed-cost.csv",
     *(
         f"results/made/experts/{file}"
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")

@@ -14,6 +14,7 @@ from twin_merging.reporting.normalisation import AVERAGE
 
 KNOWLEDGE = {"protocol": "protocol", "true_task": "true task"}  # columns, and how they are headed
 DIFFERENCE = "difference"
+BEST, SECOND = "best", "second"
 
 
 @dataclass(frozen=True)

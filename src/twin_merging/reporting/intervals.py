@@ -16,23 +16,25 @@ import pandas as pd
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import whole_file
+from twin_merging.reporting.cells import BEST, SECOND
 from twin_merging.reporting.normalisation import (
+    ABSOLUTE,
     AVERAGE,
     EXPERTS,
+    NORMALISED,
     absolute_scores,
     normalised_scores,
     own_scores,
     with_average,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED
 from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
 from twin_merging.scoring.intervals import NONE, interval, is_above
-from twin_merging.scoring.resampling import RESAMPLES, resampled_scores
+from twin_merging.scoring.bootstrap import RESAMPLES
+from twin_merging.scoring.resampling import resampled_scores
 from twin_merging.scoring.weighted import Floats
 
 COLUMNS = ["scale", "model", "task", "value", "low", "high", "than", "difference", "difference_low",
            "difference_high", "mark"]  # fmt: skip
-BEST, SECOND = "best", "second"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from twin_merging.reporting.cells import Cell, Table
-from twin_merging.reporting.intervals import BEST, SECOND
+from twin_merging.reporting.cells import BEST, SECOND, Cell, Table
 
 WIDTH = 345.0  # pt; of the text of article at 10 pt
 SIZES = {r"\small": 4.7, r"\footnotesize": 4.25, r"\scriptsize": 3.98}  # pt a digit

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 from tabulate import tabulate
 
-from twin_merging.reporting.cells import Cell, Table, of_frame, scored
+from twin_merging.reporting.cells import BEST, SECOND, Cell, Table, of_frame, scored
 from twin_merging.reporting.contents import Contents
-from twin_merging.reporting.intervals import BEST, SECOND
-from twin_merging.reporting.normalisation import markdown_table
+from twin_merging.reporting.normalisation import ABSOLUTE, NORMALISED, markdown_table
 from twin_merging.reporting.notes import (
     TOLD,
     difference_note,
@@ -21,7 +20,6 @@ from twin_merging.reporting.notes import (
     scale_note,
     sentences,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED
 
 SHOWN = {BEST: ("**", "**"), SECOND: ("<ins>", "</ins>"), "": ("", "")}
 

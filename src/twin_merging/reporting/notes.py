@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from twin_merging.reporting.cells import Intervals
-from twin_merging.reporting.published import NORMALISED
-from twin_merging.scoring.resampling import LEVEL, RESAMPLES
+from twin_merging.reporting.normalisation import NORMALISED
+from twin_merging.scoring.bootstrap import LEVEL, RESAMPLES
 
 TOLD = "`true task` says what a model was told of the task that a row comes from: its head, its biases, or nothing."
 UNITS = "Correlations are x 100."

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from twin_merging.scoring.resampling import LEVEL
+from twin_merging.scoring.bootstrap import LEVEL
 from twin_merging.scoring.weighted import Floats
 
 NONE = (math.nan, math.nan)

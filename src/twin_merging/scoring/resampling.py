@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from twin_merging.scoring.bootstrap import RESAMPLES
 from twin_merging.scoring.weighted import Floats, weighted_metric
 
-RESAMPLES = 10_000
-LEVEL = 0.95
 _NUMBERS, _AT_ONCE = 2**17, 32  # counts, and at least resamples, that are held at once: they fit a core's cache
 
 
