@@ -21,7 +21,7 @@ rule page:
         label_names=asked(inputs.shown_label_names),
         begun=begun,
     output:
-        "results/{suite}/index.html",
+        in_report("results/{suite}/index.html", "Page", "page", page="for reading", format="HTML"),
         record="results/{suite}/records/page.json",
     log:
         "results/{suite}/logs/page.log",

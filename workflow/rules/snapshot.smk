@@ -6,6 +6,7 @@
 rule snapshot:
     input:
         scores="results/{suite}/scores.csv",
+        intervals="results/{suite}/intervals.csv",
         predictions=asked(inputs.predictions),
         records=asked(records.records_of_scores),
         sources=asked(records.sources),

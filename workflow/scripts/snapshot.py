@@ -14,6 +14,7 @@ def main(job: Any) -> None:
         records=job.input.records,
         sources=job.input.sources,
         scores=Path(job.input.scores),
+        intervals=Path(job.input.intervals),
         predictions={Path(file).stem: Path(file) for file in job.input.predictions},
         folder=Path(job.params.runs),
         newest=Path(job.output.newest),

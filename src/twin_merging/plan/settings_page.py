@@ -29,9 +29,7 @@ def page(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
             }
             for name, task in suite.tasks.items()
         },
-        "protocols": {
-            entry.protocol: dict(suite.protocol(name).groups) for name, entry in suite.methods.items()
-        },
+        "protocols": {entry.protocol: dict(suite.protocol(name).groups) for name, entry in suite.methods.items()},
         "models": {
             "pretrained": {"kind": "not merged", "told": true_task(suite, "pretrained")},
             **{name: _method(suite, name, entry) for name, entry in suite.methods.items()},

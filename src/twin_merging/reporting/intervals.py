@@ -1,7 +1,7 @@
 """Rule intervals: an interval for every score of a suite's own rows, for every average, and for the difference of each to
 the best static row. Which of the merged rows are best is marked where the intervals say so.
 
-A row's own tasks are those that it has scores of; its average is over these. Rows with other tasks are not compared.
+A row's own tasks are those that it has merged; its average is over these. Rows of other tasks are not compared with it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from twin_merging.reporting.normalisation import (
     with_average,
 )
 from twin_merging.reporting.published import ABSOLUTE, NORMALISED
+from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
 from twin_merging.scoring.intervals import NONE, interval, is_above
 from twin_merging.scoring.resampling import RESAMPLES, resampled_scores
 from twin_merging.scoring.weighted import Floats
@@ -44,10 +45,16 @@ class Rows:
 
 
 def write_intervals(
-    scores: Path, predictions: Mapping[str, Path], metrics: Mapping[str, str], rows: Rows, output: Path
+    scores: Path,
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, str],
+    rows: Rows,
+    output: Path,
+    subsets: Subsets = NO_SUBSETS,
 ) -> None:
-    """Write the table as CSV, in percent. scores: the file of stage score; metrics: each task's, in the suite's order."""
-    table = interval_table(pd.read_csv(scores), predictions, metrics, rows)
+    """Write the table as CSV, in percent. scores: the file of stage score; metrics: each task's, in the suite's order;
+    subsets: the models that are about some of the tasks."""
+    table = interval_table(pd.read_csv(scores), predictions, metrics, rows, subsets)
     with whole_file(output) as partial:
         table.to_csv(partial, index=False, float_format="%.4f")
 
@@ -57,12 +64,13 @@ def interval_table(
     predictions: Mapping[str, Path],
     metrics: Mapping[str, str],
     rows: Rows,
+    subsets: Subsets = NO_SUBSETS,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """A line for each scale, row and task that has a score, and for each row's average."""
-    absolute = absolute_scores(scores, list(metrics))
+    absolute = without_left_out(absolute_scores(scores, list(metrics)), subsets)
     values = {ABSOLUTE: with_average(own_scores(absolute)), NORMALISED: normalised_scores(absolute)}
-    drawn = resampled_rows(scores, predictions, metrics, resamples)
+    drawn = resampled_rows(own_scores(absolute), predictions, metrics, resamples)
     lines = []
     for scale, table in values.items():
         found = drawn if scale == ABSOLUTE else normalised(drawn)
@@ -80,15 +88,15 @@ Resampled = dict[str, dict[str, Floats]]  # resampled scores in percent, by task
 
 
 def resampled_rows(
-    scores: pd.DataFrame, predictions: Mapping[str, Path], metrics: Mapping[str, str], resamples: int = RESAMPLES
+    own: pd.DataFrame, predictions: Mapping[str, Path], metrics: Mapping[str, str], resamples: int = RESAMPLES
 ) -> Resampled:
-    """The resampled scores of a suite's own rows. The row `experts` is each task's expert on its own task."""
+    """The resampled scores of the cells of `own`. Its row `experts` is each task's expert on its own task."""
     tables = {model: pd.read_parquet(path, columns=["task", "row", "output", "reference"])
               for model, path in predictions.items()}  # fmt: skip
     found: Resampled = {}
     for task, metric in metrics.items():
-        own = [model for model in scores.loc[scores["task"] == task, "model"] if not model.startswith("expert-")]
-        models = {**{model: model for model in own}, EXPERTS: f"expert-{task}"}
+        scored = [row for row in own.index if pd.notna(own.loc[row, task])]
+        models = {row: f"expert-{task}" if row == EXPERTS else row for row in scored}
         answers = {row: tables[model][tables[model]["task"] == task] for row, model in models.items()}
         first = answers[EXPERTS]
         for row, table in answers.items():

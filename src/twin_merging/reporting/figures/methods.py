@@ -36,12 +36,12 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     scores = Scores(files["intervals"][0], settings["kinds"])
     tasks = scores.known(settings["tasks"])
     models = [model for model in scores.grouped() if scores.scale == "absolute" or model != EXPERTS]
-    below = f"{settings['title']}. With 95 % intervals."
-    below += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
+    caption = "With 95 % intervals."
+    caption += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
     figure = (_bars if len(models) <= FEW else _points)(scores, models, tasks)
-    entitle(figure, TITLE, below)
+    entitle(figure, TITLE, settings["title"], caption)
     best = "; ".join(f"{task}: {_best(scores, models, task)}" for task in tasks)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{scores.axis}; best by task: {best}.")
+    return Drawing(figure, TITLE, caption, f"{scores.axis}; best by task: {best}.")
 
 
 def _best(scores: Scores, models: Sequence[str], task: str) -> str:

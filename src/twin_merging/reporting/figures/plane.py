@@ -30,9 +30,10 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
         best.append(_best(task, own))
     panels[0].set_ylabel(f"b: weight of {tasks[1]}")
     rows = "; ".join(f"{count} of {task}" for task, count in table.groupby("task", sort=False)["rows"].first().items())
-    below = f"{settings['title']}. {settings['method']}: shared model + a × exclusive of {tasks[0]} + b × exclusive of "
-    entitle(figure, TITLE, f"{below}{tasks[1]}; validation rows: {rows}.")
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{'; '.join(best)}.")
+    caption = f"{settings['method']}: shared model + a × exclusive of {tasks[0]} + b × exclusive of {tasks[1]}; "
+    caption += f"validation rows: {rows}."
+    entitle(figure, TITLE, settings["title"], caption)
+    return Drawing(figure, TITLE, caption, f"{'; '.join(best)}.")
 
 
 def _best(task: str, own: pd.DataFrame) -> str:

@@ -18,16 +18,17 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     scores = Scores(files["intervals"][0], settings["kinds"])
     tasks, models = scores.known(settings["tasks"]), chosen(scores)
     figure = new_figure(heading(2) + 4.1)
-    below = f"{settings['title']}. {scores.axis.capitalize()}; of each kind the models with the best averages."
+    caption = f"{scores.axis.capitalize()}; of each kind the models with the best averages."
     if len(tasks) < LEAST_TASKS:
         figure.text(0.5, 0.4, f"fewer than {LEAST_TASKS} tasks have a score", ha="center", color=PALE)
     else:
         _polygons(figure, scores, tasks, models)
-    entitle(figure, TITLE, below + left_out(settings["tasks"], tasks) * (scores.scale == "normalised"))
+    caption += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
+    entitle(figure, TITLE, settings["title"], caption)
     said = "; ".join(
         f"{model}: {', '.join(f'{scores.of(model, task).value:.0f}' for task in tasks)}" for model in models
     )
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{scores.axis}, on {', '.join(tasks)}: {said}.")
+    return Drawing(figure, TITLE, caption, f"{scores.axis}, on {', '.join(tasks)}: {said}.")
 
 
 def _said(scores: Scores, model: str, tasks: Sequence[str]) -> str:

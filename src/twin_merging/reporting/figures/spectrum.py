@@ -51,14 +51,12 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
         if number % columns == 0:
             axes.set_ylabel("energy kept, % of the squared norm")
     _legend(figure, grid.flat)
-    below = f"{settings['title']}. Share of the squared norm of all matrices of expert − shared model that the first "
-    below += "singular values of each hold."
+    caption = "Share of the squared norm of all matrices of expert − shared model that the first "
+    caption += "singular values of each hold."
     if not all(one.is_whole for tasks in found.values() for one in tasks.values()):
-        below += " A line ends where the stored triples do; 100 % is the norm before the cut."
-    entitle(figure, TITLE, below)
-    return Drawing(
-        figure, f"{TITLE}: {settings['title']}", f"Energy at the largest stored rank, in percent. {_said(found)}."
-    )
+        caption += " A line ends where the stored triples do; 100 % is the norm before the cut."
+    entitle(figure, TITLE, settings["title"], caption)
+    return Drawing(figure, TITLE, caption, f"Energy at the largest stored rank, in percent. {_said(found)}.")
 
 
 def spectrum(path: Path) -> Spectrum:

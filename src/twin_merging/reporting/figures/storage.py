@@ -47,11 +47,11 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     line = _steps([places[model] for model in front], axes.get_xlim()[1])
     axes.plot(*zip(*line, strict=True), color=PALE, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     of_points(figure, {scores.kinds[model] for model in models})
-    below = f"{settings['title']}. Bytes on disk for all tasks together; with 95 % intervals. "
-    entitle(figure, TITLE, below + "On the line: models that no smaller one reaches.")
+    caption = "Bytes on disk for all tasks together, with 95 % intervals. On the line: what nothing smaller reaches."
+    entitle(figure, TITLE, settings["title"], caption)
     write_names(figure, axes, models, list(places.values()), line, 6.2)
     said = ", ".join(f"{model} {human_bytes(stored[model])} {scores.of(model).value:.1f}" for model in front)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Models that no smaller one reaches, average "
+    return Drawing(figure, TITLE, caption, "Models that no smaller one reaches, average "
                    f"{scores.axis}: {said}.")  # fmt: skip
 
 

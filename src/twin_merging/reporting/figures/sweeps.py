@@ -47,9 +47,9 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     axes.set_ylabel(f"average {scores.axis}")
     if lines:
         figure.legend(loc="outside lower center", ncols=2 if max(map(len, lines)) > 22 else 3, handlelength=3)
-    below = f"{settings['title']}. Bands: 95 % intervals; dashed: not merged."
-    entitle(figure, title, below + _of_tasks(option))
-    return Drawing(figure, f"{title}: {settings['title']}", f"Average {scores.axis}. {_said(lines)}")
+    caption = f"Bands: 95 % intervals; dashed: not merged.{_of_tasks(option)}"
+    entitle(figure, title, settings["title"], caption)
+    return Drawing(figure, title, caption, f"Average {scores.axis}. {_said(lines)}")
 
 
 def _of_tasks(option: str) -> str:

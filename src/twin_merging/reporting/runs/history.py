@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging.reporting.runs.difference import difference
 from twin_merging.reporting.runs.differences import phrase
 from twin_merging.reporting.runs.kept import Run, in_order, read_run
-from twin_merging.reporting.runs.scores import AVERAGE, NORMALISED, averages
+from twin_merging.reporting.runs.scores import NORMALISED, averages
 
 
 def history(folder: Path, now: str | None = None) -> dict[str, Any]:
@@ -59,6 +58,6 @@ def headline(run: Run) -> list[dict[str, Any]]:
     return [{"model": model, "kind": kinds[model], "value": values[model], **_interval(run, model)} for model in chosen]
 
 
-def _interval(run: Mapping[str, Any], model: str) -> dict[str, float]:
-    found = run["models"][model].get("intervals", {}).get(AVERAGE)
-    return {} if found is None else {"low": found[0], "high": found[1]}
+def _interval(run: Run, model: str) -> dict[str, float]:
+    ends = run["intervals"].get(model)
+    return {} if ends is None else {"low": ends[0], "high": ends[1]}

@@ -18,7 +18,16 @@ from twin_merging.reporting.runs.paired import (
     same_rows,
 )
 from twin_merging.reporting.runs.rows import CORRECT, KEPT
-from twin_merging.reporting.runs.scores import ABSOLUTE, AVERAGE, EXPERTS, NORMALISED, averages, entry_of, own_scores
+from twin_merging.reporting.runs.scores import (
+    ABSOLUTE,
+    AVERAGE,
+    EXPERTS,
+    NORMALISED,
+    averages,
+    entry_of,
+    own_scores,
+    tasks_of,
+)
 
 
 def score_changes(one: Run, two: Run, threads: int = 1) -> dict[str, Any]:
@@ -30,9 +39,10 @@ def score_changes(one: Run, two: Run, threads: int = 1) -> dict[str, Any]:
     touched = [cell for cell in cells if cell in changed or (EXPERTS, cell[1]) in changed]
     paired = [task for task in one["tasks"] if task in two["tasks"] and same_rows(one, two, task)]
     resampled = resampled_scores(one, two, [cell for cell in touched if cell[1] in paired], threads)
+    normalised = [model for model, task in touched if model != EXPERTS and task in tasks_of(two, model, NORMALISED)]
     return {
         "averages": [
-            *_averages(one, two, NORMALISED, [model for model, _ in touched if model != EXPERTS], resampled),
+            *_averages(one, two, NORMALISED, normalised, resampled),
             *_averages(one, two, ABSOLUTE, [model for model, _ in changed], resampled),
         ],
         "tasks": [_task(one, two, cell, old[cell[0]], new[cell[0]], resampled) for cell in changed],

@@ -21,6 +21,7 @@ from twin_merging.jobs.records import read_record, record_name
 from twin_merging.reporting.runs.history import history
 from twin_merging.reporting.runs.kept import FORMAT, file_name, kept_runs
 from twin_merging.reporting.runs.rows import digest_of, pack, references_of, rows_of
+from twin_merging.reporting.runs.scores import AVERAGE, NORMALISED
 
 # The parts that the hash is of.
 CONTENT = ("options", "code", "versions", "sources", "tasks", "models")
@@ -32,6 +33,7 @@ def write_snapshot(
     records: Iterable[str],
     sources: Iterable[str],
     scores: Path,
+    intervals: Path,
     predictions: Mapping[str, Path],
     folder: Path,
     newest: Path,
@@ -40,10 +42,11 @@ def write_snapshot(
     """Keep a suite's finished scores as a snapshot in `folder`, unless one with this content is there.
 
     settings: `suite` (its name), `options` (its content in normal form), `models` (for each kind, protocol and
-    true_task). records: of the jobs that the scores rest on; sources: the files source.json. predictions: by model.
-    newest: where to name the run; changes: where to write all runs, and what differs from the one before.
+    true_task). records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of rule
+    intervals; predictions: by model. newest: where to name the run; changes: where to write all runs, and what differs
+    from the one before.
     """
-    run = snapshot(settings, records, sources, scores, predictions)
+    run = snapshot(settings, records, sources, scores, intervals, predictions)
     if all(other.hash != run["hash"] for other in kept_runs(folder)):
         with whole_file(folder / file_name(run)) as partial:
             partial.write_text(_as_text(run), encoding="utf-8")
@@ -56,6 +59,7 @@ def snapshot(
     records: Iterable[str],
     sources: Iterable[str],
     scores: Path,
+    intervals: Path,
     predictions: Mapping[str, Path],
 ) -> dict[str, Any]:
     """A snapshot as plain data."""
@@ -75,6 +79,7 @@ def snapshot(
         "sources": {_place(file): _source(Path(file)) for file in sources},
         "tasks": tasks,
         "models": _models(settings["models"], lines, rows),
+        "intervals": _intervals(intervals),
         "cost": {"seconds": {name: _seconds(record) for name, record in jobs.items()}, "bytes": _bytes(jobs)},
     }  # fmt: skip
     content = json.dumps({part: run[part] for part in CONTENT}, sort_keys=True)
@@ -118,6 +123,14 @@ def _models(
     for model, task, value in zip(lines["model"], lines["task"], lines["value"], strict=True):
         values.setdefault(model, {})[task] = float(value)
     return {model: {**known[model], "scores": scores, "rows": rows[model]} for model, scores in values.items()}
+
+
+def _intervals(file: Path) -> dict[str, list[float]]:
+    """The two ends of the interval of each model's normalised average, where it has one."""
+    lines = pd.read_csv(file)
+    chosen = lines[(lines["scale"] == NORMALISED) & (lines["task"] == AVERAGE) & lines["low"].notna()]
+    return {str(model): [float(low), float(high)]
+            for model, low, high in zip(chosen["model"], chosen["low"], chosen["high"], strict=True)}  # fmt: skip
 
 
 def _threads(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
