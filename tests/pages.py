@@ -74,7 +74,8 @@ methods:
 """
 ROWS = 24
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 300" width="400" height="300"><title>Bars &amp; more</title>
-<desc>twin 99, sum 61</desc><script>window.broken = 5</script><rect width="300" height="200" fill="#36a"/></svg>"""
+<desc>Bars of two tasks.
+twin 99, sum 61</desc><script>window.broken = 5</script><rect width="300" height="200" fill="#36a"/></svg>"""
 
 
 def make_results(folder: Path, text: str = SUITE) -> tuple[Suite, Files]:

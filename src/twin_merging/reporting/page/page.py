@@ -74,6 +74,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
         "overview": overview(settings, provenance["rows"]),
         "headline": headline(tables[0], models),
         "tables": tables,
+        "told_more": settings["told_more"],
         "experts": cross_table(files.experts),
         "unseen": unseen_table(files.unseen),
         "figures": figures(files.figures),
