@@ -10,7 +10,7 @@ from twin_merging.fetching.declared import Source
 from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings_models import linear_coefficients
 from twin_merging.plan.settings_sources import may_name_labels
-from twin_merging.plan.targets import has_own_examples
+from twin_merging.plan.targets import figures, has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
@@ -125,6 +125,10 @@ def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
     return base_files(suite, *MODEL, *_beside(suite))
 
 
+def base_weights(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return base_files(suite, *WEIGHTS)
+
+
 def _beside(suite: Suite) -> tuple[str, ...]:
     """What a model of the suite's family has beside the files of every model."""
     return whole_model(suite.family).beside
@@ -168,6 +172,24 @@ def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return _rows(suite, suite.evaluated(wildcards["model"]), "test")
+
+
+def shown_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The test rows of each task, as a reader is shown them: without in-context examples."""
+    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+
+
+def shown_figures(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return figures(suite)
+
+
+def shown_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [file for task in suite.tasks for file in _label_names(suite, {"task": task})]
+
+
+def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the plane of two tasks' weights is evaluated on."""
+    return _rows(suite, suite.plane.tasks if suite.plane else (), "validation")
 
 
 # -- merging
@@ -294,6 +316,15 @@ def _directory(suite: Suite, method: str) -> list[str]:
         parts = [*parts, "shared"]
     folder = f"results/{suite.name}/models/{method}"
     return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
+
+
+def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _experts_files(suite, suite.tasks)
+
+
+def merged_models(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What all merged models consist of."""
+    return [file for method in suite.methods for file in _directory(suite, method)]
 
 
 def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -25,6 +25,7 @@ from twin_merging.merging.options import DynamicInSuite, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
+from twin_merging.suite.figures import Figures, Plane
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import (
     DecoderTask,
@@ -93,6 +94,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`protocols`": (Groups,),
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),
+    "`figures`": (Figures,),
+    "`plane`": (Plane,),
     "`features`": (Layers,),
     "Keys of an entry": (DynamicInSuite,),
 }

@@ -24,13 +24,14 @@ from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import entries_of
 from twin_merging.suite.entry import Entry
+from twin_merging.suite.figures import Plane
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
 # Ends of the names of a suite's other tables.
-TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval")
+TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval", "-storage", "-cost")
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Suite:
     def told(self) -> list[str]:
         """Dynamic methods that weigh by the true task."""
         return [name for name in self.dynamic if self.methods[name].weights == "oracle"]
+
+    @property
+    def plane(self) -> Plane | None:
+        """The plane of two tasks' weights that is drawn; None where none is."""
+        return self.says.figures.plane if self.says.figures else None
 
     def method(self, name: str) -> Method:
         return self.methods[name].method
@@ -196,6 +202,7 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
         }
         says = says.model_copy(update={"tasks": tasks})
         suite = Suite(file.stem, file, says, entries_of(says))
+        _check_plane(suite)
         for name in (suite.lm_eval and suite.lm_eval.models) or ():
             one_of("lm_eval.models", name, "model", suite.models)
             if name in suite.told:
@@ -204,6 +211,19 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
         return suite
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def _check_plane(suite: Suite) -> None:
+    """Raise ValueError for a plane of a method or of tasks that it cannot be drawn of."""
+    plane = suite.plane
+    if plane is None:
+        return
+    at = "figures.plane"
+    one_of(f"{at}.method", plane.method, "dynamic method of the suite", suite.dynamic)
+    if suite.methods[plane.method].options["onepass"]:
+        raise ValueError(f"{at}.method: '{plane.method}' leaves its first layers shared; name one without onepass")
+    for task in plane.tasks:
+        one_of(f"{at}.tasks", task, f"task that '{plane.method}' merges", suite.merged(plane.method))
 
 
 def _check_name(name: str) -> None:
