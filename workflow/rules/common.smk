@@ -12,7 +12,7 @@ from twin_merging.io.aliases import alias, escaped, has_braces
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
-from twin_merging.jobs.store_settings import use_store
+from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import modules as plan_modules

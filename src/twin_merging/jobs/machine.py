@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ _CHOOSING = (
 @cache
 def software() -> dict[str, str | None]:
     """Version of Python and of every package in PACKAGES, None for one that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes longer than all else that a script needs
+
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
