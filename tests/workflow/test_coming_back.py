@@ -46,8 +46,7 @@ def second(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_second_checkout_runs_nothing_that_the_first_has_run(finished: Path, second: Path) -> None:
     found = records(second)
     assert len(found) > 20
-    assert {name.split("/")[0] for name in found} <= RULES
-    assert [name for name, was_taken in found.items() if not was_taken] == []
+    assert {name.split("/")[0] for name, was_taken in found.items() if not was_taken} == {"snapshot"}
     of_suite = {path: value for path, value in hashes_of(finished / "results").items() if "made" in path}
     assert {path: value for path, value in hashes_of(second / "results").items() if "made" in path} == of_suite
 

@@ -9,12 +9,14 @@ from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
 from twin_merging.io.aliases import alias, escaped, has_braces
+from twin_merging.io.files import sha256
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites
@@ -212,6 +214,18 @@ def files_of(suite, rule, others):
 def begun(wildcards):
     """An input function of rules that people ask for: what has to be made again because a job did not end."""
     return unfinished_of(wildcards.suite)
+
+
+def hash_of(file):
+    """The hash of a file that is no input, for a job that is made again when it changes; None where there is none."""
+    return sha256(Path(file)) if Path(file).is_file() else None
+
+
+def in_report(path, category, caption, **labels):
+    """A file that `snakemake --report` shows, with the caption workflow/report/{caption}.rst. Labels are its columns."""
+    return report(
+        path, category=category, caption=f"../report/{caption}.rst", labels={"suite": "{suite}", **labels}
+    )
 
 
 def without_record(output):

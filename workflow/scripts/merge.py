@@ -12,7 +12,8 @@ def main(job: Any) -> None:
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry, tasks = settings["entry"], list(settings["heads"])
+    entry, left_out = settings["entry"], settings.get("left_out", [])
+    tasks = [task for task in settings["heads"] if task not in left_out]
     statistics = map(Path, job.input.statistics)
     merge_directory(
         method=merging_methods()[entry["method"]],
@@ -23,6 +24,7 @@ def main(job: Any) -> None:
         experts={folder(file).name: folder(file) for file in job.input.experts},
         output=folder(job.output.config),
         heads=settings["heads"],
+        left_out=left_out,
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
     )

@@ -26,7 +26,7 @@ from twin_merging.jobs.store import FORMAT, HASHES, digest, group_of, settings
 log = logging.getLogger(__name__)
 
 _MOST = 100_000  # characters of an environment variable; the system takes 128 KiB
-NOT_READ = ("begun",)  # inputs that a job waits for and does not read
+NOT_READ = ("begun", "run")  # inputs that a job waits for and does not read
 
 
 class Kept:

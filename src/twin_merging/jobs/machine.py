@@ -14,6 +14,7 @@ from typing import Any
 PACKAGES = (
     "twin-merging", "snakemake", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets",
     "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
+    "matplotlib", "contourpy", "pillow",
 )  # fmt: skip
 # Those of them that only fetch, plan or ask: none of what is computed depends on them.
 _NOT_COMPUTING = ("snakemake", "datasets", "evaluate", "lm_eval", "huggingface_hub")

@@ -20,6 +20,7 @@ from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
 from twin_merging.jobs.store import rule_of
+from twin_merging.jobs.usage import peak_memory
 
 RECORD = "record"  # the name of a rule's output that is the job's record
 SNAKEMAKES_OWN = ".snakemake_timestamp"  # lies in every directory that is an output
@@ -82,6 +83,7 @@ def write_record(job: Any, started: str, inputs: Inputs | None = None) -> dict[s
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
+        "peak_mib": round(peak_memory(), 2),
         **read,
         "outputs": wrote,
         "settings": job.params.get("settings"),

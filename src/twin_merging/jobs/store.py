@@ -25,7 +25,7 @@ RULES = frozenset({
     "generate_base", "generate_base_decoder", "generate_data", "finetune", "finetune_adapter",
     "task_vectors", "training_statistics", "merge", "merge_masked", "merge_decoder", "merge_factors",
     "compress", "compress_factors", "route_features", "route", "assemble", "assemble_decoder", "assemble_factors",
-    "predict", "score", "tabulate", "card",
+    "predict", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
 })  # fmt: skip
 
 

@@ -21,6 +21,7 @@ OTHERS = {
     "-experts.csv": "each expert on every task",
     "-router.csv": "accuracy and calibration of the routers",
     "-routing.csv": "rows of each task, by the task that a router chose",
+    "-unseen.csv": "scores of tasks that a model has not merged",
 }
 
 
