@@ -17,7 +17,7 @@ from twin_merging.suite.suite import Suite
 
 HOSTILE = (
     "</script><script>window.broken = 1</script>",
-    "<img src=x onerror=\"window.broken = 2\">",
+    '<img src=x onerror="window.broken = 2">',
     "'\" onfocus='window.broken = 3' autofocus=\"",
     "a\u2028b\u2029c \\u003c/script\\u003e <!-- {{ 7 * 7 }} {% raw %}",
     "\u202eevil \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \ud7ff\U0001f600",

@@ -202,7 +202,9 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path, page: str) -> None:
 def test_drawn_places_are_a_fixed_permutation() -> None:
     assert sorted(drawn(50, "0/a")) == list(range(50))
     assert drawn(50, "0/a") == drawn(50, "0/a") != drawn(50, "1/a")
-    assert [place for place in drawn(50, "0/a") if place < 20] == drawn(20, "0/a")  # more rows keep the order of the first
+    assert [place for place in drawn(50, "0/a") if place < 20] == drawn(
+        20, "0/a"
+    )  # more rows keep the order of the first
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def interval_table(
         found = drawn if scale == ABSOLUTE else normalised(drawn)
         for task in table.columns:
             numbers = {
-                model: _of_column(found, model, task, table) for model in table.index if pd.notna(table.loc[model, task])
+                model: _of_column(found, model, task, table)
+                for model in table.index
+                if pd.notna(table.loc[model, task])
             }
             lines += [[scale, *line] for line in _column(task, table, numbers, rows)]
     order = {model: place for place, model in enumerate(values[ABSOLUTE].index)}

@@ -108,7 +108,9 @@ def _of_model(task: _OfTask, lines: Sequence[Mapping[str, Any]], weighed: Sequen
     order = [row for row in task.order if row in by_row]
     pool = order[:DRAWN] if task.by_degrees else order
     chosen = [by_row[row] for row in pool]
-    grades = row_grades(task.metric, [line["output"] for line in chosen], [_plain(line["reference"]) for line in chosen])
+    grades = row_grades(
+        task.metric, [line["output"] for line in chosen], [_plain(line["reference"]) for line in chosen]
+    )
     graded = dict(zip(pool, grades, strict=True))
     good, bad = _halves(pool, graded) if task.by_degrees else _sides(pool, graded)
     return {
@@ -148,7 +150,11 @@ def largest(weights: Sequence[float], tasks: Sequence[str]) -> list[tuple[str, f
     named = sorted(zip(tasks, map(float, weights), strict=True), key=lambda pair: -pair[1])
     shown = [(name, round(weight, 3)) for name, weight in named if weight >= LEAST]
     others = [weight for _, weight in named if weight < LEAST]
-    return [*shown, (f"{len(others)} others" if len(others) > 1 else "1 other", round(sum(others), 3))] if others else shown
+    return (
+        [*shown, (f"{len(others)} others" if len(others) > 1 else "1 other", round(sum(others), 3))]
+        if others
+        else shown
+    )
 
 
 def _plain(value: Any) -> Any:

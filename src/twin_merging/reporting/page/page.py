@@ -20,7 +20,15 @@ from twin_merging.reporting.page.figures import figures
 from twin_merging.reporting.page.overview import overview
 from twin_merging.reporting.page.routing import routing
 from twin_merging.reporting.page.runs import runs
-from twin_merging.reporting.page.scores import ABSOLUTE, NORMALISED, cross_table, headline, read_intervals, score_table, unseen_table
+from twin_merging.reporting.page.scores import (
+    ABSOLUTE,
+    NORMALISED,
+    cross_table,
+    headline,
+    read_intervals,
+    score_table,
+    unseen_table,
+)
 from twin_merging.reporting.page.sources import audit, sources
 from twin_merging.reporting.page.words import many, plain, size, spaced
 

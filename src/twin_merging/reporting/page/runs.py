@@ -50,8 +50,12 @@ def _changes(difference: Mapping[str, Any]) -> list[dict[str, str]]:
     scores = difference["scores"]
     found = [("option", line["key"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["options"]]
     found += [("code", f"rule {line['rule']}", f"{line['old']} → {line['new']}") for line in difference["code"]]
-    found += [("version", line["package"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["versions"]]
-    found += [("source", line["source"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["sources"]]
+    found += [
+        ("version", line["package"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["versions"]
+    ]
+    found += [
+        ("source", line["source"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["sources"]
+    ]
     found += [("test rows", line["task"], f"{line['old']} → {line['new']}") for line in difference["rows"]]
     found += [("model", model, "added") for model in scores["added"]]
     found += [("model", model, "removed") for model in scores["removed"]]
