@@ -86,11 +86,12 @@ _SETTINGS: dict[str, Any] = {
 
 
 def series(number: int, colours: Sequence[str] = COLOURS) -> dict[str, Any]:
-    """Colour, marker and line style of the number-th of several lines: no two of the first 35 are drawn alike."""
+    """Colour, marker and line style of the number-th of several lines: no two of the first 55 have both marker and line
+    style in common."""
     return {
         "color": colours[number % len(colours)],
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[(number + number // len(colours)) % len(DASHES)],
+        "linestyle": DASHES[number % len(DASHES)],
     }
 
 
