@@ -26,7 +26,7 @@ def suite(tmp_path: Path) -> Suite:
 
 
 def test_targets_are_tables_and_cards(suite: Suite) -> None:
-    ends = [".md", ".csv", "-absolute.csv", "-experts.csv", "-router.csv", "-routing.csv"]
+    ends = [".md", ".csv", "-absolute.csv", "-experts.csv", "-router.csv", "-routing.csv", "-unseen.csv"]
     assert tables(suite) == [f"results/tables/mine{end}" for end in ends]
     assert cards(suite) == ["results/mine/models/twin/README.md", "results/mine/models/near/README.md"]
     assert all_of(suite) == ["results/tables/mine.csv", *cards(suite)]
@@ -46,7 +46,7 @@ def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:
             *("route_features(sum/last)", "route(sum)", "assemble(twin)"),
             *("route_features(sum/embedding)", f"route({near})", "assemble(near)"),
             *(f"predict({model})" for model in suite.models),
-            *("score()", "tabulate()"),
+            *("score()", "snapshot()", "tabulate()"),
         ]
     )
 

@@ -113,7 +113,7 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         "twin": {"protocol": "strict", "true_task": "nothing"},
         "experts": {"protocol": "none", "true_task": "everything"},
     }
-    names = ("normalised", "absolute", "experts", "router", "routing", "markdown")
+    names = ("normalised", "absolute", "experts", "router", "routing", "unseen", "markdown")
     outputs = {name: tmp_path / f"{name}.out" for name in names}
     write_tables(
         title="Two tasks",

@@ -67,8 +67,13 @@ def hashes_of(results: Path) -> dict[str, str]:
     return {
         str(path): sha256(results / path)
         for path in inside
-        if path.name != ".snakemake_timestamp" and not set(MEASURED) & set(path.parts)
+        if path.name != ".snakemake_timestamp" and not set(MEASURED) & set(path.parts) and not _is_of_a_run(path)
     }
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a file holds times because it is what is kept of a run. Which run the results hold is no such file."""
+    return path.parent.name == "runs" and path.name != "newest.json"
 
 
 def rules_of(run: subprocess.CompletedProcess[str]) -> dict[str, int]:

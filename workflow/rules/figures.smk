@@ -17,7 +17,9 @@ rule figure:
         plane=read_by_figure("plane"),
         begun=begun,
     output:
-        svg="results/figures/{suite}-{figure}.svg",
+        svg=in_report(
+            "results/figures/{suite}-{figure}.svg", "Figures", "figure", figure="{figure}", format="SVG"
+        ),
         png="results/figures/{suite}-{figure}.png",
         record="results/{suite}/records/figure/{figure}.json",
     log:
