@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
+TINY = 0.01  # an area in pixels that rounding leaves
 WORSE = 20  # how many times as bad it is to cover a point as to cover something else
 STACK = 3  # so many points over each other have their names in a column beside them
 
@@ -59,7 +60,7 @@ def places(
     for place in sorted(range(len(points)), key=lambda place: (-points[place][1], points[place][0], place)):
         if place not in found:
             others, candidates = [*used, *found.values()], list(_around(points[place], sizes[place], radius))
-            free = next((box for box in candidates if _covered(box, frame, others) == 0), None)
+            free = next((box for box in candidates if _covered(box, frame, others) < TINY), None)
             found[place] = free or min(candidates, key=lambda box: _covered(box, frame, others))
     return [found[place] for place in range(len(points))]
 
