@@ -34,7 +34,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     axes.set_ylim(-0.7, len(models) - 0.3)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.08)
+    axes.margins(x=0.13)
     axes.axvline(0, color=PALE, linewidth=0.6)
     axes.set_xlabel(f"average {scores.axis}")
     of_bars(figure, {scores.kinds[model] for model in models})

@@ -11,7 +11,6 @@ from typing import Any
 from twin_merging.reporting.figures.legends import of_points
 from twin_merging.reporting.figures.scores import Scores, left_out
 from twin_merging.reporting.figures.style import (
-    COLOURS,
     INK,
     KINDS,
     PALE,
@@ -27,7 +26,7 @@ from twin_merging.reporting.normalisation import EXPERTS
 TITLE = "Scores by task"
 FEW = 6  # models that stand side by side in one group
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
-FILLS = ("#ffffff", "#bfe0f5", COLOURS[5], COLOURS[3], COLOURS[2], COLOURS[1])
+FILLS = ("#ffffff", "#bfe0f5", "#e69f00", "#d55e00", "#009e73", "#0072b2")  # from light to dark
 COLUMNS = 4
 
 

@@ -25,7 +25,9 @@ def write_names(
     figure.set_layout_engine("none")  # as it is now: the names lie inside
     renderer, scale = canvas.get_renderer(), figure.dpi / 72
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a line behind a name does not strike it out
-    texts = [axes.text(0, 0, name, fontsize=letters, va="center", ha="center", zorder=5, bbox=ground) for name in names]
+    texts = [
+        axes.text(0, 0, name, fontsize=letters, va="center", ha="center", zorder=2.5, bbox=ground) for name in names
+    ]
     sizes = [_size(text.get_window_extent(renderer), scale) for text in texts]
     pixels, corners = ([_pixels(axes, point) for point in some] for some in (points, line))
     whole = axes.get_window_extent(renderer)

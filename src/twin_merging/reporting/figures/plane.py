@@ -43,8 +43,6 @@ def _best(task: str, own: pd.DataFrame) -> str:
 
 
 def _panel(figure: Any, axes: Any, own: pd.DataFrame, tasks: Sequence[str]) -> None:
-    from matplotlib.patheffects import withStroke
-
     across, up, scores = own.columns.to_numpy(float), own.index.to_numpy(float), own.to_numpy(float)
     levels = _levels(scores)
     field = axes.contourf(across, up, scores, levels=levels, cmap=SEQUENTIAL)
@@ -52,12 +50,12 @@ def _panel(figure: Any, axes: Any, own: pd.DataFrame, tasks: Sequence[str]) -> N
     bar = figure.colorbar(field, ax=axes, orientation="horizontal", aspect=25, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.xaxis.set_major_formatter(lambda value, _: plain_number(value))
-    halo = [withStroke(linewidth=2, foreground="white")]
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
     for (a, b), name in CORNERS.items():
         if across[0] <= a <= across[-1] and up[0] <= b <= up[-1]:
             axes.plot(a, b, marker="o", markersize=4, color="white", markeredgecolor="black", zorder=4)
             axes.annotate(name.format(*tasks), (a, b), (0, 4.5), textcoords="offset points", ha="center", fontsize=6.5,
-                          path_effects=halo, zorder=5)  # fmt: skip
+                          bbox=ground, zorder=5)  # fmt: skip
     axes.grid(visible=False)
     axes.set_aspect("equal")
 

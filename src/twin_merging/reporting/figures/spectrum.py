@@ -95,7 +95,7 @@ def _panel(axes: Any, tasks: Mapping[str, Spectrum], numbers: Mapping[str, int])
                   markevery=max(1, len(own.energy) // 12))  # fmt: skip
     if len(tasks) > 1:
         mean = average(list(tasks.values()))
-        axes.plot(range(1, len(mean)), mean[1:], color="black", linewidth=2.2, label="average", zorder=1.5)
+        axes.plot(range(1, len(mean)), mean[1:], color="black", linewidth=1.5, label="average", zorder=4)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))

@@ -32,7 +32,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     table = pd.read_csv(files["storage"][0], dtype={"model": str}, keep_default_na=False)
     stored = {model: float(count) for model, count in zip(table["model"], table["bytes"], strict=True)}
     models = [model for model in scores.grouped() if stored.get(model, 0) > 0]
-    figure = new_figure(heading(2) + max(3.4, 0.9 + 0.12 * len(models)))
+    figure = new_figure(heading(2) + max(3.4, 0.9 + 0.15 * len(models)))
     axes = figure.add_subplot()
     for model in models:
         own, look = scores.of(model), KINDS[scores.kinds[model]]

@@ -86,11 +86,12 @@ _SETTINGS: dict[str, Any] = {
 
 
 def series(number: int, colours: Sequence[str] = COLOURS) -> dict[str, Any]:
-    """Colour, marker and line style of the number-th of several lines: no two of the first 35 are drawn alike."""
+    """Colour, marker and line style of the number-th of several lines: no two of the first 55 have both marker and line
+    style in common."""
     return {
         "color": colours[number % len(colours)],
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[(number + number // len(colours)) % len(DASHES)],
+        "linestyle": DASHES[number % len(DASHES)],
     }
 
 
@@ -155,7 +156,7 @@ def entitle(figure: Any, title: str, suite: str, caption: str) -> None:
     """Write a title over the figure, on the left, and below it in smaller letters what the suite is called and the
     caption."""
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(" ".join(f"{suite}. {caption}".split()), int(width * 20))
+    lines = textwrap.wrap(" ".join(f"{suite}. {caption}".split()), int(width * 18))
     top = 1 - 0.06 / height
     figure.text(0.06 / width, top, title, va="top", ha="left", fontsize=9, fontweight="bold")
     figure.text(
