@@ -20,7 +20,14 @@ from twin_merging.scoring.score import score_table
 
 METRICS = {"cola": "matthews_correlation", "mrpc": "accuracy_f1", "stsb": "pearson_spearman", "sst2": "accuracy"}
 ROWS, RESAMPLES = 60, 400
-MODELS = {"pretrained": 0.1, "sum": 0.5, "ties": 0.45, "masks": 0.9, "twin": 0.8, **{f"expert-{t}": 0.9 for t in METRICS}}
+MODELS = {
+    "pretrained": 0.1,
+    "sum": 0.5,
+    "ties": 0.45,
+    "masks": 0.9,
+    "twin": 0.8,
+    **{f"expert-{t}": 0.9 for t in METRICS},
+}
 COMPARED = Rows(static=["sum", "ties"], competing=["sum", "ties", "twin"])
 INDEPENDENT = {
     "matthews_correlation": lambda right, given: matthews_corrcoef(right, given),
@@ -97,14 +104,19 @@ def test_values_and_intervals_equal_those_of_scikit_learn_and_scipy(files: dict[
 
 def test_there_is_a_line_for_each_scale_row_and_column_in_the_order_of_the_suite(table: Any) -> None:
     own = ["pretrained", "sum", "ties", "masks", "twin", "experts"]
-    wanted = [(scale, model, task) for scale in ("normalised", "absolute") for model in own for task in (*METRICS, "avg")]
+    wanted = [
+        (scale, model, task) for scale in ("normalised", "absolute") for model in own for task in (*METRICS, "avg")
+    ]
     assert list(table.index) == wanted
 
 
 def test_experts_are_100_with_no_doubt_and_a_static_row_is_compared_with_another(table: Any) -> None:
     experts = table.loc["normalised", "experts", "avg"]
     assert experts[["value", "low", "high"]].tolist() == [100, 100, 100]
-    assert (table.loc["normalised", "sum", "avg"]["than"], table.loc["normalised", "ties", "avg"]["than"]) == ("ties", "sum")
+    assert (table.loc["normalised", "sum", "avg"]["than"], table.loc["normalised", "ties", "avg"]["than"]) == (
+        "ties",
+        "sum",
+    )
 
 
 def test_the_best_is_marked_where_its_difference_to_the_next_one_leaves_out_zero(table: Any) -> None:
@@ -147,7 +159,9 @@ def test_marks(files: dict[str, Path], values: dict[str, float], wanted: list[st
     assert marks_of(files, values) == wanted
 
 
-def test_a_row_of_some_tasks_has_an_average_of_these_and_is_compared_with_none_of_others(files: dict[str, Path]) -> None:
+def test_a_row_of_some_tasks_has_an_average_of_these_and_is_compared_with_none_of_others(
+    files: dict[str, Path],
+) -> None:
     evaluated = {"twin": ["cola", "sst2"], "ties": ["cola", "sst2"]}
     found: Any = interval_table(scores_of(files, evaluated), files, METRICS, COMPARED, resamples=50)
     lines = found.set_index(["scale", "model", "task"])
