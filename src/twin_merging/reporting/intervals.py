@@ -28,8 +28,8 @@ from twin_merging.reporting.normalisation import (
     with_average,
 )
 from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
-from twin_merging.scoring.intervals import NONE, interval, is_above
 from twin_merging.scoring.bootstrap import RESAMPLES
+from twin_merging.scoring.intervals import NONE, interval, is_above
 from twin_merging.scoring.resampling import resampled_scores
 from twin_merging.scoring.weighted import Floats
 
@@ -78,7 +78,9 @@ def interval_table(
         found = drawn if scale == ABSOLUTE else normalised(drawn)
         for task in table.columns:
             numbers = {
-                model: _of_column(found, model, task, table) for model in table.index if pd.notna(table.loc[model, task])
+                model: _of_column(found, model, task, table)
+                for model in table.index
+                if pd.notna(table.loc[model, task])
             }
             lines += [[scale, *line] for line in _column(task, table, numbers, rows)]
     order = {model: place for place, model in enumerate(values[ABSOLUTE].index)}

@@ -85,6 +85,6 @@ def confusions(routing: pd.DataFrame) -> list[tuple[Sequence[str], Table]]:
         counts = lines.drop(columns=["model", "rows"]).dropna(axis=1, how="all")
         rows = [[str(row[0]), *(str(int(count)) if count else "" for count in row[1:])]
                 for row in counts.itertuples(index=False, name=None)]  # fmt: skip
-        models, _ = found.setdefault(counts.to_csv(), ([], Table(list(counts.columns), rows, 1)))
+        models, _ = found.setdefault(counts.to_csv(index=False), ([], Table(list(counts.columns), rows, 1)))
         models.append(str(model))
     return list(found.values())
