@@ -50,8 +50,9 @@ def markdown_page(found: Contents) -> str:
             markdown_table(found.router),
         ]
         for models, table in confusions(found.routing):
-            parts += [f"Test rows of each task (row) by the task that the router of {', '.join(models)} chose (column):",
-                      markdown(table)]  # fmt: skip
+            named = ", ".join(models)
+            parts += [f"Test rows of each task (row) by the task that the router of {named} chose (column):"]
+            parts += [markdown(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -79,7 +80,8 @@ def _cell(cell: Cell) -> str:
 
 def confusions(routing: pd.DataFrame) -> list[tuple[Sequence[str], Table]]:
     """How many test rows of each task are routed to which, without zeros and without tasks that the router does not
-    know. Models that route every row count alike stand together. routing: as `reporting.routing.routed_rows` makes it."""
+    know. Models that route every row count alike stand together. routing: as `reporting.routing.routed_rows` makes
+    it."""
     found: dict[str, tuple[list[str], Table]] = {}
     for model, lines in routing[routing["rows"] == "test"].groupby("model", sort=False):
         counts = lines.drop(columns=["model", "rows"]).dropna(axis=1, how="all")
