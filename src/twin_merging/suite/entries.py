@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.validation import one_of
+from twin_merging.merging.choices import candidates_of, choices_in, filled
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
+from twin_merging.suite.choices import choices_of, with_choices
 from twin_merging.suite.models import SuiteFile
 from twin_merging.tasks.families import family_named
 
@@ -30,6 +32,11 @@ class Entry:
     @property
     def kind(self) -> str:
         return self.method.kind
+
+    @property
+    def choices(self) -> dict[str, list[Any]]:
+        """Options that are chosen on validation rows, by path, with the values to try."""
+        return choices_in(self.options)
 
     def plain(self) -> dict[str, Any]:
         return {"method": self.method.name, "protocol": self.protocol, **self.options}
@@ -71,6 +78,17 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
     one_of(f"{at}.method", content["method"], "method", merging_methods())
     method = merging_methods()[content["method"]]
     _check_family(f"{at}.method", method, file.family)
+    choices = choices_of(content, method, at)
+    contents = [filled(content, values) for values in candidates_of(choices)]
+    found = [_of_numbers(name, method, candidate, file, protocols) for candidate in contents]
+    return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
+
+
+def _of_numbers(
+    name: str, method: Method, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]
+) -> Entry:
+    """The same for an entry that chooses nothing."""
+    at = f"methods.{name}"
     options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
     del options["method"]
     protocol = _written(content, file)
