@@ -6,6 +6,7 @@ rule tabulate:
         scores="results/{suite}/scores.csv",
         predictions=asked(inputs.routed_predictions),
         router_metrics=asked(inputs.router_metrics),
+        choices=asked(inputs.choices),
         begun=begun,
     output:
         normalised="results/tables/{suite}.csv",

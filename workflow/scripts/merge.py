@@ -8,11 +8,13 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merge import merge_directory
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry, tasks = settings["entry"], list(settings["heads"])
+    entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
+    tasks = list(settings["heads"])
     statistics = map(Path, job.input.statistics)
     merge_directory(
         method=merging_methods()[entry["method"]],
@@ -25,6 +27,7 @@ def main(job: Any) -> None:
         heads=settings["heads"],
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
+        chosen=chosen,
     )
 
 

@@ -17,6 +17,7 @@ def main(job: Any) -> None:
         knowledge=settings["knowledge"],
         predictions=dict(zip(settings["dynamic"], map(Path, job.input.predictions), strict=True)),
         router_metrics=dict(zip(settings["dynamic"], map(Path, job.input.router_metrics), strict=True)),
+        choices=[Path(file) for file in job.input.choices],
         outputs={name: Path(path) for name, path in job.output.items() if name != "record"},
     )
 

@@ -112,6 +112,7 @@ def _recomputed_tables(results: Results, job: Job, scores: pd.DataFrame, folder:
         predictions=of_model["predictions"],
         router_metrics=of_model["router_metrics"],
         outputs=outputs,
+        choices=[results.path(file) for file in inputs.get("choices", [])],
     )
     return outputs
 

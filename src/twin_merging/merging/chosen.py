@@ -26,8 +26,12 @@ def resolve(entry: Mapping[str, Any], choice: str | Path | None) -> tuple[dict[s
     values = found[CHOSEN]
     for path, tried in asked.items():
         if path not in values or values[path] not in tried:
-            raise UserError(f"{choice}: chose {values.get(path)} for '{path}', which is none of {tried}; remove the file")
+            raise UserError(
+                f"{choice}: chose {values.get(path)} for '{path}', which is none of {tried}; remove the file"
+            )
     if values.keys() != asked.keys():
-        raise UserError(f"{choice}: chose {', '.join(values)}, but the suite asks for {', '.join(asked)}; remove the file")
+        raise UserError(
+            f"{choice}: chose {', '.join(values)}, but the suite asks for {', '.join(asked)}; remove the file"
+        )
     said = {"values": values, "tried": asked, "average": found["average"], "validation_rows": found["rows"]}
     return filled(entry, values), said

@@ -85,7 +85,9 @@ def complete_options(
     for key, value in given.items():
         if is_choice(value):
             place = f"{at}.{key}".lstrip(".")
-            raise ValueError(f"{place}: a number is chosen on validation rows in a suite's workflow alone; give the number")
+            raise ValueError(
+                f"{place}: a number is chosen on validation rows in a suite's workflow alone; give the number"
+            )
     options = validate(options_model(method, in_suite), given, at).plain()
     for key, value in options.items():
         place = f"{at}.{key}".lstrip(".")

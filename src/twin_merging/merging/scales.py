@@ -28,8 +28,7 @@ def scale_of(method: Method, options: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Merge:
-    """One merge, and the candidates that are made of it: each candidate's number, and the factor of the merged change.
-    """
+    """One merge, and the candidates made of it: each one's number, and the factor of the merged change."""
 
     values: Values
     candidates: Sequence[tuple[int, float]]

@@ -42,12 +42,14 @@ def assemble(
     router_settings: Mapping[str, Any],
     output: Path,
     factors: Path | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
     a file a task, in the router's order; router: the trained state, of `router_settings`; factors: of a method in
-    factor space the shared factors, with exclusive files of that space.
+    factor space the shared factors, with exclusive files of that space; chosen: of options that were chosen on
+    validation rows, what merge.json says of the choice.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -96,6 +98,7 @@ def assemble(
         "method": entry["method"],
         "family": family,
         "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
+        **({} if chosen is None else {"chosen": dict(chosen)}),
         "protocol": below["protocol"],
         "groups": below["groups"],
         "head": head,

@@ -84,9 +84,13 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         if entry.method.statistics:
             for owner in suite.tasks:
                 yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
+        for owner in suite.tasks if entry.choices else ():
+            yield "answer_validation", {"task": owner}
         if entry.kind == "dynamic":
             yield from _dynamic(suite, name)
         else:
+            if entry.choices:
+                yield "choose", {"method": name}
             yield {"static": f"merge{decoder}", "masked": "merge_masked"}[entry.kind], {"method": name}
     for model in suite.models:
         yield "predict", {"model": model}
@@ -110,6 +114,8 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
+    if suite.methods[method].choices:
+        yield "choose", {"method": method}
     yield assembling_rule(suite, method), {"method": method}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from twin_merging.io.files import whole_file, write_text
+from twin_merging.reporting.choices import choices_section
 from twin_merging.reporting.normalisation import (
     absolute_scores,
     markdown_table,
@@ -27,6 +28,7 @@ def write_tables(
     predictions: Mapping[str, Path],
     router_metrics: Mapping[str, Path],
     outputs: Mapping[str, Path],
+    choices: Sequence[Path] = (),
 ) -> None:
     """Write a suite's tables: the normalised one (CSV and Markdown), the absolute one, every expert on every task, and
     the two about routers.
@@ -35,6 +37,7 @@ def write_tables(
     knowledge: for each model `protocol`, and `true_task`: what it was told about the true task of a test row.
     predictions, router_metrics: for each model with a router, its predictions, and the measurements of its router.
     outputs: paths named normalised, markdown, absolute, experts, router, routing.
+    choices: for each model with options that were chosen on validation rows, what stage choose wrote.
     """
     lines = pd.read_csv(scores)
     absolute = absolute_scores(lines, tasks)
@@ -49,7 +52,7 @@ def write_tables(
     _write_csv(routed_rows(predictions, router_metrics, tasks), outputs["routing"])
     rows = lines.drop_duplicates("task").set_index("task")["rows"]
     text = _markdown(title=title, normalised=normalised, absolute=own, routed=routed, knowledge=knowledge, rows=rows)
-    write_text(outputs["markdown"], text)
+    write_text(outputs["markdown"], "\n\n".join([text.rstrip("\n"), *choices_section(choices)]) + "\n")
 
 
 def _with_knowledge(table: pd.DataFrame, knowledge: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from twin_merging.io.fields import KINDS, kinds_of, shown, wrong_kind
+from twin_merging.io.fields import kinds_of, shown, wrong_kind
 from twin_merging.io.validation import Model
 from twin_merging.merging.choices import CHOOSE, filled, is_choice, value_at
 from twin_merging.merging.options import THEN

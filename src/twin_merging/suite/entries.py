@@ -84,9 +84,7 @@ def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: li
     return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
 
 
-def _of_numbers(
-    name: str, method: Method, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]
-) -> Entry:
+def _of_numbers(name: str, method: Method, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]) -> Entry:
     """The same for an entry that chooses nothing."""
     at = f"methods.{name}"
     options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
