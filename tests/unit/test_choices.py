@@ -91,7 +91,8 @@ def test_what_is_planned(tmp_path: Path) -> None:
         ({"methods/sum/scaling/choose": [0.1, 0.2]}, {"choose(sum)", "merge(sum)"}),
         ({"methods/twin/rank/choose": [2, 8, 5]}, {"choose(twin)", "assemble(twin)"}),
         ({"methods/twin/temperature/choose": [3, 4]}, {"choose(twin)", "assemble(twin)"}),
-        ({"methods/twin/rank/choose": [2, 9]}, {"choose(twin)", "assemble(twin)", "compress(sum/one)", "compress(sum/two)"}),
+        ({"methods/twin/rank/choose": [2, 9]}, {"choose(twin)", "assemble(twin)", "compress(sum/one)",
+                                                "compress(sum/two)"}),
     ],
 )  # fmt: skip
 def test_a_change_is_stale_where_it_matters(tmp_path: Path, edits: dict[str, Any], jobs: set[str]) -> None:
@@ -137,7 +138,8 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("methods.sum.density: 0 must be more than 0",),
     ),
     "out of limits in then": (
-        {"methods/sum": {"method": "dare", "drop_rate": 0.1, "then": {"method": "ties", "density": {"choose": [2, 1]}}}},
+        {"methods/sum": {"method": "dare", "drop_rate": 0.1,
+                         "then": {"method": "ties", "density": {"choose": [2, 1]}}}},
         ("methods.sum.then.density: 2 must be at most 1",),
     ),
     "two that do not go together": (

@@ -83,7 +83,7 @@ def complete_options(
     its value and what is allowed.
     """
     for key, value in given.items():
-        if is_choice(value):
+        if is_choice(value) and key in method.options:
             place = f"{at}.{key}".lstrip(".")
             raise ValueError(
                 f"{place}: a number is chosen on validation rows in a suite's workflow alone; give the number"

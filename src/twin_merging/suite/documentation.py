@@ -24,6 +24,7 @@ from twin_merging.io.validation import plain
 from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
+from twin_merging.suite.choices import Choice
 from twin_merging.suite.configuration import Configuration, Threads
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import (
@@ -94,6 +95,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),
     "`features`": (Layers,),
+    "`choose`": (Choice,),
 }
 
 
