@@ -29,12 +29,14 @@ from twin_merging.io.files import read_json
 from twin_merging.io.masks import UNIFIED
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.merging.choices import candidates_of, choices_in, filled
+from twin_merging.merging.magnitudes import magnitudes_at
 from twin_merging.merging.merge import merge_directory
 from twin_merging.merging.merged_factors import merge_factors
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method, Option, merging_methods
 from twin_merging.model.assemble import assemble
 from twin_merging.model.cutting import Cuts
+from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.answers import answer_rows
 from twin_merging.prediction.predict import load_merged
 from twin_merging.routing.mlp import MLPRouter
@@ -197,6 +199,18 @@ def test_several_scalings_decompose_once(
     assert len(calls) == once > 0
 
 
+def test_thresholds_are_found_once_for_each_density(
+    fetched: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        "twin_merging.merging.methods.ties.magnitudes_at", lambda *given: calls.append(1) or magnitudes_at(*given)
+    )
+    entry = entry_of("ties", density={"choose": [0.2, 0.5]}, scaling={"choose": [0.2, 0.4, 0.6]})
+    chosen(static(fetched, tmp_path / "place", entry), rows_of(data, 4), tmp_path / "choice.json")
+    assert len(calls) == 2
+
+
 def test_a_masked_methods_candidates_are_loaded_each(fetched: Path, data: dict[str, Path], tmp_path: Path) -> None:
     """No masked method has a number yet; this one keeps a share of the largest entries of every vector."""
 
@@ -268,6 +282,11 @@ def check_assembled(
         "twin_merging.choosing.assembled.load_merged", lambda place, dtype: loaded.append(place) or load(place, dtype)
     )
     monkeypatch.setattr("torch.linalg.svd", None)  # nothing is decomposed
+    routed: list[int] = []
+    route = TwinModel.route
+    monkeypatch.setattr(
+        TwinModel, "route", lambda self, ids, *rest, **more: routed.append(len(ids)) or route(self, ids, *rest, **more)
+    )
     candidates = AssembledCandidates(
         entry, "oracle", shared, exclusives, folder / "router", settings, factors, "float32", folder / "place"
     )
@@ -275,6 +294,7 @@ def check_assembled(
     assert [one["scores"] for one in found["candidates"]] == wanted
     assert len({str(scores) for scores in wanted}) > 1, "candidates that answer alike show nothing"
     assert len(loaded) == 1
+    assert sum(routed) == sum(rows.counts.values()), "the router read each row once for all candidates"
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twin_merging.choosing.remembered import RememberedLogits
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.merging.choices import Values, filled
 from twin_merging.model.assemble import SIZES, assemble
@@ -48,6 +49,7 @@ class AssembledCandidates:
         )  # fmt: skip
         model = load_merged(folder, self.dtype)
         cuts = Cuts(model)
+        RememberedLogits(model)
         for number, values in enumerate(candidates):
             options = filled(self.entry, values)
             if any(size in values for size in SIZES):
