@@ -3,8 +3,8 @@
     python benchmarks/choose.py RUN FOLDER [--cores 2] [--output FILE.md]
 
 RUN is a working folder in which the suite `minilm` has run at least to its experts (docs/results/minilm.md). Their
-files are linked into FOLDER, where the methods below are merged, chosen and evaluated by this repository's workflow; RUN
-stays as it is. Predictions of experts and of the pretrained model are taken from RUN where it has them.
+files are linked into FOLDER, where the methods below are merged, chosen and evaluated by this repository's workflow;
+RUN stays as it is. Predictions of experts and of the pretrained model are taken from RUN where it has them.
 
 Estimate for two cores, experts made: 45 candidates of 8 x 500 validation rows at 40 s of one core each (those of Twin
 take about as long, since the router's pass is made once) are 30 minutes of one core, 15 to 20 minutes of two. The test

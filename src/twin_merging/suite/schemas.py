@@ -79,6 +79,6 @@ def _entry(method: Method) -> dict[str, Any]:
 
 def _or_choice(rules: dict[str, Any]) -> dict[str, Any]:
     """The schema of an option that may be chosen on validation rows, from that of its values."""
-    beside = {key: rules[key] for key in ("default", "description") if key in rules}
+    beside: dict[str, Any] = {key: rules[key] for key in ("default", "description") if key in rules}
     kinds = {key: rule for key, rule in rules.items() if key not in beside}
     return {**beside, "anyOf": [*(kinds.get("anyOf") or [kinds]), {"$ref": f"{_AT}Choice"}]}
