@@ -26,7 +26,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown kind of source": ({"base": {"pth": "x"}}, ("base: unknown key 'pth'", "hub, package, path")),
     "unknown option of a method": (
         {"methods/sum/scalin": 1},
-        ("methods.sum: unknown key 'scalin'", "allowed: lora_space, method, protocol, scaling"),
+        ("methods.sum: unknown key 'scalin'", "allowed: leave_out, lora_space, method, protocol, scaling, sweep"),
     ),
     "unknown key of the router": ({"router/epoch": 1}, ("router: unknown key 'epoch'", "batch_size, dropout, epochs")),
     "unknown key of a method's router": (

@@ -7,7 +7,7 @@ rule merge:
         task_vectors=asked(inputs.task_vectors),
         statistics=asked(inputs.training_statistics),
         base=asked(inputs.base_model),
-        experts=asked(inputs.all_expert_files),
+        experts=asked(inputs.merged_expert_files),
         choice=asked(inputs.own_choice),
     output:
         config="results/{suite}/models/{method}/config.json",

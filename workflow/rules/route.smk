@@ -4,7 +4,7 @@
 rule route_features:
     input:
         shared=asked(inputs.read_by_router),
-        data=asked(inputs.training_data),
+        data=asked(inputs.routed_data),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
         record="results/{suite}/records/route_features/{shared}/{features}.json",

@@ -1,4 +1,4 @@
-# Stage score: metrics of all predictions of a suite.
+# Stage score: metrics of all predictions of a suite, and how sure they are.
 
 
 rule score:
@@ -21,3 +21,26 @@ rule score:
         code=code("score"),
     script:
         "../scripts/score.py"
+
+
+rule intervals:
+    input:
+        scores="results/{suite}/scores.csv",
+        predictions=asked(inputs.predictions),
+    output:
+        "results/{suite}/intervals.csv",
+        record="results/{suite}/records/intervals.json",
+    log:
+        "results/{suite}/logs/intervals.log",
+        benchmark="results/{suite}/benchmarks/intervals.tsv",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=settings_of("intervals"),
+        code=code("intervals"),
+    script:
+        "../scripts/intervals.py"

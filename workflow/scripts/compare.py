@@ -13,6 +13,7 @@ def main(job: Any) -> None:
     compare(
         title=settings["title"],
         tasks=settings["tasks"],
+        subsets=settings.get("subsets"),
         scores=Path(job.input.scores),
         published=Path(job.input.published),
         outputs={name: Path(path) for name, path in job.output.items() if name != "record"},

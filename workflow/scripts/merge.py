@@ -14,7 +14,8 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
-    tasks = list(settings["heads"])
+    left_out = settings.get("left_out", [])
+    tasks = [task for task in settings["heads"] if task not in left_out]
     statistics = map(Path, job.input.statistics)
     merge_directory(
         method=merging_methods()[entry["method"]],
@@ -25,6 +26,7 @@ def main(job: Any) -> None:
         experts={folder(file).name: folder(file) for file in job.input.experts},
         output=folder(job.output.config),
         heads=settings["heads"],
+        left_out=left_out,
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
         chosen=chosen,

@@ -11,7 +11,9 @@ def main(job: Any) -> None:
 
     settings = job.params.settings
     predictions = {Path(file).stem: Path(file) for file in job.input.predictions}
-    score_predictions(predictions, settings["metrics"], settings["protocols"], Path(job.output[0]))
+    score_predictions(
+        predictions, settings["metrics"], settings["protocols"], Path(job.output[0]), settings.get("evaluated")
+    )
 
 
 run_job(snakemake, main)

@@ -12,12 +12,17 @@ def main(job: Any) -> None:
     settings = job.params.settings
     write_tables(
         title=settings["title"],
+        suite=job.wildcards.suite,
         scores=Path(job.input.scores),
+        intervals=Path(job.input.intervals),
         tasks=settings["tasks"],
         knowledge=settings["knowledge"],
+        protocols=settings["protocols"],
+        told_more=settings["told_more"],
         predictions=dict(zip(settings["dynamic"], map(Path, job.input.predictions), strict=True)),
         router_metrics=dict(zip(settings["dynamic"], map(Path, job.input.router_metrics), strict=True)),
         choices=[Path(file) for file in job.input.choices],
+        subsets=settings.get("subsets"),
         outputs={name: Path(path) for name, path in job.output.items() if name != "record"},
     )
 

@@ -26,12 +26,13 @@ def answer_text(
     that is too long.
     """
     directory = local_directory(directory, {})
-    known = list(read_record(directory)["tasks"])
+    record = read_record(directory)
+    known = [*record["tasks"], *record.get("left_out", {})]
     if task is not None and task not in known:
         raise UserError(f"{directory}: {unknown('task', task, known)}")
     model = TwinModel.from_pretrained(directory)
-    if task is None and model.router is None and model.has_private:
-        raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.tasks)}")
+    if task is None and model.needs_tasks:
+        raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.known)}")
     tokenizer = load_tokenizer(directory)
     limit = longest(None, model.config, tokenizer, new=int(model.writes))
     example = encoded_text(tokenizer, (text,) if pair is None else (text, pair), limit, "the text", model.writes)

@@ -11,12 +11,13 @@ import torch
 
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory, write_json
-from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.factor_files import SHARED
 from twin_merging.model.factored import B, factored_change
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
+from twin_merging.model.loading import load_vectors
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,12 @@ def export(
     Raises UserError for an unknown task, a form that is none, or an output directory that exists.
     """
     directory, output = local_directory(directory, {}), Path(output)
-    tasks = list(read_record(directory)["tasks"])
-    for name in [*weights, *([task] if task else [])]:
-        if name not in tasks:
-            raise UserError(f"{directory}: {unknown('task', name, tasks)}")
+    record = read_record(directory)
+    tasks = list(record["tasks"])
+    for names, allowed in ((weights, tasks), ([task] if task else [], [*tasks, *record.get("left_out", {})])):
+        for name in names:
+            if name not in allowed:
+                raise UserError(f"{directory}: {unknown('task', name, allowed)}")
     if not weights:
         raise UserError("weights: none are given; name at least one task with its weight")
     if form not in FORMS:
@@ -70,7 +73,7 @@ def export(
 def single_model(model: Any, weights: Mapping[str, float], task: str) -> Any:
     """The architecture's own model with theta_s + sum_t weights[t] v_t in it, and the private parameters of `task`."""
     row = torch.tensor([weights.get(name, 0.0) for name in model.tasks])
-    number = model.tasks.index(task)
+    number = model.known.index(task)
     single = model.single_on_meta(task)
     values: dict[str, torch.Tensor] = {}
     for path, part in model.model.named_modules():
@@ -126,7 +129,7 @@ def _on_device(single: Any, model: Any) -> Any:
 
 
 def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], output: Path) -> None:
-    vectors = {task: load_exclusive(directory / "exclusive" / task) for task in weights if weights[task]}
+    vectors = load_vectors(directory, model.record, [task for task in weights if weights[task]])
     mixed = ExclusiveVector()
     for name in sorted({name for vector in vectors.values() for name in vector.factors}):
         own = [(weights[t], vector.factors[name]) for t, vector in vectors.items() if name in vector.factors]

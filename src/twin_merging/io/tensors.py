@@ -31,6 +31,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 _CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
 
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
 Shapes = Mapping[str, tuple[tuple[int, ...], "torch.dtype"]]
@@ -103,10 +105,18 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name].shape
 
+    def format(self, name: str) -> str:
+        """The format of a tensor's numbers, as float32."""
+        return _CODES[self._places[name].code]
+
+    def size(self, name: str) -> int:
+        """How many bytes a tensor has."""
+        return math.prod(self.shape(name)) * _BYTES[self._places[name].code]
+
     def dtype(self, name: str) -> torch.dtype:
         import torch
 
-        return getattr(torch, _CODES[self._places[name].code])
+        return getattr(torch, self.format(name))
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Read the rows from `start` to `stop` (exclusive) of a tensor, and no others."""

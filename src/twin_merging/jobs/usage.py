@@ -28,14 +28,22 @@ def write_usage(file: Path, began: float) -> None:
     seconds = time.monotonic() - began
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     processor = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    memory = max(own.ru_maxrss, children.ru_maxrss) * unit / _MEGABYTE
     read, written = _disk_bytes()
     whole = round(seconds)
     clock = f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     load = 100 * processor / seconds if seconds else 0.0
-    numbers = (f"{seconds:.4f}", clock, f"{memory:.2f}", read, written, f"{load:.2f}", f"{processor:.2f}")
+    numbers = (f"{seconds:.4f}", clock, f"{peak_memory():.2f}", read, written, f"{load:.2f}", f"{processor:.2f}")
     write_text(file, "\t".join(COLUMNS) + "\n" + "\t".join(numbers) + "\n")
+
+
+def peak_memory() -> float:
+    """MiB that this process, or the largest of those that it waited for, held at most."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        * unit
+        / _MEGABYTE
+    )
 
 
 def _disk_bytes() -> tuple[str, str]:

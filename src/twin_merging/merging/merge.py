@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import PROTOCOLS, Protocol
 from twin_merging.io.files import file_hashes, pass_on, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
@@ -36,6 +36,7 @@ def merge_directory(
     output: Path,
     heads: Mapping[str, Mapping[str, Any]],
     statistics: Mapping[str, Path] | None = None,
+    left_out: Collection[str] = (),
     workers: int = 1,
     chosen: Mapping[str, Any] | None = None,
 ) -> None:
@@ -46,8 +47,9 @@ def merge_directory(
 
     base: a model directory. experts: a model directory for each task. task_vectors, statistics: a file for each task.
     heads: what merge.json says of each task's head: its number of `labels` (1: a regression), or nothing where a task
-    has no head of its own. workers: how many processes work at once. chosen: of options that were chosen on validation
-    rows, what merge.json says of the choice (twin_merging.merging.chosen).
+    has no head of its own. left_out: experts that are not merged, and of which the head alone is kept.
+    workers: how many processes work at once. chosen: of options that were chosen on validation rows, what merge.json
+    says of the choice (twin_merging.merging.chosen).
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -60,17 +62,18 @@ def merge_directory(
     )
     write_body(method, options, start, inputs, output)
     opened = {task: Expert(directory, start) for task, directory in experts.items()}
-    write_private(opened, protocol, output)
+    write_private(opened, protocol, output, left_out)
     pass_on(Path(base), output)
     files = {f"task_vectors/{task}": [path] for task, path in task_vectors.items()}
     files |= {f"statistics/{task}": [path] for task, path in (statistics or {}).items()}
-    tasks = {task: dict(heads[task]) for task in experts}
+    about = {task: dict(heads[task]) for task in experts}
     write_record(
         output=output,
         method=method,
         options=options,
         protocol=protocol,
-        tasks=tasks,
+        tasks={task: about[task] for task in about if task not in left_out},
+        left_out={task: about[task] for task in about if task in left_out},
         base=start,
         experts=opened,
         files=files,
@@ -78,7 +81,7 @@ def merge_directory(
         chosen=chosen,
     )
     seconds = time.monotonic() - began
-    log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(opened), method.name, seconds)
+    log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(task_vectors), method.name, seconds)
 
 
 def write_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
@@ -97,11 +100,14 @@ def merged_names(base: Checkpoint, protocol: Protocol) -> tuple[str, ...]:
     return tuple(name for name in base if base.dtype(name).is_floating_point and protocol.merges(name))
 
 
-def write_private(experts: Mapping[str, Expert], protocol: Protocol, output: Path) -> None:
-    """Write each task's private parameters, one file a task."""
+def write_private(
+    experts: Mapping[str, Expert], protocol: Protocol, output: Path, left_out: Collection[str] = ()
+) -> None:
+    """Write each task's private parameters, one file a task; of a task that is left out of the merge its head alone."""
     with whole_directory(output / "private") as private:
         for task, expert in experts.items():
-            save_tensors(private / f"{task}.safetensors", expert.private(protocol))
+            kept = PROTOCOLS["strict"] if task in left_out else protocol
+            save_tensors(private / f"{task}.safetensors", expert.private(kept))
 
 
 def write_record(
@@ -114,11 +120,12 @@ def write_record(
     base: Checkpoint,
     experts: Mapping[str, Expert],
     files: Mapping[str, list[Path]],
+    left_out: Mapping[str, Mapping[str, Any]] | None = None,
     workers: int = 1,
     hashes: bool = True,
     chosen: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write merge.json, which says how the model was made.
+    """Write merge.json, which says how the model was made: of `tasks`, and `left_out` where there are any.
 
     With `hashes` it also has the SHA-256 of every file that the model was made from, of the model's body, and of the
     files in its own folders.
@@ -136,6 +143,7 @@ def write_record(
         "groups": dict(protocol.groups),
         "head": "oracle",
         "tasks": dict(tasks),
+        **({"left_out": dict(left_out)} if left_out else {}),
         "inputs": {name: {"sha256": digest} for name, digest in zip(named, found, strict=True)},
         "library": __version__,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,8 @@ from twin_merging.merging.choices import is_choice
 from twin_merging.merging.registry import Method, Option, merging_methods
 
 SEED, THEN = "seed", "then"
+ABLATIONS = "ablations"
+KINDS_OF_ABLATIONS = EXCLUSIVE_ONLY, FULL_RANK, UNIFORM, ORACLE = "exclusive-only", "full-rank", "uniform", "oracle"
 _LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
 
@@ -28,11 +30,45 @@ class Common(Model):
     )
 
 
-class InSuite(Model):
-    """What an entry of a suite has beside the method's options."""
+class Subset(Model):
+    """Which tasks an entry of a suite is about, where it is not about all."""
 
+    tasks: Annotated[tuple[Text, ...] | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="only these tasks: their experts are merged (and routed), and their rows are answered; the others' "
+        "cells are empty",
+    )
+    leave_out: Annotated[tuple[Text, ...] | None, Field(min_length=1), ABSENT] = Field(
+        None,
+        description="unseen tasks: their experts are not merged (nor routed), but their rows are answered, each by its "
+        "own task's head",
+    )
+
+
+class _Made(Model):
     method: Text = Field(description="the merging method")
     protocol: Annotated[str | None, ABSENT] = Field(None, description="the protocol; absent, the suite's")
+
+
+class InSuite(Subset, _Made):  # the last base's keys come first
+    """What an entry of a suite has beside the method's options."""
+
+    sweep: Annotated[Mapping[str, Any] | None, ABSENT] = Field(
+        None,
+        description="an entry for each value: a list of values by option, see [`sweep`](#sweep)",
+    )
+
+
+class DynamicInSuite(InSuite):
+    """What an entry of a dynamic method has beside them."""
+
+    ablations: Annotated[
+        bool | tuple[Literal["exclusive-only", "full-rank", "uniform", "oracle"], ...] | None, ABSENT
+    ] = Field(
+        None,
+        description="of a dynamic method: rows that each lack one part of it; `true` is all, see "
+        "[`ablations`](#ablations)",
+    )
 
 
 @cache
@@ -42,7 +78,8 @@ def options_model(method: Method, in_suite: bool = False) -> type[Model]:
     Later bases come first in the order of keys.
     """
     fields: dict[str, Any] = {name: _field(option) for name, option in method.options.items()}
-    beside = ((Common,) if method.kind == "static" else ()), ((InSuite,) if in_suite else ())
+    entry = DynamicInSuite if method.kind == "dynamic" else InSuite
+    beside = ((Common,) if method.kind == "static" else ()), ((entry,) if in_suite else ())
     own = create_model(f"{method.name}_options", __base__=Model, **fields)
     bases = (*beside[0], own, *beside[1])
     return own if len(bases) == 1 else create_model(f"{method.name}_entry", __base__=bases)
@@ -76,11 +113,12 @@ def complete_options(
     seed: int,
     at: str = "",
     in_suite: bool = False,
+    known: Collection[str] = (),
 ) -> dict[str, Any]:
     """Options in normal form: every default filled in, keys in a fixed order, one value a task where a mapping is.
 
-    `in_suite`: an entry's `method` and `protocol` may stand beside them. Raises ValueError, naming the key below `at`,
-    its value and what is allowed.
+    `in_suite`: an entry's `method`, `protocol` and so on may stand beside them. known: more tasks that a mapping may
+    have values of, which are not read. Raises ValueError, naming the key below `at`, its value and what is allowed.
     """
     for key, value in given.items():
         if is_choice(value) and key in method.options:
@@ -92,9 +130,9 @@ def complete_options(
     for key, value in options.items():
         place = f"{at}.{key}".lstrip(".")
         if key == THEN:
-            options[key] = _inner(method.options[key].rules["methods"], value, tasks, seed, place)
+            options[key] = _inner(method.options[key].rules["methods"], value, tasks, seed, place, known)
         elif method.kind != "dynamic" and isinstance(value, Mapping):
-            options[key] = _each_task(place, value, tasks)
+            options[key] = _each_task(place, value, tasks, known)
     if SEED in method.options and options[SEED] is None:
         options[SEED] = seed
     if method.check is not None:
@@ -105,7 +143,9 @@ def complete_options(
     return options
 
 
-def _inner(allowed: list[str], entry: Mapping[str, Any], tasks: list[str], seed: int, at: str) -> dict[str, Any]:
+def _inner(
+    allowed: list[str], entry: Mapping[str, Any], tasks: list[str], seed: int, at: str, known: Collection[str]
+) -> dict[str, Any]:
     """The entry of the method that another one hands its vectors to."""
     if "method" not in entry:
         raise ValueError(f"{at}: key 'method' is missing; allowed: {', '.join(allowed)}")
@@ -113,17 +153,17 @@ def _inner(allowed: list[str], entry: Mapping[str, Any], tasks: list[str], seed:
         raise ValueError(f"{at}.method: {unknown('method', entry['method'], allowed)}")
     method = merging_methods()[entry["method"]]
     given = {key: value for key, value in entry.items() if key != "method"}
-    options = complete_options(method, given, tasks, seed, at)
+    options = complete_options(method, given, tasks, seed, at, known=known)
     options.pop("lora_space")
     return {"method": method.name, **options}
 
 
-def _each_task(at: str, values: Mapping[str, Any], tasks: list[str]) -> dict[str, Any]:
+def _each_task(at: str, values: Mapping[str, Any], tasks: list[str], known: Collection[str]) -> dict[str, Any]:
     """One value a task, in alphabetical order."""
     for name in values:
-        if name not in tasks:
-            raise ValueError(f"{at}: {unknown('task', name, tasks)}")
+        if name not in tasks and name not in known:
+            raise ValueError(f"{at}: {unknown('task', name, {*tasks, *known})}")
     missing = [name for name in tasks if name not in values]
     if missing:
         raise ValueError(f"{at}: no value for task '{missing[0]}'; give one for each of {', '.join(tasks)}")
-    return dict(sorted(values.items()))
+    return {name: values[name] for name in sorted(tasks)}

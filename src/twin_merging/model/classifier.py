@@ -23,7 +23,7 @@ from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_body, load_expert
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
-from twin_merging.model.twin import TwinModel
+from twin_merging.model.twin import Named, TwinModel
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 
@@ -31,7 +31,8 @@ from twin_merging.tasks.answering import Waiting
 class TwinForSequenceClassification(TwinModel):
     """A merged sequence classifier: a head a task, logits padded with -inf where a row's head is smaller.
 
-    body: the shared expert (an `AutoModel`). labels: each task's label count (1: a regression), in the router's order.
+    body: the shared expert (an `AutoModel`). labels: each task's label count (1: a regression), in the router's order,
+    and behind them those of the tasks in `left_out`.
     private: each task's private parameters by name, its head among them. exclusive: each task's vector.
     """
 
@@ -47,14 +48,17 @@ class TwinForSequenceClassification(TwinModel):
         masked: MaskedVectors | None = None,
         onepass: bool = False,
         record: Mapping[str, Any] | None = None,
+        left_out: Sequence[str] = (),
     ):
         counts = sorted(set(labels.values()))
         skeletons: dict[int, Any] = {count: Classifier(count).on_meta(body.config) for count in counts}
         model = skeletons[counts[-1]]
-        beside = Beside(list(labels), private, exclusive or {}, masked).canonical(model.base_model_prefix)
+        merged = [task for task in labels if task not in left_out]
+        beside = Beside(merged, private, exclusive or {}, masked, left_out=list(left_out))
+        beside = beside.canonical(model.base_model_prefix)
         gates = Gates()
         place_body(model, body, beside, gates)
-        place_heads(model, {task: skeletons[labels[task]] for task in labels}, beside, gates)
+        place_heads(model, {task: skeletons[labels[task]] for task in beside.known}, beside, gates)
         super().__init__(model, beside, gates, router, onepass, record)
         self.labels = dict(labels)
 
@@ -63,7 +67,8 @@ class TwinForSequenceClassification(TwinModel):
         body = load_body(stored.directory, chosen.dtype, **chosen.options)
         if body.config.pad_token_id is None and vocabulary_file(stored.directory):
             with_padding(body.config, load_tokenizer(stored.directory).pad_token_id)
-        labels = {task: entry["labels"] for task, entry in stored.record["tasks"].items()}
+        about = {**stored.record["tasks"], **stored.record.get("left_out", {})}
+        labels = {task: entry["labels"] for task, entry in about.items()}
         return cls(
             body,
             labels,
@@ -73,6 +78,7 @@ class TwinForSequenceClassification(TwinModel):
             stored.masked,
             onepass=stored.onepass,
             record=stored.record,
+            left_out=stored.left_out,
         )
 
     @classmethod
@@ -91,7 +97,7 @@ class TwinForSequenceClassification(TwinModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
-        tasks: Sequence[str] | None = None,
+        tasks: Named = None,
         **batch: Any,
     ) -> Any:
         """As for all: `TwinModel.forward`. On a causal body a row is answered at its last token, which transformers
@@ -103,7 +109,7 @@ class TwinForSequenceClassification(TwinModel):
 
     @torch.inference_mode()
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
     ) -> tuple[list[Any], torch.Tensor | None]:
         """An answer is logits (largest label count,), fp32, -inf where the row's head is smaller."""
         output = self(**batch, tasks=tasks)

@@ -22,7 +22,7 @@ from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
 from twin_merging.model.parts import Beside, Tensors
-from twin_merging.model.twin import TwinModel
+from twin_merging.model.twin import Named, TwinModel
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.endings import Ending
@@ -47,9 +47,11 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         onepass: bool = False,
         record: Mapping[str, Any] | None = None,
         factored: Mapping[str, SharedFactors] | None = None,
+        left_out: Sequence[str] = (),
     ):
-        """factored: the shared factors of matrices whose exclusive vectors are in factor space."""
-        beside = Beside(list(tasks), private or {}, exclusive or {}, factored=factored or {})
+        """factored: the shared factors of matrices whose exclusive vectors are in factor space; left_out: tasks that
+        are not merged and may be named all the same."""
+        beside = Beside(list(tasks), private or {}, exclusive or {}, factored=factored or {}, left_out=list(left_out))
         beside = beside.canonical(model.base_model_prefix)
         super().__init__(model, beside, Gates(), router, onepass, record)
         self.generation_config = model.generation_config
@@ -67,6 +69,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             onepass=stored.onepass,
             record=stored.record,
             factored=stored.factored,
+            left_out=stored.left_out,
         )
 
     @classmethod
@@ -81,7 +84,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
     @torch.inference_mode()
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
     ) -> tuple[list[Any], torch.Tensor | None]:
         """An answer is what is written (`Written`), or the likelihood of each option: all rows are answered one way.
         Prompts are padded on the left."""
@@ -96,7 +99,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         batch: Any,
         tokenizer: Any,
         rows: Sequence[Waiting],
-        tasks: Sequence[str] | None,
+        tasks: Named,
         stored: Sequence[Mapping[str, Any]],
     ) -> tuple[list[Any], torch.Tensor | None]:
         """Of an answer that was written, what the model says of each of its tokens (`Followed`)."""
@@ -122,11 +125,11 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         write_json(directory / GENERATION, self.generation_config.to_diff_dict())
 
     def _routed(
-        self, batch: Any, tasks: Sequence[str] | None
+        self, batch: Any, tasks: Named
     ) -> tuple[Callable[[Sequence[int]], AbstractContextManager[None]], torch.Tensor | None]:
         """The router's weights for prompts, and the mixture that these fix for passes over some of the rows."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        weights = None if self.router is None else self.route(ids, mask)
+        weights = self.weights_of(ids, mask, tasks)
         self._check(weights, tasks, len(ids))
 
         def holding(rows: Sequence[int]) -> AbstractContextManager[None]:
@@ -142,7 +145,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         inputs: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
-        tasks: Sequence[str] | None = None,
+        tasks: Named = None,
         **options: Any,
     ) -> Any:
         """transformers' `generate` for a batch of mixed tasks, each row's weights fixed from its prompt.
@@ -155,8 +158,8 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             raise ValueError("give input_ids: a router reads tokens")
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(ids))
-        if weights is None and self.router is not None:
-            weights = self.route(ids, mask)
+        if weights is None:
+            weights = self.weights_of(ids, mask, tasks)
         with self.gates.holding(self._mixture(weights, tasks, ids.device)):
             return self.model.generate(input_ids=ids, attention_mask=mask, **options)
 

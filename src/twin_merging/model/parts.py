@@ -29,7 +29,8 @@ Tensors = Mapping[str, torch.Tensor]
 @dataclass
 class Beside:
     """Each task's private parameters and exclusive vector, in the order of `tasks`; or masked vectors; and the shared
-    factors of matrices of which the exclusive vectors are in factor space.
+    factors of matrices of which the exclusive vectors are in factor space. Tasks of `left_out` come behind the others,
+    and have a head and nothing else: the shared body is theirs.
 
     Names are the body's (as in `AutoModel`), and of what lies beside the body (a head, `lm_head`) the whole model's.
     """
@@ -39,6 +40,12 @@ class Beside:
     exclusive: Mapping[str, ExclusiveVector] = field(default_factory=dict)
     masked: MaskedVectors | None = None
     factored: Mapping[str, SharedFactors] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def known(self) -> list[str]:
+        """Every task that has private parameters, in the order in which these are stacked."""
+        return [*self.tasks, *self.left_out]
 
     def canonical(self, prefix: str) -> Beside:
         """The same, with names that have the body's prefix without it."""
@@ -48,7 +55,7 @@ class Beside:
 
         private = {task: short(own) for task, own in self.private.items()}
         exclusive = {task: vector.without_prefix(f"{prefix}.") for task, vector in self.exclusive.items()}
-        return Beside(self.tasks, private, exclusive, self.masked, short(self.factored))
+        return Beside(self.tasks, private, exclusive, self.masked, short(self.factored), self.left_out)
 
     def layer_parts(self, path: str, shared: Mapping[str, torch.Tensor]) -> dict[str, Parts]:
         """What a layer has beside its own parameters, `shared`: by their names, and in factor space by the factors'."""
@@ -64,7 +71,7 @@ class Beside:
         if self.masked is not None and name in self.masked.unified:
             return self.masked.parts(name, shared)
         if any(name in own for own in self.private.values()):
-            return Parts(private=torch.stack([self._own(task, name).to(shared.dtype) for task in self.tasks]))
+            return Parts(private=torch.stack([self._own(task, name, shared).to(shared.dtype) for task in self.known]))
         vectors = [self.exclusive[task].vectors.get(name) for task in self.tasks if task in self.exclusive]
         if any(vector is not None for vector in vectors):
             zero = torch.zeros_like(shared).detach()
@@ -79,7 +86,9 @@ class Beside:
             ranks=tuple(0 if pair is None else pair[0].shape[0] for pair in pairs),
         )
 
-    def _own(self, task: str, name: str) -> torch.Tensor:
+    def _own(self, task: str, name: str, shared: torch.Tensor) -> torch.Tensor:
+        if task in self.left_out:
+            return self.private[task].get(name, shared.detach())
         if name not in self.private.get(task, {}):
             raise UserError(f"private parameters of task '{task}' lack '{name}', which other tasks have; merge again")
         return self.private[task][name]
@@ -145,7 +154,7 @@ def place_body(model: Any, body: Any, beside: Beside, gates: Gates) -> None:
     if getattr(body, POOLER, None) is not None:
         body.pooler = None
     if wanted is not None:
-        own = [filled(wanted, POOLER, beside.private[task], task, body.dtype) for task in beside.tasks]
+        own = [filled(wanted, POOLER, beside.private[task], task, body.dtype) for task in beside.known]
         body.pooler = PerTask(own, gates)
 
 
@@ -155,6 +164,6 @@ def place_heads(model: Any, skeletons: Mapping[str, Any], beside: Beside, gates:
     for name in heads_of(model):
         own = [
             filled(getattr(skeletons[task], name), name, beside.private[task], task, body.dtype)
-            for task in beside.tasks
+            for task in beside.known
         ]
         setattr(model, name, PerTask(own, gates))

@@ -10,9 +10,10 @@ import torch
 from twin_merging.checkpoints.architectures import output_layer
 from twin_merging.io.files import file_hashes, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, save_tensors
-from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import RECORD, write_configuration
-from twin_merging.model.factor_files import SHARED, SharedFactors, save_factors_of, save_shared
+from twin_merging.model.exclusive_files import save_vector, store_of
+from twin_merging.model.factor_files import SHARED, SharedFactors, save_shared
 from twin_merging.model.factored import A, B
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.version import __version__
@@ -30,10 +31,11 @@ def save(model: Any, output: Path) -> None:
         private, exclusive = _private(model), _exclusive(model)
         form = AdapterForm.of(model.body, model.form.has_prefix)
         factored = _factored(model)
-        write = save_factors_of if factored else save_exclusive
-        for task in model.tasks:
+        store = store_of(model.record.get("options", {}))
+        for task in model.known:
             save_tensors(partial / "private" / f"{task}.safetensors", private[task])
-            write(exclusive[task], partial / "exclusive" / task, form)
+        for task in model.tasks:
+            save_vector(exclusive[task], partial / "exclusive" / task, form, store, bool(factored))
         if factored:
             save_shared(factored, partial / SHARED, form)
         model.router.save(partial / "router")
@@ -42,6 +44,7 @@ def save(model: Any, output: Path) -> None:
             "family": model.form.family,
             "options": {"onepass": model.onepass},
             "tasks": {task: model.about_task(task) for task in model.tasks},
+            **({"left_out": {task: model.about_task(task) for task in model.left_out}} if model.left_out else {}),
             "library": __version__,
         }
         files = file_hashes(partial, "private", "exclusive", "router", SHARED)
@@ -101,7 +104,8 @@ def _factored(model: Any) -> dict[str, SharedFactors]:
 
 
 def _private(model: Any) -> dict[str, dict[str, torch.Tensor]]:
-    tensors: dict[str, dict[str, torch.Tensor]] = {task: {} for task in model.tasks}
+    """A task that is left out has a head alone: what stands in its place in a layer is the shared body's."""
+    tensors: dict[str, dict[str, torch.Tensor]] = {task: {} for task in model.known}
     for path, layer in _gated(model).items():
         for name in layer.ranks:
             stacked = layer.part(name, "private")
@@ -110,7 +114,7 @@ def _private(model: Any) -> dict[str, dict[str, torch.Tensor]]:
     for path, part in model.model.named_modules():
         if isinstance(part, PerTask):
             stem = path.removeprefix(f"{model.model.base_model_prefix}.")
-            for task, choice in zip(model.tasks, part.choices, strict=True):
+            for task, choice in zip(model.known, part.choices, strict=True):
                 own = {f"{stem}.{name}": value.detach().cpu() for name, value in choice.named_parameters()}
                 tensors[task] |= own
     return tensors

@@ -26,11 +26,14 @@ from twin_merging.model.order import order_by_task, output_in_order, rows_in_ord
 from twin_merging.model.parts import POOLER, Beside, gate_model
 from twin_merging.model.saving import save
 from twin_merging.routing.features import entering, features_of, pool
+from twin_merging.routing.fixed import FixedRouter, OracleRouter
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.reading import positions_of
 from twin_merging.tasks.task import Answers
+
+Named = Sequence[str | None] | None  # whose private parameters answer each row; None for the routed task's
 
 
 class TwinModel(PreTrainedModel):
@@ -38,7 +41,8 @@ class TwinModel(PreTrainedModel):
 
     With a router it is dynamic: each row is answered by the shared expert plus that row's mixture of exclusive vectors.
     Without, it is static, and the caller names each row's task. `model` is the architecture's own model, its layers
-    gated in place; `record` is what merge.json says. One forward pass at a time: a model is no place for two threads.
+    gated in place; `record` is what merge.json says; `tasks` are those that are merged, in the router's order, and
+    `left_out` others, of which it has the heads. One forward pass at a time: a model is no place for two threads.
     """
 
     form: Form  # of its family's models on disk
@@ -59,21 +63,35 @@ class TwinModel(PreTrainedModel):
     ):
         super().__init__(_own_config(model.config, type(self).__name__))
         self.model, self.router, self.gates = model, router, gates
-        self.tasks = list(beside.tasks)
+        self.tasks, self.left_out = list(beside.tasks), list(beside.left_out)
         self.onepass, self.record = onepass, dict(record or {})
         self.has_private = beside.masked is not None or any(len(own) for own in beside.private.values())
         self._causal = is_causal(model.config)
         self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
         gate_model(model, beside, gates, _layer_read(router) if onepass else None)
-        self._awaited: tuple[torch.Tensor, Sequence[str] | None] | None = None
+        self._awaited: tuple[torch.Tensor, Named] | None = None
         if onepass:
             layer = self.body.get_submodule(layers_path(self.body))[_layer_read(router)]
             layer.register_forward_pre_hook(self._route_within, with_kwargs=True)
         self.eval()
 
     @property
+    def known(self) -> list[str]:
+        """Every task whose private parameters can answer a row, in the order in which these are stacked."""
+        return [*self.tasks, *self.left_out]
+
+    @property
     def body(self) -> Any:
         return getattr(self.model, self.model.base_model_prefix)
+
+    @property
+    def needs_tasks(self) -> bool:
+        """Whether it answers only inputs whose tasks are named: nothing in it finds them, and it depends on them."""
+        return isinstance(self.router, OracleRouter) or (not self._finds_tasks and self.has_private)
+
+    @property
+    def _finds_tasks(self) -> bool:
+        return self.router is not None and not isinstance(self.router, FixedRouter)
 
     @classmethod
     def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:
@@ -105,11 +123,11 @@ class TwinModel(PreTrainedModel):
         raise NotImplementedError
 
     def answer_batch(
-        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Sequence[str] | None
+        self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
     ) -> tuple[list[Any], torch.Tensor | None]:
         """Each row's answer to a tokenised batch, as its task's view stores it, and the router's weights (batch, T).
 
-        tasks: whose private parameters answer each row, None for the routed task's.
+        tasks: whose private parameters answer each row, None (of all rows, or of one) for the routed task's.
         """
         raise NotImplementedError
 
@@ -118,7 +136,7 @@ class TwinModel(PreTrainedModel):
         batch: Any,
         tokenizer: Any,
         rows: Sequence[Waiting],
-        tasks: Sequence[str] | None,
+        tasks: Named,
         stored: Sequence[Mapping[str, Any]],
     ) -> tuple[list[Any], torch.Tensor | None]:
         """The same, to compare with what was stored of the answers before; for `faults` of the task's view."""
@@ -163,6 +181,8 @@ class TwinModel(PreTrainedModel):
         """Mixing weights (batch, T), fp32, of inputs, from the shared expert's features of them."""
         if self.router is None:
             raise ValueError("this model has no router: give weights")
+        if isinstance(self.router, FixedRouter):
+            return self.router.weights_of(len(input_ids), None, input_ids.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         pooler, awaited = getattr(self.body, POOLER, None), self._awaited
@@ -178,19 +198,27 @@ class TwinModel(PreTrainedModel):
                 self.body.pooler = pooler
         return self.router.weights(features)
 
+    def weights_of(
+        self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
+    ) -> torch.Tensor | None:
+        """Mixing weights (batch, T) of inputs whose tasks may be named; None for a model without a router."""
+        if isinstance(self.router, FixedRouter):
+            return self.router.weights_of(len(input_ids), tasks, input_ids.device)
+        return None if self.router is None else self.route(input_ids, mask, **batch)
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
-        tasks: Sequence[str] | None = None,
+        tasks: Named = None,
         **batch: Any,
     ) -> Any:
         """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and `weights` (batch, T) in it
         (None for a model without a router).
 
         weights (batch, T) replaces the router; tasks, a name a row, says whose private parameters answer each row
-        instead of the routed task's (the one of the largest weight).
+        instead of the routed task's (the one of the largest weight, which None in the place of a name stands for).
         """
         if input_ids is None:
             raise ValueError("give input_ids: a router reads tokens")
@@ -200,11 +228,12 @@ class TwinModel(PreTrainedModel):
             raise ValueError("a tuple has no place for the weights: leave out return_dict")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(input_ids))
-        if weights is None and self.router is not None and mask.shape[1] != input_ids.shape[1]:
+        is_read = weights is None and self._finds_tasks
+        if is_read and mask.shape[1] != input_ids.shape[1]:
             raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
-        within = weights is None and self.onepass
-        if weights is None and self.router is not None and not within:
-            weights = self.route(input_ids, mask, **_prompt_part(batch))
+        within = is_read and self.onepass
+        if weights is None and not within:
+            weights = self.weights_of(input_ids, mask, tasks, **_prompt_part(batch))
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         batch["attention_mask"] = mask
         if within:
@@ -220,7 +249,7 @@ class TwinModel(PreTrainedModel):
             output = output_in_order(output, order.argsort(), len(input_ids))
         return self._completed(output, weights)
 
-    def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Sequence[str] | None) -> Any:
+    def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Named) -> Any:
         """One pass: the weights are computed when the forward pass comes to the layer that the router reads."""
         with self.gates.holding(None):
             self.gates.pending, self._awaited = True, (mask, tasks)
@@ -249,26 +278,28 @@ class TwinModel(PreTrainedModel):
             return batch
         return {**batch, "position_ids": positions_of(mask)[:, -batch["input_ids"].shape[1] :]}
 
-    def _check(self, weights: torch.Tensor | None, tasks: Sequence[str] | None, rows: int) -> None:
+    def _check(self, weights: torch.Tensor | None, tasks: Named, rows: int) -> None:
         if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):
             raise ValueError(f"weights are {tuple(weights.shape)}, but this batch needs {(rows, len(self.tasks))}")
         if tasks is None:
-            if weights is None and self.router is None and self.has_private:
-                raise ValueError("a static model does not know its inputs' tasks: give tasks, a name a row")
+            if weights is None and self.needs_tasks:
+                kind = "static model" if self.router is None else f"model of {self.router.kind} weights"
+                raise ValueError(f"a {kind} does not know its inputs' tasks: give tasks, a name a row")
             return
         if len(tasks) != rows:
             raise ValueError(f"{len(tasks)} tasks for {rows} rows; give one a row")
-        for name in set(tasks) - set(self.tasks):
-            raise ValueError(unknown("task", name, self.tasks))
+        known = {*self.known, *([] if weights is None and not self._finds_tasks else [None])}
+        for name in set(tasks) - known:
+            raise ValueError(unknown("task", str(name), self.known))
 
-    def _mixture(
-        self, weights: torch.Tensor | None, tasks: Sequence[str] | None, device: torch.device
-    ) -> Mixture | None:
+    def _mixture(self, weights: torch.Tensor | None, tasks: Named, device: torch.device) -> Mixture | None:
         """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
         of the largest weight. None for a static model of which nothing is private: its body answers every row."""
-        if tasks is not None:
-            return Mixture.of(weights, torch.tensor([self.tasks.index(name) for name in tasks], device=device))
-        return None if weights is None else Mixture.of(weights, weights.argmax(-1))
+        routed = None if weights is None else weights.argmax(-1)
+        if tasks is None:
+            return None if weights is None else Mixture.of(weights, routed)
+        chosen = torch.tensor([-1 if name is None else self.known.index(name) for name in tasks], device=device)
+        return Mixture.of(weights, chosen if routed is None else torch.where(chosen < 0, routed, chosen))
 
 
 def class_of(family: str, where: str = "family") -> type[TwinModel]:

@@ -10,7 +10,7 @@ from twin_merging.fetching.declared import Source
 from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings_models import linear_coefficients
 from twin_merging.plan.settings_sources import may_name_labels
-from twin_merging.plan.targets import has_own_examples
+from twin_merging.plan.targets import figures, has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
@@ -125,6 +125,10 @@ def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
     return base_files(suite, *MODEL, *_beside(suite))
 
 
+def base_weights(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return base_files(suite, *WEIGHTS)
+
+
 def _beside(suite: Suite) -> tuple[str, ...]:
     """What a model of the suite's family has beside the files of every model."""
     return whole_model(suite.family).beside
@@ -137,8 +141,13 @@ def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     return inside(f"results/{suite.name}/experts/{task}", *names)
 
 
-def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [file for task in suite.tasks for file in expert_files(suite, {"task": task})]
+def _experts_files(suite: Suite, tasks: Iterable[str]) -> list[str]:
+    return [file for task in tasks for file in expert_files(suite, {"task": task})]
+
+
+def merged_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The experts that a method keeps something of: those that it merges, and those whose heads it has."""
+    return _experts_files(suite, suite.evaluated(wildcards["method"]))
 
 
 def _rows(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
@@ -151,8 +160,9 @@ def _rows(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
     return found
 
 
-def training_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _rows(suite, suite.tasks, "train", "validation")
+def routed_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the routers on a shared expert are trained on."""
+    return _rows(suite, suite.merged(wildcards["shared"]), "train", "validation")
 
 
 def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -161,20 +171,41 @@ def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _rows(suite, suite.tasks, "test")
+    return _rows(suite, suite.evaluated(wildcards["model"]), "test")
+
+
+def shown_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The test rows of each task, as a reader is shown them: without in-context examples."""
+    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+
+
+def shown_figures(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return figures(suite)
+
+
+def shown_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [file for task in suite.tasks for file in _label_names(suite, {"task": task})]
+
+
+def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the plane of two tasks' weights is evaluated on."""
+    return _rows(suite, suite.plane.tasks if suite.plane else (), "validation")
 
 
 # -- merging
 
 
 def task_vectors(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/task_vectors/{task}.safetensors" for task in suite.tasks]
+    """What a method merges: the one that is made, or whose factors are."""
+    merged = suite.merged(wildcards.get("method") or wildcards["shared"])
+    return [f"results/{suite.name}/task_vectors/{task}.safetensors" for task in merged]
 
 
 def training_statistics(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What a method needs of the experts' training rows: a file a task, for methods that need any."""
-    kind = suite.method(wildcards["method"]).statistics
-    return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.tasks if kind]
+    method = wildcards["method"]
+    kind = suite.method(method).statistics
+    return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.merged(method) if kind]
 
 
 def compressed_from(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -184,8 +215,8 @@ def compressed_from(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def exclusives(suite: Suite, shared: str) -> list[str]:
-    """Exclusive files of all tasks against a shared expert."""
-    return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.tasks]
+    """Exclusive files of all merged tasks against a shared expert."""
+    return [f"results/{suite.name}/exclusive/{shared}/{task}.safetensors" for task in suite.merged(shared)]
 
 
 def own_task_vector(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -204,7 +235,7 @@ def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
     shared = suite.shared(method)
     if suite.lora_space(method) == "factor":
         folder = f"results/{suite.name}/factors/{shared}/exclusive"
-        return [f"{folder}/{task}.safetensors" for task in suite.tasks]
+        return [f"{folder}/{task}.safetensors" for task in suite.merged(shared)]
     return exclusives(suite, shared)
 
 
@@ -270,7 +301,7 @@ def router_features(suite: Suite, wildcards: Wildcards) -> str:
 
 
 def projected_exclusives(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Exclusive files of all tasks for a router of kind projection, which reads them; none for the other kinds."""
+    """Exclusive files of all its tasks for a router of kind projection, which reads them; none for the other kinds."""
     router = wildcards["router"]
     projects = suite.router_settings(router)["kind"] == "projection"
     return exclusives(suite, router.split("/")[0]) if projects else []
@@ -283,8 +314,11 @@ def fetched_router(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/router/{router}/fetched.safetensors"] if fetched else []
 
 
-def router_of(suite: Suite, wildcards: Wildcards) -> str:
-    return f"results/{suite.name}/router/{suite.router_name(wildcards['method'])}/router.safetensors"
+def router_of(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The state of a dynamic method's router; nothing where no router weighs."""
+    method = wildcards["method"]
+    routed = [suite.router_name(method)] if method in suite.with_router else []
+    return [f"results/{suite.name}/router/{router}/router.safetensors" for router in routed]
 
 
 def _metrics(suite: Suite, method: str) -> str:
@@ -292,13 +326,13 @@ def _metrics(suite: Suite, method: str) -> str:
 
 
 def own_router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Metrics of a dynamic method's router; nothing for another method."""
+    """Metrics of a dynamic method's router; nothing for a method without one."""
     method = wildcards["method"]
-    return [_metrics(suite, method)] if method in suite.dynamic else []
+    return [_metrics(suite, method)] if method in suite.with_router else []
 
 
 def router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [_metrics(suite, method) for method in suite.dynamic]
+    return [_metrics(suite, method) for method in suite.with_router]
 
 
 # -- models and their predictions
@@ -312,7 +346,7 @@ def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
     model = wildcards.get("model") or wildcards["method"]
     if model not in suite.methods:
-        return [*base_model(suite, wildcards), *all_expert_files(suite, wildcards)]
+        return [*base_model(suite, wildcards), *_experts_files(suite, suite.tasks)]
     return _directory(suite, model)
 
 
@@ -325,12 +359,21 @@ def _directory(suite: Suite, method: str) -> list[str]:
     return inside(folder, *MODEL, *_beside(suite), "merge.json", *unified, "private", *parts)
 
 
+def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _experts_files(suite, suite.tasks)
+
+
+def merged_models(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What all merged models consist of."""
+    return [file for method in suite.methods for file in _directory(suite, method)]
+
+
 def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.models]
 
 
 def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.with_router]
 
 
 def lm_eval_installed(suite: Suite, wildcards: Wildcards) -> list[str]:

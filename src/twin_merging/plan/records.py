@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twin_merging.plan.inputs import Wildcards
-from twin_merging.plan.targets import Job, jobs
+from twin_merging.plan.targets import Job, job_name, jobs, making, scoring_jobs
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.rows import SPLITS
 
@@ -12,13 +12,24 @@ SOURCE = "source.json"  # beside everything that is fetched or made: where it co
 
 def record_of(suite: Suite, job: Job) -> str:
     """The record of a job. Its path has the job's wildcards in the order in which its rule's paths have them."""
-    rule, wildcards = job
-    return "/".join(("results", suite.name, "records", rule, *wildcards.values())) + ".json"
+    return f"results/{suite.name}/records/{job_name(job)}.json"
 
 
 def records(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The records of all jobs that the suite's tables rest on."""
     return [record_of(suite, job) for job in jobs(suite)]
+
+
+def records_of_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The records of the jobs that the suite's scores rest on."""
+    return [record_of(suite, job) for job in scoring_jobs(suite)]
+
+
+def of_models(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The records of the jobs that make models from task vectors on, and of those that ask them."""
+    made = [job for method in suite.methods for job in making(suite, method)]
+    found = [*made, *(("predict", {"model": model}) for model in suite.models)]
+    return list(dict.fromkeys(record_of(suite, job) for job in found))
 
 
 def sources(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twin_merging.plan import lm_eval
+from twin_merging.plan import lm_eval, settings_page
 from twin_merging.plan import settings_choices as choices
+from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
 from twin_merging.plan import settings_scores as scores
 from twin_merging.plan import settings_sources as sources
@@ -54,6 +55,10 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "assemble_factors": ("assemble", models.assemble),
     "predict": ("predict", models.predict),
     "score": ("score", scores.score),
+    "intervals": ("score", scores.intervals),
+    "snapshot": ("snapshot", scores.snapshot),
+    "storage": ("tabulate", scores.storage),
+    "cost": ("tabulate", scores.cost),
     "card": ("card", scores.card),
     "tabulate": ("tabulate", scores.tabulate),
     "lm_eval": ("predict", lm_eval.settings),
@@ -61,4 +66,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "provenance": ("provenance", scores.provenance),
     "audit": ("predict", scores.audit),
     "compare": ("compare", scores.compare),
+    "page": ("page", settings_page.page),
+    "figure": ("figures", figures.figure),
+    "plane": ("predict", figures.plane),
 }

@@ -30,16 +30,24 @@ def merge(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "entry": suite.methods[method].plain(),
         "groups": dict(suite.protocol(method).groups),
-        "heads": {name: task.whole.head for name, task in suite.tasks.items()},
+        "heads": {name: suite.tasks[name].whole.head for name in suite.evaluated(method)},
+        **left_out(suite, method),
     }
+
+
+def left_out(suite: Suite, method: str) -> Settings:
+    """The tasks that a method answers without having merged them; no key where there are none."""
+    found = suite.methods[method].left_out
+    return {"left_out": list(found)} if found else {}
 
 
 def linear_coefficients(suite: Suite, shared: str) -> dict[str, float] | None:
     """Each task's coefficient where all experts are LoRA adapters and the shared expert is a linear sum of them. Of
     coefficients that are chosen, those of the first candidate."""
-    if not all(task.expert.is_adapter for task in suite.tasks.values()):
+    merged = suite.merged(shared)
+    if not all(suite.tasks[name].expert.is_adapter for name in merged):
         return None
-    return coefficients(suite.method(shared), first_of(suite.methods[shared].options), list(suite.tasks))
+    return coefficients(suite.method(shared), first_of(suite.methods[shared].options), merged)
 
 
 def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -68,7 +76,7 @@ def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settin
 def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
     limits, inference = suite.says.limits, suite.says.inference
-    parts = of_tasks(suite, lambda task: task.read_as())
+    parts = of_tasks(suite, suite.merged(wildcards["shared"]), lambda task: task.read_as())
     return {
         **parts,
         "tasks": dict(sorted(parts["tasks"].items())),
@@ -85,7 +93,7 @@ def route(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     router = suite.router_settings(wildcards["router"])
     drawn = router["kind"] in SEEDED and "hub" not in router
     return {
-        "tasks": list(suite.tasks),
+        "tasks": suite.routed(wildcards["router"]),
         "router": router,
         "seed": suite.says.seed if drawn else 0,
         "threads": threads,
@@ -95,12 +103,12 @@ def route(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 def assemble(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """If a method's router equals the suite's, no router of its own is in its entry."""
     method = wildcards["method"]
-    name = suite.router_name(method)
-    router = suite.router_settings(name)
-    own = None if name == suite.shared(method) else router
+    router = suite.weighing(method)
+    has_own = method in suite.with_router and suite.router_name(method) != suite.shared(method)
     return {
-        "tasks": list(suite.tasks),
-        "entry": {**suite.methods[method].plain(), "router": own},
+        "tasks": suite.merged(method),
+        **left_out(suite, method),
+        "entry": {**suite.methods[method].plain(), "router": router if has_own else None},
         "head": suite.head(method),
         "router": router,
         "threads": threads,
@@ -113,7 +121,7 @@ def predict(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "merged": model in suite.methods,
         "body": model.removeprefix("expert-") if model.startswith("expert-") else None,
         "head": suite.head(model) if model in suite.methods else "oracle",
-        **of_tasks(suite, lambda task: task.answered_as()),
+        **of_tasks(suite, suite.evaluated(model), lambda task: task.answered_as()),
         "limit": suite.says.limits.test,
         **({"sample": suite.says.limits.sample} if suite.says.limits.sample else {}),
         "inference": suite.says.inference.plain(),

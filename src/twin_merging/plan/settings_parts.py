@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twin_merging.suite.suite import Suite
@@ -11,9 +11,9 @@ Settings = dict[str, Any]
 Wildcards = Mapping[str, str]
 
 
-def of_tasks(suite: Suite, part: Callable[[Any], Mapping[str, Any]]) -> Settings:
-    """The suite's family, and a part of every task."""
-    return {"family": suite.family, "tasks": {name: part(task) for name, task in suite.tasks.items()}}
+def of_tasks(suite: Suite, names: Iterable[str], part: Callable[[Any], Mapping[str, Any]]) -> Settings:
+    """The suite's family, and a part of some tasks."""
+    return {"family": suite.family, "tasks": {name: part(suite.tasks[name]) for name in names}}
 
 
 def of_task(suite: Suite, wildcards: Wildcards, part: Callable[[Any], Mapping[str, Any]]) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twin_merging.plan.figures import files, names
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
@@ -40,11 +41,23 @@ def is_of_decoders(suite: Suite) -> bool:
     return bool(whole_model(suite.family).beside)
 
 
+def job_name(job: Job) -> str:
+    """A job by its rule and wildcards, as merge/ties."""
+    rule, wildcards = job
+    return "/".join((rule, *wildcards.values()))
+
+
 def tables(suite: Suite) -> list[str]:
     """A suite's tables, first the one for reading."""
-    names = ("", "-absolute", "-experts", "-router", "-routing")
-    found = [f"results/tables/{suite.name}.md", *(f"results/tables/{suite.name}{name}.csv" for name in names)]
-    return [*found, *lm_eval_tables(suite)]
+    names = ("", "-absolute", "-experts", "-router", "-routing", "-unseen")
+    place = f"results/tables/{suite.name}"
+    found = [f"{place}.md", *(f"{place}{name}.csv" for name in names), *(f"{place}{name}.tex" for name in names[:3])]
+    return [*found, f"{place}-storage.csv", *lm_eval_tables(suite)]
+
+
+def cost_tables(suite: Suite) -> list[str]:
+    """What models take to store, to make and to ask. Times differ with every run, so nothing rests on these tables."""
+    return [f"results/tables/{suite.name}-cost.{end}" for end in ("md", "csv")]
 
 
 def lm_eval_tables(suite: Suite) -> list[str]:
@@ -58,21 +71,44 @@ def cards(suite: Suite) -> list[str]:
     return [f"results/{suite.name}/models/{method}/README.md" for method in suite.dynamic]
 
 
+def page(suite: Suite) -> str:
+    """The page that shows a suite's results."""
+    return f"results/{suite.name}/index.html"
+
+
+def figures(suite: Suite) -> list[str]:
+    """A suite's figures, one SVG each; the same job writes a PNG beside it."""
+    return [file for name in names(suite) for file in files(suite, name)[:1]]
+
+
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite), *lm_eval_tables(suite)]
+    tables = [f"results/tables/{suite.name}.csv", *cost_tables(suite), *lm_eval_tables(suite)]
+    return [*tables, *cards(suite), *figures(suite), page(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
     """Every job that the suite's tables need, each once."""
-    found: list[Job] = []
-    for job in _jobs(suite):
-        if job not in found:
-            found.append(job)
-    return found
+    return [*scoring_jobs(suite), *_jobs_of_tables(suite)]
 
 
-def _jobs(suite: Suite) -> Iterator[Job]:
+def scoring_jobs(suite: Suite) -> list[Job]:
+    """Every job that the suite's scores rest on, each once, and the one that makes them."""
+    return list({(rule, *wildcards.items()): (rule, wildcards) for rule, wildcards in _scoring_jobs(suite)}.values())
+
+
+def _jobs_of_tables(suite: Suite) -> Iterator[Job]:
+    yield "intervals", {}
+    yield "snapshot", {}
+    yield "tabulate", {}
+    yield "storage", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
+
+
+def _scoring_jobs(suite: Suite) -> Iterator[Job]:
     decoder = "_decoder" * is_of_decoders(suite)
     yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
@@ -80,43 +116,60 @@ def _jobs(suite: Suite) -> Iterator[Job]:
         yield data_rule(task), of_task
         yield EXPERT_RULES[task.expert.is_made_here, task.expert.is_adapter], of_task
         yield "task_vectors", of_task
-    for name, entry in suite.methods.items():
-        if entry.method.statistics:
-            for owner in suite.tasks:
-                yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
-        for owner in suite.tasks if entry.choices else ():
-            yield "answer_validation", {"task": owner}
-        if entry.kind == "dynamic":
-            yield from _dynamic(suite, name)
-        else:
-            if entry.choices:
-                yield "choose", {"method": name}
-            yield {"static": f"merge{decoder}", "masked": "merge_masked"}[entry.kind], {"method": name}
+    for name in suite.methods:
+        yield from of_method(suite, name)
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
-    yield "tabulate", {}
-    if suite.lm_eval is not None:
-        for model in suite.lm_eval_models:
-            yield "lm_eval", {"model": model}
-        yield "lm_eval_table", {}
+
+
+def of_method(suite: Suite, method: str) -> Iterator[Job]:
+    """The jobs that make a method's model of task vectors, or of its shared expert and these."""
+    entry = suite.methods[method]
+    if entry.method.statistics:
+        for owner in entry.merged:
+            yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
+    for owner in entry.merged if entry.choices else ():
+        yield "answer_validation", {"task": owner}
+    if entry.kind == "dynamic":
+        yield from _dynamic(suite, method)
+    else:
+        yield from _choice(suite, method)
+        rules = {"static": f"merge{'_decoder' * is_of_decoders(suite)}", "masked": "merge_masked"}
+        yield rules[entry.kind], {"method": method}
+
+
+def making(suite: Suite, method: str) -> list[Job]:
+    """The jobs between the experts and a method's model, those of its shared expert included."""
+    vectors = [("task_vectors", {"task": task}) for task in suite.merged(method)]
+    shared = of_method(suite, suite.shared(method)) if method in suite.dynamic else ()
+    return [*vectors, *shared, *of_method(suite, method)]
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
-    shared, router = suite.shared(method), suite.router_name(method)
-    settings = suite.router_settings(router)
+    shared = suite.shared(method)
     in_factors = suite.lora_space(method) == "factor"
     if in_factors:
         yield "merge_factors", {"shared": shared}
-    for task in suite.tasks:
+    for task in suite.merged(shared):
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
+    if method in suite.with_router:
+        yield from _router(suite, shared, suite.router_name(method))
+    yield from _choice(suite, method)
+    yield assembling_rule(suite, method), {"method": method}
+
+
+def _choice(suite: Suite, method: str) -> Iterator[Job]:
+    if suite.methods[method].choices:
+        yield "choose", {"method": method}
+
+
+def _router(suite: Suite, shared: str, router: str) -> Iterator[Job]:
+    settings = suite.router_settings(router)
     yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    if suite.methods[method].choices:
-        yield "choose", {"method": method}
-    yield assembling_rule(suite, method), {"method": method}
 
 
 def assembling_rule(suite: Suite, method: str) -> str:

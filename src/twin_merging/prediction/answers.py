@@ -89,7 +89,7 @@ def answered(
             continue
         rows = [waiting.rows[place] for place in places]
         batch = collate([row.example for row in rows], tokenizer, model.padding_side).to(device)
-        own = [row.task for row in rows] if head == "oracle" else None
+        own = heads_of_rows(model, rows, head)
         if stored is None:
             answers, mixed = model.answer_batch(batch, tokenizer, rows, own)
         else:
@@ -98,6 +98,15 @@ def answered(
         yield number, [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
         done, worked = done + len(places), worked + work[number]
         progress.update(done, worked / sum(work))
+
+
+def heads_of_rows(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:
+    """Whose private parameters answer each row: the true task's, or None for the routed task's. No row is routed to a
+    task that is left out of the merge, so that its own head answers always."""
+    if head == "oracle":
+        return [row.task for row in rows]
+    named = [row.task if row.task in model.left_out else None for row in rows]
+    return named if any(named) else None
 
 
 def answer_rows(

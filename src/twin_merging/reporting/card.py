@@ -27,6 +27,14 @@ REGISTER = (
 )
 
 
+QUANTISED = ("int8", "int4")
+NOT_FOR_PEFT = (
+    "The matrices of the exclusive vectors are whole numbers ({store}) with a scale for each 64, which PEFT and "
+    "servers of LoRA adapters do not load. `python -m twin_merging export DIR --weight {task}=1 --form lora --output "
+    "OUT` writes one of them, or a fixed mixture, as a PEFT LoRA; without `--form lora` as a plain model."
+)
+
+
 def write_card(
     *,
     name: str,
@@ -45,7 +53,7 @@ def write_card(
     router_metrics: the file with the measurements of a dynamic model's router; None for other models.
     """
     record = read_json(directory / "merge.json")
-    tasks = list(record["tasks"])
+    tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
     parts = [
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
@@ -56,9 +64,16 @@ def write_card(
         "test rows.",
         markdown_table(_scores(scores, name, tasks)),
     ]
+    if left_out:
+        parts += [
+            "Of tasks that it has not merged, absolute, each row answered by its own task's head:",
+            markdown_table(_unseen(scores, name, left_out)),
+        ]
     if router_metrics is not None:
         parts += ["## Router", _router(read_json(router_metrics), read_json(directory / "router" / "config.json"))]
-    parts += ["## What is stored", markdown_table(_stored(directory, tasks))]
+    parts += ["## What is stored", markdown_table(_stored(directory, record, tasks, left_out))]
+    if (store := record["options"].get("store")) in QUANTISED:
+        parts.append(NOT_FOR_PEFT.format(store=store, task=tasks[0]))
     parts += ["## Inputs", markdown_table(_inputs(record))]
     write_text(output, "\n\n".join(parts) + "\n")
 
@@ -79,10 +94,11 @@ def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequenc
     groups = ", ".join(f"{group}: {what}" for group, what in record["groups"].items())
     options = ", ".join(f"{key}: {value}" for key, value in record["options"].items() if value not in (None, {}))
     chosen = f"\n* chosen: {chosen_line(record['chosen'])}" if "chosen" in record else ""
+    left_out = f"\n* left out of the merge: {', '.join(record['left_out'])}" if "left_out" in record else ""
     head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
     return (
         f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
-        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}\n* options: {options or 'none'}{chosen}\n"
+        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n* options: {options or 'none'}{chosen}\n"
         f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
     )
 
@@ -96,7 +112,7 @@ def _source(source: Mapping[str, Any]) -> str:
 
 def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str]) -> str:
     is_routed = "shared" in record
-    load = family_named(family).usage(tasks, is_routed)
+    load = family_named(family).usage(tasks, is_routed and "weights" not in record["options"])
     return f"{load}\n\n{REGISTER}" if is_routed else load
 
 
@@ -116,6 +132,21 @@ def _scores(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(mean, index=["mean"])]).rename_axis("task").reset_index()
 
 
+def _unseen(scores: Path, name: str, tasks: Sequence[str]) -> pd.DataFrame:
+    """The model's scores beside the base's with the same head, and the expert's."""
+    lines = pd.read_csv(scores)
+    absolute = absolute_scores(lines, tasks)
+    of_task = lines.drop_duplicates("task").set_index("task").reindex(list(tasks))
+    table = pd.DataFrame({
+        "metric": of_task["metric"],
+        "score": absolute.loc[name],
+        "pretrained": absolute.loc["pretrained"],
+        "expert": expert_scores(absolute),
+        "rows": of_task["rows"],
+    })  # fmt: skip
+    return table.rename_axis("task").reset_index()
+
+
 def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     table = pd.DataFrame(
         {"task": list(metrics["accuracy"]), "accuracy": [100 * a for a in metrics["accuracy"].values()]}
@@ -128,22 +159,26 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
 
 
-def _stored(directory: Path, tasks: Sequence[str]) -> pd.DataFrame:
-    """A table of how many numbers each part of the directory holds."""
+def _stored(directory: Path, record: Mapping[str, Any], tasks: Sequence[str], left_out: Sequence[str]) -> pd.DataFrame:
+    """A table of how many numbers each part of the directory holds, and in how many bytes. Scales are no numbers."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}
-    parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in tasks}
+    parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in [*tasks, *left_out]}
     if (directory / "exclusive").is_dir():
         parts |= {
             f"exclusive, {task}": sorted((directory / "exclusive" / task).glob("*.safetensors")) for task in tasks
         }
         parts["router"] = [directory / "router" / "model.safetensors"]
     counts = {part: sum(Checkpoint(file).numbers for file in files) for part, files in parts.items()}
+    if record["options"].get("store") in QUANTISED:  # of which a file holds two in a byte, or scales beside them
+        counts |= {f"exclusive, {task}": record["tasks"][task]["exclusive_numbers"] for task in tasks}
+    sizes = {part: sum(file.stat().st_size for file in files) for part, files in parts.items()}
     body = counts["shared body"]
-    lines = [(part, count, 100 * count / body) for part, count in counts.items()]
-    lines.append(("sum", sum(counts.values()), 100 * sum(counts.values()) / body))
-    return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body"])
+    lines = [(part, count, 100 * count / body, sizes[part]) for part, count in counts.items()]
+    total = sum(counts.values())
+    lines.append(("sum", total, 100 * total / body, sum(sizes.values())))
+    return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body", "bytes"])
 
 
 def _inputs(record: Mapping[str, Any]) -> pd.DataFrame:

@@ -14,44 +14,60 @@ import pandas as pd
 from twin_merging.io.files import whole_file, write_text
 from twin_merging.reporting.comparison_report import report
 from twin_merging.reporting.normalisation import (
+    ABSOLUTE,
     AVERAGE,
     EXPERTS,
+    NORMALISED,
     absolute_scores,
     normalise,
     normalised_scores,
     own_scores,
     with_average,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED, SEPARATOR, PublishedScore, read_published
+from twin_merging.reporting.published import SEPARATOR, PublishedScore, read_published
+from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
 
 COLUMNS = ["model", "task", "scale", "ours", "published", "difference", "origin", "rows", "published_rows", "source",
            "note"]  # fmt: skip
 
 
-def compare(*, title: str, tasks: Sequence[str], scores: Path, published: Path, outputs: Mapping[str, Path]) -> None:
+def compare(
+    *,
+    title: str,
+    tasks: Sequence[str],
+    scores: Path,
+    published: Path,
+    outputs: Mapping[str, Path],
+    subsets: Subsets | None = None,
+) -> None:
     """Write a suite's scores beside published ones: as a long table, and as a page for reading.
 
     scores: the file that stage score wrote. published: a file of published scores. outputs: two paths, named table and
-    markdown.
+    markdown. subsets: the suite's models that are about some of the tasks.
     """
     ours = pd.read_csv(scores)
-    table = compared(ours, completed(read_published(published, tasks), tasks), tasks)
+    table = compared(ours, completed(read_published(published, tasks), tasks), tasks, subsets or {})
     with whole_file(outputs["table"]) as partial:
         table.to_csv(partial, index=False, float_format="%.4f")
     write_text(outputs["markdown"], report(title, table, list(dict.fromkeys(ours["model"])), tasks))
 
 
-def compared(ours: pd.DataFrame, published: Sequence[PublishedScore], tasks: Sequence[str]) -> pd.DataFrame:
+def compared(
+    ours: pd.DataFrame, published: Sequence[PublishedScore], tasks: Sequence[str], subsets: Subsets = NO_SUBSETS
+) -> pd.DataFrame:
     """Make a line for each published score: our score, the published one (in percent), their difference, the source.
 
-    If the suite has no such model, our score is left empty. Normalised scores come first, then absolute ones. The
+    If the suite has no such model, our score is left empty, and so is the average of a model that has not merged all
+    tasks, and its scores on others than it has merged. Normalised scores come first, then absolute ones. The
     suite's models are in its order; behind them come models that the suite does not have, then experts.
     """
-    absolute = absolute_scores(ours, tasks)
+    absolute = without_left_out(absolute_scores(ours, tasks), subsets)
     tables = {
         ABSOLUTE: pd.concat([with_average(own_scores(absolute)), absolute.filter(regex="^expert-", axis=0)]),
         NORMALISED: normalised_scores(absolute),
     }
+    for table in tables.values():
+        table.loc[list(subsets), AVERAGE] = np.nan
     lines = pd.DataFrame([asdict(score) for score in published])
     lines = lines.rename(columns={"value": "published", "rows": "published_rows"})
     lines["ours"] = np.array([_cell(tables[score.scale], score.model, score.task) for score in published])

@@ -16,7 +16,8 @@ from twin_merging.scoring.calibration import expected_calibration_error
 
 
 def read_weights(path: Path, tasks: Sequence[str]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
-    """Read the weights (n, T) of a predictions file, and the index (n,) of each row's own task."""
+    """Read the weights (n, T) of a predictions file, and the index (n,) of each row's own task among the router's
+    `tasks`: -1 for a task that the router does not know."""
     table = pd.read_parquet(path, columns=["task", "weights"])
     return np.stack(table["weights"].to_list()), pd.Index(list(tasks)).get_indexer(pd.Index(table["task"]))
 
@@ -26,23 +27,29 @@ def router_scores(predictions: Mapping[str, Path], metrics: Mapping[str, Path], 
 
     The measures are how often the router finds the task, on held-out rows and on test rows; the mean weight that a test
     row gives to its own task; and the expected calibration error of the test rows' weights. `avg` is the mean over
-    tasks, except for the calibration error, where it is the error of all rows together.
+    tasks, except for the calibration error, where it is the error of all rows together. Only tasks that the router
+    knows count; the cells of others are empty.
     """
     lines: dict[tuple[str, str], list[float]] = {}
     for model, path in predictions.items():
         held_out = read_json(metrics[model])["accuracy"]
-        weights, own = read_weights(path, tasks)
-        rows = [own == task for task in range(len(tasks))]
+        routed = list(held_out)
+        weights, own = read_weights(path, routed)
+        weights, own = weights[own >= 0], own[own >= 0]
+        rows = [own == task for task in range(len(routed))]
         right, given = weights.argmax(1) == own, weights[np.arange(len(own)), own]
         measured: dict[str, list[Any]] = {
-            "held-out accuracy": [held_out[task] for task in tasks],
+            "held-out accuracy": [held_out[task] for task in routed],
             "test accuracy": [right[chosen].mean() for chosen in rows],
             "test weight of the true task": [given[chosen].mean() for chosen in rows],
         }
-        for measure, values in measured.items():
-            lines[model, measure] = [100 * float(value) for value in (*values, np.mean(values))]
-        errors = [expected_calibration_error(weights[chosen], own[chosen]) for chosen in (*rows, slice(None))]
-        lines[model, "test calibration error"] = [100 * error for error in errors]
+        found = {measure: [*values, np.mean(values)] for measure, values in measured.items()}
+        found["test calibration error"] = [
+            expected_calibration_error(weights[chosen], own[chosen]) for chosen in (*rows, slice(None))
+        ]
+        for measure, values in found.items():
+            cells = dict(zip([*routed, AVERAGE], values, strict=True))
+            lines[model, measure] = [100 * float(cells.get(column, np.nan)) for column in (*tasks, AVERAGE)]
     return _table(lines, ["model", "measure"], [*tasks, AVERAGE])
 
 
@@ -50,19 +57,29 @@ def routed_rows(predictions: Mapping[str, Path], metrics: Mapping[str, Path], ta
     """A table of how many rows are routed to which task, for each model with a router.
 
     It has a line for each true task, once for held-out rows and once for test rows, and a column for each task that
-    rows are routed to. A row is routed to the task with the largest weight.
+    rows are routed to. A row is routed to the task with the largest weight. A task that the router does not know has an
+    empty column, and a line of test rows where the model answers it.
     """
-    lines: dict[tuple[str, str, str], list[int]] = {}
+    lines: dict[tuple[str, str, str], list[Any]] = {}
     for model, path in predictions.items():
         held_out = read_json(metrics[model])["confusion"]
-        weights, own = read_weights(path, tasks)
-        counts = np.zeros((len(tasks), len(tasks)), dtype=np.int64)
-        np.add.at(counts, (own, weights.argmax(1)), 1)
-        for task in tasks:
-            lines[model, "held-out", task] = [held_out[task][routed] for routed in tasks]
-        for task, row in zip(tasks, counts.tolist(), strict=True):
-            lines[model, "test", task] = row
-    return _table(lines, ["model", "rows", "task"], list(tasks))
+        answered, counts = _routed_tests(path, list(held_out))
+        for task in held_out:
+            lines[model, "held-out", task] = [held_out[task].get(routed) for routed in tasks]
+        for task in answered:
+            lines[model, "test", task] = [counts[task].get(routed) for routed in tasks]
+    found = _table(lines, ["model", "rows", "task"], list(tasks))
+    return found.astype(dict.fromkeys(tasks, "Int64")) if len(found) else found
+
+
+def _routed_tests(path: Path, routed: Sequence[str]) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """The tasks of a predictions file, the router's `routed` first; and of each how many rows go to which of these."""
+    table = pd.read_parquet(path, columns=["task", "weights"])
+    chosen = np.stack(table["weights"].to_list()).argmax(1)
+    names = pd.Series(np.array(routed, dtype=object)[chosen], index=table.index)
+    counts = pd.crosstab(table["task"], names).reindex(columns=list(routed), fill_value=0)
+    others = [task for task in dict.fromkeys(table["task"]) if task not in routed]
+    return [*routed, *others], {str(task): row.to_dict() for task, row in counts.iterrows()}
 
 
 def _table(lines: Mapping[Any, list[Any]], keys: list[str], columns: list[str]) -> pd.DataFrame:

@@ -16,9 +16,15 @@ def score(metric: str, outputs: Sequence[Any], references: Sequence[Any]) -> flo
     """One metric of what was answered (labels, values of a regression, or texts) against what is right: of a text's row
     one text, or several of which each is right."""
     if metric in TEXT_METRICS:
-        texts = [[one] if isinstance(one, str) else list(one) for one in references]
-        return TEXT_METRICS[metric](outputs, texts)
+        values = text_values(metric, outputs, references)
+        return sum(values) / len(values)
     return _FUNCTIONS[metric](np.asarray(outputs, dtype=float), np.asarray(references, dtype=float))
+
+
+def text_values(metric: str, outputs: Sequence[str], references: Sequence[Any]) -> list[float]:
+    """The value of each row by a metric of texts, of which the metric is the mean. references: as for `score`."""
+    texts = [[one] if isinstance(one, str) else list(one) for one in references]
+    return TEXT_METRICS[metric](outputs, texts)
 
 
 def _accuracy(outputs: np.ndarray, references: np.ndarray) -> float:

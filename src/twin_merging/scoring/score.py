@@ -5,7 +5,7 @@ the library `evaluate`; importing that library would take longer than all scores
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,21 +18,32 @@ COLUMNS = ["model", "task", "metric", "value", "rows", "protocol"]
 
 
 def score_predictions(
-    predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str], output: Path
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, str],
+    protocols: Mapping[str, str],
+    output: Path,
+    evaluated: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol."""
+    """Write a line for each model and task: model, task, metric, value (-1 or 0 to 1), rows, protocol.
+
+    evaluated: the tasks of each model that does not answer all.
+    """
     with whole_file(output) as partial:
-        score_table(predictions, metrics, protocols).to_csv(partial, index=False)
+        score_table(predictions, metrics, protocols, evaluated).to_csv(partial, index=False)
 
 
 def score_table(
-    predictions: Mapping[str, Path], metrics: Mapping[str, str], protocols: Mapping[str, str]
+    predictions: Mapping[str, Path],
+    metrics: Mapping[str, str],
+    protocols: Mapping[str, str],
+    evaluated: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """The lines of scores.csv."""
     lines = []
     for model, path in predictions.items():
         table = pd.read_parquet(path)
-        for task, metric in metrics.items():
+        for task in (evaluated or {}).get(model, metrics):
+            metric = metrics[task]
             rows = table[table["task"] == task]
             value = score(metric, rows["output"].tolist(), rows["reference"].tolist())
             lines.append((model, task, metric, value, len(rows), protocols[model]))

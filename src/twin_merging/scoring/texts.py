@@ -1,4 +1,5 @@
-"""Metrics of texts: each answer against the references of its row, of which the best counts. From 0 to 1."""
+"""Metrics of texts: each answer against the references of its row, of which the best counts. Each gives a value for
+every row, from 0 to 1; the metric is their mean."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def exact_match(outputs: Sequence[str], references: References) -> float:
-    """The share of answers that are one of their references, letter by letter."""
-    return _mean(outputs, references, lambda output, reference: float(output == reference))
+def exact_match(outputs: Sequence[str], references: References) -> list[float]:
+    """1 for an answer that is one of its references, letter by letter, else 0."""
+    return _best(outputs, references, lambda output, reference: float(output == reference))
 
 
-def quasi_exact_match(outputs: Sequence[str], references: References) -> float:
+def quasi_exact_match(outputs: Sequence[str], references: References) -> list[float]:
     """The same after both are brought into a plain form. Source: SQuAD's rule (Rajpurkar et al. 2016, arXiv
     1606.05250), which HELM calls quasi-exact match."""
-    return _mean(outputs, references, lambda output, reference: float(plainly(output) == plainly(reference)))
+    return _best(outputs, references, lambda output, reference: float(plainly(output) == plainly(reference)))
 
 
 def plainly(text: str) -> str:
@@ -28,21 +29,20 @@ def plainly(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
-def rouge2(outputs: Sequence[str], references: References) -> float:
+def rouge2(outputs: Sequence[str], references: References) -> list[float]:
     """The F measure of pairs of neighbouring words, stemmed by Porter's rules. Source: Lin 2004, ROUGE, by the package
     `rouge-score`."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rouge2"], use_stemmer=True)
-    return _mean(outputs, references, lambda output, reference: scorer.score(reference, output)["rouge2"].fmeasure)
+    return _best(outputs, references, lambda output, reference: scorer.score(reference, output)["rouge2"].fmeasure)
 
 
-def _mean(outputs: Sequence[str], references: References, value: Callable[[str, str], float]) -> float:
-    best = [max(value(output, reference) for reference in row) for output, row in zip(outputs, references, strict=True)]
-    return sum(best) / len(best)
+def _best(outputs: Sequence[str], references: References, value: Callable[[str, str], float]) -> list[float]:
+    return [max(value(output, reference) for reference in row) for output, row in zip(outputs, references, strict=True)]
 
 
-TEXT_METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
+TEXT_METRICS: dict[str, Callable[[Sequence[str], References], list[float]]] = {
     "exact_match": exact_match,
     "quasi_exact_match": quasi_exact_match,
     "rouge2": rouge2,

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.validation import one_of
-from twin_merging.merging.choices import candidates_of, choices_in, filled
+from twin_merging.merging.choices import candidates_of, filled
 from twin_merging.merging.options import complete_options
-from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
+from twin_merging.suite.ablations import with_ablations
 from twin_merging.suite.choices import choices_of, with_choices
+from twin_merging.suite.entry import Entry
+from twin_merging.suite.expansion import LEAVE_OUT, SWEEP, TASKS, Point, Sweep, expanded, method_of, subset_of
 from twin_merging.suite.models import SuiteFile
+from twin_merging.suite.shared_experts import shared_names, shared_of
 from twin_merging.tasks.families import family_named
 
 RESERVED = ("pretrained", "experts", "expert", "features")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A method of a suite under its name there, with every option that it has."""
-
-    name: str
-    method: Method
-    protocol: str
-    options: Mapping[str, Any]
-
-    @property
-    def kind(self) -> str:
-        return self.method.kind
-
-    @property
-    def choices(self) -> dict[str, list[Any]]:
-        """Options that are chosen on validation rows, by path, with the values to try."""
-        return choices_in(self.options)
-
-    def plain(self) -> dict[str, Any]:
-        return {"method": self.method.name, "protocol": self.protocol, **self.options}
-
-
 def entries_of(file: SuiteFile) -> dict[str, Entry]:
-    """The methods of a suite by name. Raises ValueError for one that is wrong, or does not fit the others."""
-    protocols = _protocols(file)
-    found = {name: _entry(name, content, file, protocols) for name, content in file.methods.items()}
-    _check_same(file, found)
-    static = [name for name, entry in found.items() if entry.kind == "static"]
+    """The methods of a suite by name, sweeps expanded. Raises ValueError for one that is wrong, or does not fit the
+    others."""
+    protocols, points = _protocols(file), expanded(with_ablations(file.methods, file.protocol), list(file.tasks))
+    found = {}
+    for name, point in points.items():
+        with _told(point.swept):
+            found[name] = _entry(name, point, file, protocols)
+    _check_same(file, points, found)
     if file.router.shared is not None:
-        one_of("router.shared", file.router.shared, "static method of the suite", static)
+        one_of("router.shared", file.router.shared, "static method of the suite", shared_names(found))
     for name, entry in found.items():
         if entry.kind == "dynamic":
-            _check_shared(f"methods.{name}", entry, found, static)
-            found[name] = entry = _with_router(f"methods.{name}", entry, file)
-            _check_router(f"methods.{name}.router" if entry.options["router"] else "router", entry, file)
-            _check_lora_space(f"methods.{name}", entry, found, file)
+            with _told(entry.swept):
+                found[name] = _with_shared_and_router(f"methods.{name}", entry, found, file)
     return found
+
+
+@contextmanager
+def _told(swept: Sweep | None) -> Iterator[None]:
+    """What is wrong with a point of a sweep says where the point comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} (a point of methods.{swept.of}.{SWEEP})" if swept else str(error)) from None
+
+
+def _with_shared_and_router(at: str, entry: Entry, found: Mapping[str, Entry], file: SuiteFile) -> Entry:
+    """A dynamic entry with its shared expert's name, and its router's own options in normal form."""
+    shared = shared_of(at, entry, found)
+    entry = _with_router(at, replace(entry, options={**entry.options, "shared": shared}), file)
+    if entry.weights == "router":
+        _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
+    _check_lora_space(at, entry, found, file)
+    return entry
 
 
 def _protocols(file: SuiteFile) -> list[str]:
@@ -68,29 +71,27 @@ def _protocols(file: SuiteFile) -> list[str]:
     return protocols
 
 
-def _entry(name: str, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]) -> Entry:
+def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> Entry:
     """One method's entry in normal form."""
-    at = f"methods.{name}"
+    at, content = f"methods.{name}", point.content
     if name in RESERVED or name.startswith("expert-"):
         raise ValueError(f"{at}: the name is taken by a model that is not merged; choose another")
-    if "method" not in content:
-        raise ValueError(f"{at}: key 'method' is missing; required: method")
-    one_of(f"{at}.method", content["method"], "method", merging_methods())
-    method = merging_methods()[content["method"]]
+    method = method_of(at, content)
     _check_family(f"{at}.method", method, file.family)
     choices = choices_of(content, method, at)
     contents = [filled(content, values) for values in candidates_of(choices)]
-    found = [_of_numbers(name, method, candidate, file, protocols) for candidate in contents]
+    found = [_of_numbers(name, method, replace(point, content=one), file, protocols) for one in contents]
     return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
 
 
-def _of_numbers(name: str, method: Method, content: Mapping[str, Any], file: SuiteFile, protocols: list[str]) -> Entry:
+def _of_numbers(name: str, method: Method, point: Point, file: SuiteFile, protocols: list[str]) -> Entry:
     """The same for an entry that chooses nothing."""
-    at = f"methods.{name}"
-    options = complete_options(method, content, list(file.tasks), file.seed, at, in_suite=True)
-    del options["method"]
+    at, content, tasks = f"methods.{name}", point.content, list(file.tasks)
+    merged, evaluated = subset_of(at, content, tasks)
+    options = complete_options(method, content, list(merged), file.seed, at, in_suite=True, known=tasks)
+    for key in ("method", "protocol", TASKS, LEAVE_OUT):
+        options.pop(key, None)
     protocol = _written(content, file)
-    options.pop("protocol", None)
     one_of(f"{at}.protocol", protocol, "protocol", protocols)
     protocol = family_named(file.family).same.get(protocol, protocol)
     if method.kind == "dynamic":
@@ -99,8 +100,20 @@ def _of_numbers(name: str, method: Method, content: Mapping[str, Any], file: Sui
             options = method.function(**options)
         except ValueError as error:
             raise ValueError(f"{at}: {error}") from None
-        options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
-    return Entry(name, method, protocol, options)
+        is_routed = protocol == "strict" and "weights" not in options
+        options["head"] = options["head"] or ("routed" if is_routed else "oracle")
+    entry = Entry(name, method, protocol, options, merged, evaluated, point.swept)
+    if method.kind == "masked" and entry.left_out:
+        raise ValueError(
+            f"{at}.{LEAVE_OUT}: '{method.name}' answers a row by its task's mask, and a task that is not merged has "
+            "none; leave the key out, or use a static or dynamic method"
+        )
+    if entry.weights == "oracle" and entry.left_out:
+        raise ValueError(
+            f"{at}.{LEAVE_OUT}: with weights: oracle a row is answered by its task's exclusive vector, and a task that "
+            "is not merged has none; leave one of the two out"
+        )
+    return entry
 
 
 def _written(content: Mapping[str, Any], file: SuiteFile) -> str:
@@ -108,12 +121,12 @@ def _written(content: Mapping[str, Any], file: SuiteFile) -> str:
     return str(content.get("protocol", file.protocol))
 
 
-def _check_same(file: SuiteFile, entries: Mapping[str, Entry]) -> None:
+def _check_same(file: SuiteFile, points: Mapping[str, Point], entries: Mapping[str, Entry]) -> None:
     """Raise ValueError for two entries that differ in their protocols alone, which are one in this family."""
     found: dict[str, str] = {}
     for name, entry in entries.items():
-        other = found.setdefault(repr(entry.plain()), name)
-        one, two = (_written(file.methods[own], file) for own in (name, other))
+        other = found.setdefault(repr((entry.plain(), entry.merged, entry.evaluated)), name)
+        one, two = (_written(points[own].content, file) for own in (name, other))
         if one != two:
             raise ValueError(
                 f"methods.{name}: under protocol {one} it is the same model as '{other}' under {two}, since nothing of "
@@ -131,18 +144,6 @@ def _check_family(at: str, method: Method, family: str) -> None:
         )
 
 
-def _check_shared(at: str, entry: Entry, entries: Mapping[str, Entry], static: list[str]) -> None:
-    shared = entry.options["shared"]
-    if shared is None:
-        raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
-    one_of(f"{at}.shared", shared, "static method of the suite", static)
-    if (theirs := entries[shared].protocol) != entry.protocol:
-        raise ValueError(
-            f"{at}.shared: '{shared}' is merged under protocol {theirs}, this method runs under "
-            f"{entry.protocol}; name a static method with protocol: {entry.protocol}"
-        )
-
-
 def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file: SuiteFile) -> None:
     """Raise ValueError for a dynamic method in factor space that its experts, its shared expert, or its router do not
     fit."""
@@ -155,10 +156,10 @@ def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file:
             f"{at}.lora_space: the shared expert '{shared}' is merged in {theirs} space; give methods.{shared} "
             "lora_space: factor, or name another static method"
         )
-    for name, task in file.tasks.items():
-        if not task.expert.is_adapter:
+    for name in entry.merged:
+        if not file.tasks[name].expert.is_adapter:
             raise ValueError(f"{at}.lora_space: factor is for LoRA adapters, but tasks.{name}.expert is none")
-    if file.router.with_own(entry.options["router"]).kind == "projection":
+    if entry.weights == "router" and file.router.with_own(entry.options["router"]).kind == "projection":
         raise ValueError(f"{at}.router.kind: projection reads vectors of product space; use another kind")
 
 
@@ -171,7 +172,7 @@ def _with_router(at: str, entry: Entry, file: SuiteFile) -> Entry:
             f"{at}.onepass: the router reads {features_name(features)}, which is known only after a whole pass; give "
             "router: {features: embedding}, or one layer"
         )
-    return Entry(entry.name, entry.method, entry.protocol, {**entry.options, "router": own})
+    return replace(entry, options={**entry.options, "router": own})
 
 
 def _check_router(at: str, entry: Entry, file: SuiteFile) -> None:
@@ -180,8 +181,14 @@ def _check_router(at: str, entry: Entry, file: SuiteFile) -> None:
     for hub, kind in ((file.router.hub, file.router.kind), (chosen.hub if "hub" in own else None, chosen.kind)):
         if hub and kind != "mlp":
             raise ValueError(f"{at}.hub: a fetched router is of kind mlp, not {kind}; remove hub or kind")
-        if hub and hub.tasks and sorted(hub.tasks) != sorted(file.tasks):
+        if hub and hub.tasks and not {*hub.tasks} <= {*file.tasks}:
             raise ValueError(f"{at}.hub.tasks: {', '.join(hub.tasks)} are not the suite's {', '.join(file.tasks)}")
+    outputs = None if chosen.hub is None or chosen.kind != "mlp" else chosen.hub.tasks or tuple(file.tasks)
+    if outputs and sorted(outputs) != sorted(entry.merged):
+        raise ValueError(
+            f"{at}.hub: the router chooses between {', '.join(outputs)}, but methods.{entry.name} merges "
+            f"{', '.join(entry.merged)}; give this method a router of its own"
+        )
     try:
         settings = chosen.settings()
     except ValueError as error:

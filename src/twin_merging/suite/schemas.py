@@ -11,6 +11,7 @@ from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.choices import Choice, is_number
 from twin_merging.suite.configuration import Configuration
+from twin_merging.suite.expansion import SWEEP
 from twin_merging.suite.models import DecoderSuite, EncoderSuite
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -72,6 +73,11 @@ def _entry(method: Method) -> dict[str, Any]:
     if THEN in method.options:
         names = method.options[THEN].rules["methods"]
         options[THEN].update({"properties": {"method": {"enum": names}}, "required": ["method"]})
+    options[SWEEP].update({"minProperties": 1, "additionalProperties": {"type": ["array", "string"], "minItems": 1}})
+    # Where there is a sweep, an option that has to be given may be one of those it gives values of.
+    required = found["required"]
+    if required != ["method"]:
+        found |= {"required": ["method"], "anyOf": [{"required": required}, {"required": [SWEEP]}]}
     if method.kind == "dynamic":
         options["router"].update({"anyOf": [{"$ref": f"{_AT}RouterOptions"}, {"type": "null"}]})
     return found
