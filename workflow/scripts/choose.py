@@ -65,7 +65,7 @@ def _assembled(job: Any, method: Any) -> Any:
         head=settings["head"],
         shared=folder(job.input.shared[0]),
         exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)),
-        router=Path(job.input.router[0]),
+        router=Path(job.input.router[0]) if job.input.router else None,
         router_settings=settings["router"],
         factors=Path(job.input.factors[0]) if job.input.factors else None,
         dtype=settings["dtype"],

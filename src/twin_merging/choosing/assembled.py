@@ -29,7 +29,7 @@ class AssembledCandidates:
     head: str
     shared: Path
     exclusives: Mapping[str, Path]
-    router: Path
+    router: Path | None
     router_settings: Mapping[str, Any]
     factors: Path | None
     dtype: str

@@ -258,8 +258,9 @@ def chosen_coefficients(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def validation_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """The validation rows of all tasks, or of the one that the wildcards name."""
-    return _rows(suite, [wildcards["task"]] if "task" in wildcards else suite.tasks, "validation")
+    """The validation rows of one task, or of those that a method merges. Unseen tasks choose nothing."""
+    tasks = [wildcards["task"]] if "task" in wildcards else suite.merged(wildcards["method"])
+    return _rows(suite, tasks, "validation")
 
 
 def own_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -274,15 +275,18 @@ def choices(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def validation_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Each expert's score on its own task's validation rows."""
-    return [f"results/{suite.name}/choices/experts/{task}.json" for task in suite.tasks]
+    """Each merged expert's score on its own task's validation rows."""
+    return [f"results/{suite.name}/choices/experts/{task}.json" for task in suite.merged(wildcards["method"])]
+
+
+def _merged_experts(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _experts_files(suite, suite.merged(wildcards["method"]))
 
 
 def tried_from(suite: Suite, wildcards: Wildcards, kind: str) -> list[str]:
     """What a method's candidates are made of, of one kind: a merge's inputs, or a dynamic model's."""
     functions = _TRIED[suite.methods[wildcards["method"]].kind == "dynamic"]
-    found = functions[kind](suite, wildcards) if kind in functions else []
-    return [found] if isinstance(found, str) else found
+    return functions[kind](suite, wildcards) if kind in functions else []
 
 
 # -- routers
@@ -405,12 +409,12 @@ def published_scores(suite: Suite, wildcards: Wildcards) -> str:
 
 
 # What candidates are made of, whether their method is dynamic, by the names of the inputs of rule choose.
-_TRIED: dict[bool, dict[str, Callable[[Suite, Wildcards], list[str] | str]]] = {
+_TRIED: dict[bool, dict[str, Callable[[Suite, Wildcards], list[str]]]] = {
     False: {
         "task_vectors": task_vectors,
         "statistics": training_statistics,
         "base": base_model,
-        "experts": all_expert_files,
+        "experts": _merged_experts,
     },
     True: {
         "shared": shared_model,

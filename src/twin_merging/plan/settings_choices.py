@@ -20,13 +20,17 @@ def answer_validation(suite: Suite, wildcards: Wildcards, threads: int) -> Setti
 
 
 def choose(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """As for the merge of the method, or for its assembly, and how validation rows are answered and scored."""
+    """As for the merge of the method, or for its assembly, of the tasks that it merges; and how their validation rows
+    are answered and scored."""
     method = wildcards["method"]
     made = (models.assemble if method in suite.dynamic else models.merge)(suite, wildcards, threads)
+    merged = suite.merged(method)
+    heads = {name: suite.tasks[name].whole.head for name in merged} if "heads" in made else None
     return {
-        **made,
-        **of_tasks(suite, lambda task: task.answered_as()),
-        "metrics": {name: task.metric for name, task in suite.tasks.items()},
+        **{key: value for key, value in made.items() if key not in ("left_out", "heads")},
+        **({} if heads is None else {"heads": heads}),
+        **of_tasks(suite, merged, lambda task: task.answered_as()),
+        "metrics": {name: suite.tasks[name].metric for name in merged},
         "head": suite.head(method),
         **_answering(suite),
         "threads": threads,
