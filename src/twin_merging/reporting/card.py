@@ -98,7 +98,8 @@ def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequenc
     head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
     return (
         f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
-        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n* options: {options or 'none'}{chosen}\n"
+        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n"
+        f"* options: {options or 'none'}{chosen}\n"
         f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
     )
 
