@@ -17,7 +17,8 @@ from twin_merging.merging.choices import candidates_of, choices_in, described
 from twin_merging.merging.chosen import resolve
 from twin_merging.merging.registry import merging_methods
 from twin_merging.merging.scales import merges_for, scale_of
-from twin_merging.plan import inputs, modules
+from twin_merging.plan import inputs, modules, settings
+from twin_merging.plan.figures import mixtures
 from twin_merging.plan.targets import jobs
 from twin_merging.suite.schemas import schemas
 
@@ -99,7 +100,8 @@ def test_a_change_is_stale_where_it_matters(tmp_path: Path, edits: dict[str, Any
     import yaml
 
     text = yaml.safe_dump(in_suite(CHOSEN), sort_keys=False)
-    assert stale(load(tmp_path, text), load(tmp_path, edited(text, edits))) == jobs
+    found = stale(load(tmp_path, text), load(tmp_path, edited(text, edits)))
+    assert found - {"snapshot()"} == jobs  # which says every option
 
 
 def test_coefficients_of_adapters_come_from_the_choice(tmp_path: Path) -> None:
@@ -235,3 +237,32 @@ def test_editors_know_of_choices(tmp_path: Path) -> None:
     jsonschema.validate(in_suite(CHOSEN), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(in_suite({"methods/sum/scaling": {"choose": [1]}}), schema)
+
+
+def test_only_merged_tasks_choose(tmp_path: Path) -> None:
+    chosen = {"method": "task_arithmetic", "scaling": {"choose": [0.1, 0.3]}, "leave_out": ["two"]}
+    suite = load(tmp_path, in_suite({"methods/mean": chosen}))
+    job: tuple[str, dict[str, str]] = ("choose", {"method": "mean"})
+    assert job in jobs(suite)
+    assert ("answer_validation", {"task": "two"}) not in jobs(suite)
+    assert inputs.validation_data(suite, job[1]) == ["results/mine/data/one/validation.parquet"]
+    assert inputs.validation_scores(suite, job[1]) == ["results/mine/choices/experts/one.json"]
+    assert inputs.tried_from(suite, job[1], "experts") == [
+        f"results/mine/experts/one/{name}" for name in ("config.json", "model.safetensors")
+    ]
+    found = settings.of_job(suite, *job)
+    assert [list(found[key]) for key in ("heads", "tasks", "metrics")] == [["one"]] * 3
+    assert "left_out" not in found
+
+
+def test_a_sweep_and_a_choice_in_one_entry(tmp_path: Path) -> None:
+    swept = {"method": "ties", "sweep": {"density": [0.1, 0.2]}, "scaling": {"choose": [0.5, 1]}}
+    suite = load(tmp_path, in_suite({"methods/mean": swept}))
+    assert suite.choosing == ["mean-density-0p1", "mean-density-0p2"]
+
+
+def test_weights_that_are_chosen_are_a_methods_own(tmp_path: Path) -> None:
+    twin = {"method": "twin", "rank": 2, "temperature": {"choose": [0.5, 1]}}
+    other = {"methods/other": {"method": "twin", "rank": 3}, "methods/third": {"method": "twin", "rank": 4}}
+    suite = load(tmp_path, in_suite({"methods/twin": twin, "methods/again": twin, **other}))
+    assert [mixture["models"] for mixture in mixtures(suite)] == [["twin"], ["again"], ["other", "third"]]
