@@ -46,7 +46,7 @@ def paths_of(event: str, arguments: tuple[Any, ...]) -> Iterable[tuple[str, bool
 
 def write(file: Path, seen: list[tuple[str, bool]]) -> None:
     job = sys.modules["__main__"].snakemake
-    declared = [*job.input, *job.output, *job.log]
+    declared = [*job.input, *job.output, *job.log, job.params.get("runs", "")]
     file.write_text(json.dumps({
         "rule": job.rule,
         "wildcards": dict(job.wildcards.items()),

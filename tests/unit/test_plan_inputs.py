@@ -103,7 +103,7 @@ def test_a_router_reads_its_own_features_and_a_projection_the_exclusives_too(sui
     exclusives = ["one.safetensors", "two.safetensors"]
     assert names(inputs.projected_exclusives(suite, {"router": own}), "exclusive/sum/") == exclusives
     assert names(inputs.assembled_from(suite, {"method": "project"}), "exclusive/sum/") == exclusives
-    assert inputs.router_of(suite, {"method": "project"}) == f"results/mine/router/{own}/router.safetensors"
+    assert inputs.router_of(suite, {"method": "project"}) == [f"results/mine/router/{own}/router.safetensors"]
     with pytest.raises(KeyError):
         inputs.router_features(suite, {"router": "mean"})
 

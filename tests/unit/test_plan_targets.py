@@ -48,7 +48,7 @@ def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:
             *("route_features(sum/last)", "route(sum)", "assemble(twin)"),
             *("route_features(sum/embedding)", f"route({near})", "assemble(near)"),
             *(f"predict({model})" for model in suite.models),
-            *("score()", "intervals()", "tabulate()", "storage()"),
+            *("score()", "intervals()", "snapshot()", "tabulate()", "storage()"),
         ]
     )
 

@@ -50,17 +50,18 @@ rule audit:
         "../scripts/audit.py"
 
 
+# The audit's report and page come into Snakemake's report as inputs of this rule: it takes no log files.
 rule crate:
     input:
         provenance="results/{suite}/provenance.json",
-        audit=f"{AUDIT}.json",
-        page=f"{AUDIT}.html",
+        audit=in_report(f"{AUDIT}.json", "Audit", "audit", file="verdict", format="JSON"),
+        page=in_report(f"{AUDIT}.html", "Audit", "audit", file="report", format="HTML"),
         results=outputs_of("predict", "score", "intervals", "tabulate", "storage", "lm_eval", "lm_eval_table"),
         suite=asked(inputs.suite_file),
         lock=asked(inputs.lock),
         configuration=[alias(file) for file in [CONFIGURATION] if Path(file).is_file()],
     output:
-        f"{AUDIT}.crate.zip",
+        in_report(f"{AUDIT}.crate.zip", "Audit", "crate", file="crate", format="RO-Crate"),
         record="results/{suite}/records/crate.json",
     log:
         "results/{suite}/logs/crate.log",

@@ -7,8 +7,16 @@ rule compare:
         published=asked(inputs.published_scores),
         begun=begun,
     output:
-        table="results/tables/{suite}-published.csv",
-        markdown="results/tables/{suite}-published.md",
+        table=in_report(
+            "results/tables/{suite}-published.csv", "Tables", "published", table="published", format="CSV"
+        ),
+        markdown=in_report(
+            "results/tables/{suite}-published.md",
+            "Tables",
+            "published",
+            table="published",
+            format="Markdown",
+        ),
         record="results/{suite}/records/compare.json",
     log:
         "results/{suite}/logs/compare.log",

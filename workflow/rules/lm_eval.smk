@@ -33,8 +33,12 @@ rule lm_eval_table:
         results=asked(inputs.lm_eval_results),
         begun=begun,
     output:
-        csv="results/tables/{suite}-lm-eval.csv",
-        markdown="results/tables/{suite}-lm-eval.md",
+        csv=in_report(
+            "results/tables/{suite}-lm-eval.csv", "Tables", "lm_eval", table="lm-eval", format="CSV"
+        ),
+        markdown=in_report(
+            "results/tables/{suite}-lm-eval.md", "Tables", "lm_eval", table="lm-eval", format="Markdown"
+        ),
         record="results/{suite}/records/lm_eval_table.json",
     log:
         "results/{suite}/logs/lm_eval_table.log",

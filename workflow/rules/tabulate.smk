@@ -7,18 +7,36 @@ rule tabulate:
         intervals="results/{suite}/intervals.csv",
         predictions=asked(inputs.routed_predictions),
         router_metrics=asked(inputs.router_metrics),
+        # not read: whoever asks for a table keeps the run that it belongs to
+        run="results/{suite}/runs/newest.json",
         begun=begun,
     output:
-        normalised="results/tables/{suite}.csv",
-        markdown="results/tables/{suite}.md",
-        absolute="results/tables/{suite}-absolute.csv",
-        experts="results/tables/{suite}-experts.csv",
-        router="results/tables/{suite}-router.csv",
-        routing="results/tables/{suite}-routing.csv",
-        unseen="results/tables/{suite}-unseen.csv",
-        latex="results/tables/{suite}.tex",
-        latex_absolute="results/tables/{suite}-absolute.tex",
-        latex_experts="results/tables/{suite}-experts.tex",
+        normalised=in_report(
+            "results/tables/{suite}.csv", "Tables", "table", table="normalised", format="CSV"
+        ),
+        markdown=in_report("results/tables/{suite}.md", "Tables", "markdown", table="all", format="Markdown"),
+        absolute=in_report(
+            "results/tables/{suite}-absolute.csv", "Tables", "absolute", table="absolute", format="CSV"
+        ),
+        experts=in_report(
+            "results/tables/{suite}-experts.csv", "Tables", "experts", table="experts", format="CSV"
+        ),
+        router=in_report(
+            "results/tables/{suite}-router.csv", "Tables", "router", table="router", format="CSV"
+        ),
+        routing=in_report(
+            "results/tables/{suite}-routing.csv", "Tables", "routing", table="routing", format="CSV"
+        ),
+        unseen=in_report(
+            "results/tables/{suite}-unseen.csv", "Tables", "unseen", table="unseen tasks", format="CSV"
+        ),
+        latex=in_report("results/tables/{suite}.tex", "Tables", "latex", table="normalised", format="LaTeX"),
+        latex_absolute=in_report(
+            "results/tables/{suite}-absolute.tex", "Tables", "latex", table="absolute", format="LaTeX"
+        ),
+        latex_experts=in_report(
+            "results/tables/{suite}-experts.tex", "Tables", "latex", table="experts", format="LaTeX"
+        ),
         record="results/{suite}/records/tabulate.json",
     log:
         "results/{suite}/logs/tabulate.log",
@@ -44,7 +62,7 @@ rule storage:
         models=asked(inputs.merged_models),
         begun=begun,
     output:
-        "results/tables/{suite}-storage.csv",
+        in_report("results/tables/{suite}-storage.csv", "Tables", "storage", table="storage", format="CSV"),
         record="results/{suite}/records/storage.json",
     log:
         "results/{suite}/logs/storage.log",
@@ -70,8 +88,10 @@ rule cost:
         records=asked(records.of_models),
         begun=begun,
     output:
-        csv="results/tables/{suite}-cost.csv",
-        markdown="results/tables/{suite}-cost.md",
+        csv=in_report("results/tables/{suite}-cost.csv", "Tables", "cost", table="cost", format="CSV"),
+        markdown=in_report(
+            "results/tables/{suite}-cost.md", "Tables", "cost", table="cost", format="Markdown"
+        ),
         record="results/{suite}/records/cost.json",
     log:
         "results/{suite}/logs/cost.log",

@@ -5,8 +5,9 @@ workflow therefore gives each rule this digest as a parameter.
 
 The digest is of what the code does: of each file's syntax tree, without docstrings and positions. Comments, docstrings,
 blank lines, quotes, line breaks and superfluous parentheses change nothing; every other change of a statement, an
-expression, a name or a constant does. Fields that are empty are left out, because versions of Python differ in them:
-the same code has the same digest under each version that parses it to the same tree.
+expression, a name or a constant does. So does every change of a template that lies beside a module under its name.
+Fields that are empty are left out, because versions of Python differ in them: the same code has the same digest under
+each version that parses it to the same tree.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any
 from twin_merging.io.files import file_hashes, sha256
 
 PACKAGE = Path(__file__).parents[1]
+# What a module reads that lies beside it under its own name, as report.html beside report.py.
+TEMPLATES = (".html", ".css", ".js")
 # Fields of the tree that say how a thing is written, or what its place says too.
 SPELLING = ("kind", "type_comment", "ctx")
 
@@ -59,7 +62,8 @@ class _Code:
 def _read(path: Path) -> _Code:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports = tuple(file for name in _imported(tree) for file in _files_of(name))
-    return _Code(hashlib.sha256(syntax(tree).encode()).hexdigest(), imports)
+    beside = [file.read_bytes() for end in TEMPLATES if (file := path.with_suffix(end)).is_file()]
+    return _Code(hashlib.sha256(b"".join([syntax(tree).encode(), *beside])).hexdigest(), imports)
 
 
 def syntax(node: Any) -> str:

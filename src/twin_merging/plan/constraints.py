@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from twin_merging.fetching.declared import Source
+from twin_merging.plan import figures
 from twin_merging.plan.targets import DATA_RULES, assembling_rule, data_rule, is_of_decoders
 from twin_merging.suite.suite import TABLES, Suite
 
@@ -19,6 +20,7 @@ WILDCARDS = {
     "shared": NAME,
     "router": f"{NAME}(?:/{NAME})?",
     "kind": NAME,
+    "figure": "[a-z0-9_]+",
     "features": "last|embedding|layers?(?:-[0-9]+)+",
 }
 
@@ -42,6 +44,13 @@ def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> st
 
 def _is(source: Source, made_here: bool, adapter: bool) -> bool:
     return source.is_made_here == made_here and source.is_adapter == adapter
+
+
+def figures_where(suites: Sequence[Suite]) -> str:
+    """A constraint of {suite} in the files of figures: of each suite its own figures. The names of two figures may not
+    be told apart by where a hyphen stands."""
+    known = [f"{re.escape(suite.name)}(?=-(?:{'|'.join(map(re.escape, figures.names(suite)))})\\.)" for suite in suites]
+    return f"(?:{'|'.join([*known, f'{SUITE}(?=/records/)'])})"
 
 
 def bases_where(suites: Sequence[Suite], made_here: bool, decoder: bool = False) -> str:

@@ -10,7 +10,7 @@ from twin_merging.fetching.declared import Source
 from twin_merging.plan.lm_eval import asked_of, check_installed, task_files
 from twin_merging.plan.settings_models import linear_coefficients
 from twin_merging.plan.settings_sources import may_name_labels
-from twin_merging.plan.targets import has_own_examples
+from twin_merging.plan.targets import figures, has_own_examples
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
@@ -174,6 +174,24 @@ def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return _rows(suite, suite.evaluated(wildcards["model"]), "test")
 
 
+def shown_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The test rows of each task, as a reader is shown them: without in-context examples."""
+    return [f"results/{suite.name}/data/{task}/test.parquet" for task in suite.tasks]
+
+
+def shown_figures(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return figures(suite)
+
+
+def shown_label_names(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return [file for task in suite.tasks for file in _label_names(suite, {"task": task})]
+
+
+def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What the plane of two tasks' weights is evaluated on."""
+    return _rows(suite, suite.plane.tasks if suite.plane else (), "validation")
+
+
 # -- merging
 
 
@@ -255,8 +273,11 @@ def fetched_router(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/router/{router}/fetched.safetensors"] if fetched else []
 
 
-def router_of(suite: Suite, wildcards: Wildcards) -> str:
-    return f"results/{suite.name}/router/{suite.router_name(wildcards['method'])}/router.safetensors"
+def router_of(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The state of a dynamic method's router; nothing where no router weighs."""
+    method = wildcards["method"]
+    routed = [suite.router_name(method)] if method in suite.with_router else []
+    return [f"results/{suite.name}/router/{router}/router.safetensors" for router in routed]
 
 
 def _metrics(suite: Suite, method: str) -> str:
@@ -264,13 +285,13 @@ def _metrics(suite: Suite, method: str) -> str:
 
 
 def own_router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Metrics of a dynamic method's router; nothing for another method."""
+    """Metrics of a dynamic method's router; nothing for a method without one."""
     method = wildcards["method"]
-    return [_metrics(suite, method)] if method in suite.dynamic else []
+    return [_metrics(suite, method)] if method in suite.with_router else []
 
 
 def router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [_metrics(suite, method) for method in suite.dynamic]
+    return [_metrics(suite, method) for method in suite.with_router]
 
 
 # -- models and their predictions
@@ -311,7 +332,7 @@ def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.with_router]
 
 
 def lm_eval_installed(suite: Suite, wildcards: Wildcards) -> list[str]:

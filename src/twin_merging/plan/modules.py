@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from twin_merging.merging.registry import merging_methods
 from twin_merging.model.forms import FORMS
+from twin_merging.plan.figures import kind_of
 from twin_merging.suite.suite import Suite
 from twin_merging.synthetic.families import BASES, ROWS
 from twin_merging.tasks.families import MODULES, TRAINING
@@ -35,6 +36,11 @@ def rows_modules(suite: Suite) -> list[str]:
 def training_modules(suite: Suite) -> list[str]:
     """The modules of the suite's family, and of how its models are trained."""
     return [*family_modules(suite), TRAINING[suite.family]]
+
+
+def figure_module(figure: str) -> str:
+    """The module that draws a figure."""
+    return f"twin_merging.reporting.figures.{kind_of(figure)}"
 
 
 def model_modules(suite: Suite) -> list[str]:

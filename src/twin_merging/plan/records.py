@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twin_merging.plan.inputs import Wildcards
-from twin_merging.plan.targets import Job, job_name, jobs, making
+from twin_merging.plan.targets import Job, job_name, jobs, making, scoring_jobs
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.rows import SPLITS
 
@@ -18,6 +18,11 @@ def record_of(suite: Suite, job: Job) -> str:
 def records(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The records of all jobs that the suite's tables rest on."""
     return [record_of(suite, job) for job in jobs(suite)]
+
+
+def records_of_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The records of the jobs that the suite's scores rest on."""
+    return [record_of(suite, job) for job in scoring_jobs(suite)]
 
 
 def of_models(suite: Suite, wildcards: Wildcards) -> list[str]:

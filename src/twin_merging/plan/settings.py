@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twin_merging.plan import lm_eval
+from twin_merging.plan import lm_eval, settings_page
+from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
 from twin_merging.plan import settings_scores as scores
 from twin_merging.plan import settings_sources as sources
@@ -52,6 +53,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "predict": ("predict", models.predict),
     "score": ("score", scores.score),
     "intervals": ("score", scores.intervals),
+    "snapshot": ("snapshot", scores.snapshot),
     "storage": ("tabulate", scores.storage),
     "cost": ("tabulate", scores.cost),
     "card": ("card", scores.card),
@@ -61,4 +63,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "provenance": ("provenance", scores.provenance),
     "audit": ("predict", scores.audit),
     "compare": ("compare", scores.compare),
+    "page": ("page", settings_page.page),
+    "figure": ("figures", figures.figure),
+    "plane": ("predict", figures.plane),
 }

@@ -14,13 +14,14 @@ def protocol_name(suite: Suite, model: str) -> str:
 
 
 def true_task(suite: Suite, model: str) -> str:
-    """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    """What a model is told of the task that a test row comes from: its private parameters, its masks, how to weigh the
+    exclusive vectors, or nothing."""
     has_heads = any(task.whole.head for task in suite.tasks.values())
     if model not in suite.methods:
         return "head" if has_heads else "nothing"
-    masks = ["masks"] if model in suite.masked else []
+    chosen = ["masks"] * (model in suite.masked) + ["weights"] * (model in suite.told)
     groups = [group for group in suite.private_groups(model) if has_heads or group != "head"]
-    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *masks]) or "nothing"
+    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *chosen]) or "nothing"
 
 
 def _knowledge(suite: Suite, model: str) -> dict[str, str]:
@@ -115,10 +116,29 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "title": suite.says.title,
         "tasks": list(suite.tasks),
         **subsets(suite),
-        "dynamic": suite.dynamic,
+        "dynamic": suite.with_router,
         "knowledge": {**merged, "experts": {"protocol": "none", "true_task": "everything"}},
         "protocols": {entry.protocol: suite.private_groups(name) for name, entry in suite.methods.items()},
         "told_more": told_more(suite),
+        "threads": threads,
+    }
+
+
+# Parts of a suite that its scores do not rest on.
+_NO_OPTIONS = ("title", "published", "lm_eval")
+
+
+def snapshot(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """What a snapshot says of its suite: all that the scores rest on, and what tells the models apart."""
+    kinds = {name: entry.kind for name, entry in suite.methods.items()}
+    left_out = {name: {"left_out": list(entry.left_out)} for name, entry in suite.methods.items() if entry.left_out}
+    return {
+        "suite": suite.name,
+        "options": {key: value for key, value in suite.content.items() if key not in _NO_OPTIONS},
+        "models": {
+            model: {"kind": kinds.get(model, "none"), **_knowledge(suite, model), **left_out.get(model, {})}
+            for model in suite.models
+        },
         "threads": threads,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twin_merging.plan.figures import files, names
 from twin_merging.routing.layers import features_name
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
@@ -70,21 +71,44 @@ def cards(suite: Suite) -> list[str]:
     return [f"results/{suite.name}/models/{method}/README.md" for method in suite.dynamic]
 
 
+def page(suite: Suite) -> str:
+    """The page that shows a suite's results."""
+    return f"results/{suite.name}/index.html"
+
+
+def figures(suite: Suite) -> list[str]:
+    """A suite's figures, one SVG each; the same job writes a PNG beside it."""
+    return [file for name in names(suite) for file in files(suite, name)[:1]]
+
+
 def all_of(suite: Suite) -> list[str]:
     """What is made where nothing is asked for."""
-    return [f"results/tables/{suite.name}.csv", *cards(suite), *cost_tables(suite), *lm_eval_tables(suite)]
+    tables = [f"results/tables/{suite.name}.csv", *cost_tables(suite), *lm_eval_tables(suite)]
+    return [*tables, *cards(suite), *figures(suite), page(suite)]
 
 
 def jobs(suite: Suite) -> list[Job]:
     """Every job that the suite's tables need, each once."""
-    found: list[Job] = []
-    for job in _jobs(suite):
-        if job not in found:
-            found.append(job)
-    return found
+    return [*scoring_jobs(suite), *_jobs_of_tables(suite)]
 
 
-def _jobs(suite: Suite) -> Iterator[Job]:
+def scoring_jobs(suite: Suite) -> list[Job]:
+    """Every job that the suite's scores rest on, each once, and the one that makes them."""
+    return list({(rule, *wildcards.items()): (rule, wildcards) for rule, wildcards in _scoring_jobs(suite)}.values())
+
+
+def _jobs_of_tables(suite: Suite) -> Iterator[Job]:
+    yield "intervals", {}
+    yield "snapshot", {}
+    yield "tabulate", {}
+    yield "storage", {}
+    if suite.lm_eval is not None:
+        for model in suite.lm_eval_models:
+            yield "lm_eval", {"model": model}
+        yield "lm_eval_table", {}
+
+
+def _scoring_jobs(suite: Suite) -> Iterator[Job]:
     decoder = "_decoder" * is_of_decoders(suite)
     yield f"{'generate' if suite.says.base.is_made_here else 'fetch'}_base{decoder}", {}
     for name, task in suite.tasks.items():
@@ -97,13 +121,6 @@ def _jobs(suite: Suite) -> Iterator[Job]:
     for model in suite.models:
         yield "predict", {"model": model}
     yield "score", {}
-    yield "intervals", {}
-    yield "tabulate", {}
-    yield "storage", {}
-    if suite.lm_eval is not None:
-        for model in suite.lm_eval_models:
-            yield "lm_eval", {"model": model}
-        yield "lm_eval_table", {}
 
 
 def of_method(suite: Suite, method: str) -> Iterator[Job]:
@@ -127,18 +144,23 @@ def making(suite: Suite, method: str) -> list[Job]:
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
-    shared, router = suite.shared(method), suite.router_name(method)
-    settings = suite.router_settings(router)
+    shared = suite.shared(method)
     in_factors = suite.lora_space(method) == "factor"
     if in_factors:
         yield "merge_factors", {"shared": shared}
     for task in suite.merged(shared):
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
+    if method in suite.with_router:
+        yield from _router(suite, shared, suite.router_name(method))
+    yield assembling_rule(suite, method), {"method": method}
+
+
+def _router(suite: Suite, shared: str, router: str) -> Iterator[Job]:
+    settings = suite.router_settings(router)
     yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield assembling_rule(suite, method), {"method": method}
 
 
 def assembling_rule(suite: Suite, method: str) -> str:

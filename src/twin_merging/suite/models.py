@@ -10,6 +10,7 @@ from twin_merging.checkpoints.groups import Disposition
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.figures import Figures
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.sources import (
     AnyBase,
@@ -161,6 +162,9 @@ class SuiteFile(Model):
         description="the tasks, by name, in the order of the table's columns and of the router's outputs"
     )
     router: Router = Field(Router(), description="how routers are made")
+    figures: Annotated[Figures | None, ABSENT] = Field(
+        None, description="figures that are drawn only where they are asked for, see [`figures`](#figures)"
+    )
     methods: Annotated[dict[str, dict[str, Any]], NAMES] = Field(
         description="the methods, by name, in the order of the table's rows"
     )

@@ -24,6 +24,7 @@ from twin_merging.routing.layers import features_name
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import entries_of
 from twin_merging.suite.entry import Entry
+from twin_merging.suite.figures import Plane
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
 from twin_merging.suite.sources import with_local_glue
@@ -66,6 +67,11 @@ class Suite:
         return self._of_kind("dynamic")
 
     @property
+    def with_router(self) -> list[str]:
+        """Dynamic methods whose exclusive vectors a router weighs."""
+        return [name for name in self.dynamic if self.methods[name].weights == "router"]
+
+    @property
     def masked(self) -> list[str]:
         return self._of_kind("masked")
 
@@ -84,10 +90,23 @@ class Suite:
 
     @property
     def lm_eval_models(self) -> list[str]:
-        """The models that lm-eval evaluates, in the order of the tables."""
+        """The models that lm-eval evaluates, in the order of the tables: those it names, or all that need not be told
+        a row's task to weigh their exclusive vectors."""
         if self.lm_eval is None:
             return []
-        return [name for name in self.models if self.lm_eval.models is None or name in self.lm_eval.models]
+        if self.lm_eval.models is None:
+            return [name for name in self.models if name not in self.told]
+        return [name for name in self.models if name in self.lm_eval.models]
+
+    @property
+    def told(self) -> list[str]:
+        """Dynamic methods that weigh by the true task."""
+        return [name for name in self.dynamic if self.methods[name].weights == "oracle"]
+
+    @property
+    def plane(self) -> Plane | None:
+        """The plane of two tasks' weights that is drawn; None where none is."""
+        return self.says.figures.plane if self.says.figures else None
 
     def method(self, name: str) -> Method:
         return self.methods[name].method
@@ -147,10 +166,19 @@ class Suite:
     def router_settings(self, router: str) -> dict[str, Any]:
         """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
         that is no method's."""
-        for method in self.dynamic:
+        for method in self.with_router:
             if self.router_name(method) == router:
                 return self._router_of(method).settings()
         raise KeyError(router)
+
+    def weighing(self, method: str) -> dict[str, Any]:
+        """What a dynamic method's exclusive vectors are weighed by: its router's settings; or the kind of weights that
+        no router gives, and the features whose layer is the first that a one-pass model does not share."""
+        entry = self.methods[method]
+        if entry.weights == "router":
+            return self._router_of(method).settings()
+        features = self._router_of(method).plain()["features"] if entry.options["onepass"] else "last"
+        return {"kind": entry.weights, "features": features}
 
     def _router_of(self, method: str) -> RouterOptions:
         return self.says.router.with_own(self.methods[method].options["router"])
@@ -174,11 +202,28 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
         }
         says = says.model_copy(update={"tasks": tasks})
         suite = Suite(file.stem, file, says, entries_of(says))
+        _check_plane(suite)
         for name in (suite.lm_eval and suite.lm_eval.models) or ():
             one_of("lm_eval.models", name, "model", suite.models)
+            if name in suite.told:
+                raise ValueError(f"lm_eval.models: '{name}' weighs by the true task, and a row of lm-eval is of none; "
+                                 "leave it out")  # fmt: skip
         return suite
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def _check_plane(suite: Suite) -> None:
+    """Raise ValueError for a plane of a method or of tasks that it cannot be drawn of."""
+    plane = suite.plane
+    if plane is None:
+        return
+    at = "figures.plane"
+    one_of(f"{at}.method", plane.method, "dynamic method of the suite", suite.dynamic)
+    if suite.methods[plane.method].options["onepass"]:
+        raise ValueError(f"{at}.method: '{plane.method}' leaves its first layers shared; name one without onepass")
+    for task in plane.tasks:
+        one_of(f"{at}.tasks", task, f"task that '{plane.method}' merges", suite.merged(plane.method))
 
 
 def _check_name(name: str) -> None:

@@ -45,6 +45,13 @@ class Texts(Model):
         """One text or pair a row; what is longer than the limit is cut."""
         return tokenised(tokenizer, [rows[column].astype(str).tolist() for column in self.text], limit)
 
+    def shown(self, rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
+        """The texts of each row, by their columns."""
+        return [
+            list(zip(self.text, map(str, texts), strict=True))
+            for texts in zip(*(rows[column].tolist() for column in self.text), strict=True)
+        ]
+
 
 class Answered(Texts):
     """And how a model answers."""
@@ -69,6 +76,13 @@ class Answered(Texts):
     def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
         """A classifier is shown none."""
         return [()] * len(rows)
+
+    def said(self, value: float, names: Sequence[str] | None = None) -> str:
+        """A value with two digits; a label by its name. A routed head may give a label that the task has not."""
+        if self.is_regression:
+            return f"{value:.2f}"
+        label = int(value)
+        return names[label] if names and 0 <= label < len(names) else f"label {label}"
 
     def stored(self, answer: torch.Tensor, choices: Sequence[str]) -> dict[str, Any]:
         """The value of a regression, else the label of the largest logit.

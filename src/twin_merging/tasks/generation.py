@@ -125,6 +125,10 @@ class Answered(Asked):
                 raise UserError(f"row {row}: one of its options is no token for the base's tokenizer; correct the row")
         return found
 
+    def said(self, value: str | Sequence[str], names: Sequence[str] | None = None) -> str:
+        """A text, or several of which each is right."""
+        return value if isinstance(value, str) else " | ".join(value)
+
     def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
         return stored_answer(answer, choices)
 

@@ -87,6 +87,13 @@ class Prompts(Model):
         """The prompt of each row, as it stands before a chat template and with all its examples."""
         return [question.text(self.prompt.separator_of_blocks) for question in self.questions(rows)]
 
+    def shown(self, rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
+        """The prompt of each row without its in-context examples, of which it is said how many there are."""
+        form = self.prompt
+        name = f"prompt, without its {form.shots} examples" if form.shots else "prompt"
+        parts = zip(form.instructions(rows), form.blocks(rows), strict=True)
+        return [[(name, form.separator_of_blocks.join(filter(None, part)))] for part in parts]
+
     def encode(self, rows: pd.DataFrame, tokenizer: Any, limit: Longest) -> list[Encoded]:
         """One prompt a row. One that does not fit loses in-context examples from the last one on. Nothing else of a
         prompt is cut off: a longer one is an error."""

@@ -64,6 +64,9 @@ class Inputs(Protocol):
         """Tokenise rows, none into more tokens than the longest input has. Raises UserError for one that may not be
         cut."""
 
+    def shown(self, rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
+        """What a reader is shown of each row's input: texts, each with its name."""
+
 
 class Rows(Inputs, Protocol):
     """What a row must hold."""
@@ -106,6 +109,10 @@ class Answers(Inputs, Protocol):
 
     def choices(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
         """The possible answers to each row, in the order of `Encoded.options`; empty where there are none."""
+
+    def said(self, value: Any, names: Sequence[str] | None = None) -> str:
+        """A stored output or reference as a reader is shown it. names: the labels' in their order, where they have
+        some."""
 
     def stored(self, answer: Any, choices: Sequence[str]) -> dict[str, Any]:
         """What is stored of an answer to a row with these choices, by column: `output`, and the family's `columns`."""

@@ -1,0 +1,1 @@
+"""Stage figures: one style, one file for what goes into every figure, and one file a figure with a function `draw`."""

@@ -1,0 +1,57 @@
+"""What was merged and how: the tasks with their experts, the methods with their options, the protocols, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_merging.reporting.page.words import origin, plain, spaced
+
+KINDS = {
+    "static": "static: one merged model for all tasks",
+    "masked": "masked: one merged model and a mask for each task",
+    "dynamic": "dynamic: a router weighs the experts for each input",
+}
+DISPOSITIONS = {"merge": "merged", "expert": "the true task's own", "base": "left as in the base"}
+
+
+def overview(settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """settings: of the rule; rows: of each task and split how many there are."""
+    test = {task: _answered(settings["limits"]["test"], rows[task]["test"]) for task in settings["tasks"]}
+    methods = [{"name": name, **_method(entry)} for name, entry in settings["models"].items() if "method" in entry]
+    return {
+        "base": origin(settings["base"]),
+        "dtype": settings["dtype"],
+        "tasks": [
+            {"name": name, "metric": spaced(task["metric"]), "expert": origin(task["expert"]),
+             "data": origin(task["data"]), "rows": {**rows[name], "answered": test[name]}}
+            for name, task in settings["tasks"].items()
+        ],
+        "kinds": [
+            {"kind": kind, "words": words, "methods": own}
+            for kind, words in KINDS.items()
+            if (own := [method for method in methods if method["kind"] == kind])
+        ],
+        "methods": len(methods),
+        "protocols": {
+            name: ", ".join(f"{group}: {DISPOSITIONS[what]}" for group, what in groups.items())
+            for name, groups in settings["protocols"].items()
+        },
+        "test_rows": sum(test.values()),
+        "limits": {key: value for key, value in settings["limits"].items() if value and key != "sample"},
+    }  # fmt: skip
+
+
+def _answered(limit: int | None, rows: int) -> int:
+    return min(limit, rows) if limit else rows
+
+
+def _method(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A method in words; options that are nothing are left out."""
+    options = [
+        {"name": spaced(name), "value": plain(value), "words": entry["words"].get(name) or ""}
+        for name, value in entry["options"].items()
+        if value is not None and value != {}
+    ]
+    return {**{key: entry[key] for key in ("kind", "method", "protocol", "told", "summary", "source")},
+            "options": options}  # fmt: skip

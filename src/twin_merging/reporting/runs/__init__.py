@@ -1,0 +1,1 @@
+"""Stage snapshot: keeps a short record of each finished table, lists these runs, and says what differs between two."""

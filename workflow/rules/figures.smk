@@ -1,0 +1,76 @@
+# Stage figures: pictures of a suite's tables, each made by a job that reads what it shows and no more.
+
+
+def read_by_figure(what):
+    """An input function: the files of one kind that a figure reads, none where it reads none such."""
+    return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
+
+
+rule figure:
+    input:
+        intervals=read_by_figure("intervals"),
+        storage=read_by_figure("storage"),
+        experts=read_by_figure("experts"),
+        routing=read_by_figure("routing"),
+        predictions=read_by_figure("predictions"),
+        exclusives=read_by_figure("exclusives"),
+        plane=read_by_figure("plane"),
+        begun=begun,
+    output:
+        svg=in_report(
+            "results/figures/{suite}-{figure}.svg", "Figures", "figure", figure="{figure}", format="SVG"
+        ),
+        png="results/figures/{suite}-{figure}.png",
+        record="results/{suite}/records/figure/{figure}.json",
+    log:
+        "results/{suite}/logs/figure/{figure}.log",
+        benchmark="results/{suite}/benchmarks/figure/{figure}.tsv",
+    wildcard_constraints:
+        suite=constraints.figures_where(SUITES),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings_of("figure"),
+        code=lambda w: code("figure", plan_modules.figure_module(w.figure)),
+    script:
+        "../scripts/figure.py"
+
+
+# A model run at many points of the plane of two tasks' weights, on validation rows.
+rule plane:
+    input:
+        model=asked(inputs.model_files),
+        data=asked(inputs.plane_data),
+    output:
+        "results/{suite}/plane/{method}.csv",
+        record="results/{suite}/records/plane/{method}.json",
+    log:
+        "results/{suite}/logs/plane/{method}.log",
+        benchmark="results/{suite}/benchmarks/plane/{method}.tsv",
+    wildcard_constraints:
+        suite=constraints.suites_where(
+            SUITES, "plane", lambda suite: [suite.plane.method] if suite.plane else [], end=r"\.csv"
+        ),
+    conda:
+        ENVIRONMENT
+    threads: threads_of("predict")
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings=settings_of("plane"),
+        code=code_with("plane", plan_modules.model_modules),
+    script:
+        "../scripts/plane.py"
+
+
+# All figures of the default suite: snakemake figures --config default_suite=NAME
+rule figures:
+    input:
+        lambda w: targets.figures(suite_named(CHECKED.default_suite)),
+    localrule: True
