@@ -10,6 +10,7 @@ import pytest
 
 from twin_merging.io.files import write_json
 from twin_merging.reporting.comparison import compared
+from twin_merging.reporting.intervals import COLUMNS as INTERVALS
 from twin_merging.reporting.published import PublishedScore
 from twin_merging.reporting.subsets import notes
 from twin_merging.reporting.tables import write_tables
@@ -57,13 +58,19 @@ def tables(tmp_path: Path) -> dict[str, Any]:
     rows.to_parquet(tmp_path / "unseen.parquet")
     confusion = {"a": {"a": 3, "b": 1}, "b": {"a": 0, "b": 4}}
     write_json(tmp_path / "metrics.json", {"accuracy": {"a": 0.75, "b": 1.0}, "confusion": confusion})
+    pd.DataFrame(columns=INTERVALS).to_csv(tmp_path / "intervals.csv", index=False)
     names = ("normalised", "absolute", "experts", "router", "routing", "unseen")
-    outputs = {name: tmp_path / f"{name}.csv" for name in names} | {"markdown": tmp_path / "table.md"}
+    others = ("markdown", "latex", "latex_absolute", "latex_experts")
+    outputs = {name: tmp_path / f"{name}.csv" for name in (*names, *others)}
     write_tables(
         title="Three tasks",
+        suite="three",
         scores=tmp_path / "scores.csv",
+        intervals=tmp_path / "intervals.csv",
         tasks=TASKS,
         knowledge=KNOWLEDGE,
+        protocols={"strict": ["head"]},
+        told_more=[],
         predictions={"unseen": tmp_path / "unseen.parquet"},
         router_metrics={"unseen": tmp_path / "metrics.json"},
         outputs=outputs,

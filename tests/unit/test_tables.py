@@ -158,13 +158,14 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
     ]
     text = outputs["markdown"].read_text()
     assert "| twin    | test calibration error       |  15.00 | 35.00 | 25.00 |" in text
-    (line,) = (line for line in text.splitlines() if line.startswith("| twin       | strict     | nothing"))
+    line, *_ = (line for line in text.splitlines() if line.startswith("| twin       | strict     | nothing"))
     assert [cell.strip() for cell in line.split("|")[4:8]] == [
         "100.00",
         "50.00 [0.0, 100.0]",
         "75.00 [50.0, 100.0]",
         "",
     ]
+    assert r"twin & strict & nothing & $100.00$ & $50.00_{0.0}^{100.0}$" in outputs["latex"].read_text()
     assert "2 rows a task" in text
     assert "(strict: head)" in text
     assert not math.isnan(normalised["avg"].sum())

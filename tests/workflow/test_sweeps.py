@@ -25,11 +25,9 @@ SWEEPS = """
   firsts: {method: twin, shared: first, fraction: 0.25, sweep: {tasks: "1..2"}}
 """
 UNSEEN = """
-  of-one: {method: task_arithmetic, scaling: 0.29, leave_out: [two]}
-  twin-of-one: {method: twin, shared: of-one, rank: 3, leave_out: [two], router: {kind: mahalanobis}}
-  strict-of-one: {method: task_arithmetic, protocol: strict, tasks: [one], leave_out: [two]}
-  twin-strict-of-one: {method: twin, shared: strict-of-one, rank: 3, leave_out: [two], protocol: strict}
-  alone: {method: task_arithmetic, scaling: 0.29, tasks: [one]}
+  of-one: {method: task_arithmetic, scaling: 0.29, protocol: strict, leave_out: [two]}
+  twin-of-one: {method: twin, shared: of-one, rank: 3, protocol: strict, leave_out: [two], router: {kind: mahalanobis}}
+  alone: {method: task_arithmetic, scaling: 0.29, protocol: strict, tasks: [one]}
 """
 
 
@@ -59,7 +57,7 @@ def test_unseen_tasks_are_answered_and_audited(finished: Path, tmp_path: Path) -
     assert run.returncode == 0, run.stderr
     normalised: Any = pd.read_csv(folder / TABLE).set_index("model")
     unseen: Any = pd.read_csv(folder / "results/tables/mine-unseen.csv").set_index("model")
-    models = ["of-one", "twin-of-one", "strict-of-one", "twin-strict-of-one"]
+    models = ["of-one", "twin-of-one"]
     assert unseen.index.tolist() == ["pretrained", *models, "experts"]
     assert normalised.loc[[*models, "alone"], "two"].isna().all()
     assert (normalised.loc[models, "one"] == normalised.loc[models, "avg"]).all()
@@ -70,7 +68,7 @@ def test_unseen_tasks_are_answered_and_audited(finished: Path, tmp_path: Path) -
     models_folder = folder / "results/mine/models"
     weights = [models_folder / model / "model.safetensors" for model in ("of-one", "alone", "twin-of-one")]
     assert len({sha256(file) for file in weights}) == 1
-    manifest = read_json(models_folder / "twin-strict-of-one/merge.json")
+    manifest = read_json(models_folder / "twin-of-one/merge.json")
     assert (list(manifest["tasks"]), list(manifest["left_out"])) == (["one"], ["two"])
     assert "left out of the merge: two" in (folder / card).read_text()
     results = Results(folder / "results", "mine")

@@ -28,8 +28,8 @@ FROM_PREDICTIONS, FROM_LM_EVAL, FROM_MODELS = "the predictions give", "lm-eval's
 
 
 def check_tables(results: Results) -> Findings:
-    """scores.csv and the intervals from the predictions by the suite's metrics, every cell of every table from these, and
-    what models store from their files."""
+    """scores.csv and the intervals from the predictions by the suite's metrics, every cell of every table from these,
+    and what models store from their files."""
     found = Findings()
     score, tabulate, intervals, storage = map(results.the_job, ("score", "tabulate", "intervals", "storage"))
     recomputed = recomputed_scores(results, score)

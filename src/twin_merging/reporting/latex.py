@@ -1,4 +1,5 @@
-"""Tables in LaTeX, with the package booktabs and no other: wide ones in parts, each of which fits article's text width."""
+"""Tables in LaTeX, with the package booktabs and no other: wide ones in parts, each of which fits article's text
+width."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def _character(char: str) -> str:
 
 
 def latex_cell(cell: Cell) -> str:
-    r"""A number with its interval as index and exponent, as $94.52_{93.4}^{95.5}$: the best bold, the second underlined."""
+    r"""A number with its interval as index and exponent, as $94.52_{93.4}^{95.5}$: the best bold, the second
+    underlined."""
     if not cell.number:
         return ""
     number = {BEST: rf"\mathbf{{{cell.number}}}", SECOND: rf"\underline{{{cell.number}}}"}.get(cell.mark, cell.number)

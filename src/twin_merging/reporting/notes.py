@@ -1,4 +1,5 @@
-"""What is said with a suite's tables: scale, rows, protocol, what a model is told of the task, and how sure a number is."""
+"""What is said with a suite's tables: scale, rows, protocol, what a model is told of the task, and how sure a number
+is."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def scale_note(scale: str, rows: pd.Series) -> str:
 
 def experts_note(rows: pd.Series) -> str:
     return (
-        f"Every expert (row) on every task (column), by the task's own head: absolute scores, in percent ({on_rows(rows)}). "
-        f"{UNITS}"
+        f"Every expert (row) on every task (column), by the task's own head: absolute scores, in percent "
+        f"({on_rows(rows)}). {UNITS}"
     )
 
 

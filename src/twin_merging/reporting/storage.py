@@ -36,9 +36,9 @@ def write_storage(
 ) -> None:
     """Write the table as CSV: a line for the base, for each merged model, and for the experts.
 
-    base: the base's weights; experts: their directories by task, and those tasks that have an adapter; models: the merged
-    models' directories; kinds: of each `kind`, `store` (the number format of its exclusives, None for that of its
-    files) and `tasks`.
+    base: the base's weights; experts: their directories by task, and those tasks that have an adapter; models: the
+    merged models' directories; kinds: of each `kind`, `store` (the number format of its exclusives, None for that of
+    its files) and `tasks`.
     """
     lines = [_pretrained(base, experts)]
     for name, said in kinds.items():

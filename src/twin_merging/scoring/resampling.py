@@ -1,8 +1,8 @@
 """A bootstrap over test rows: as many rows as there are, drawn from them with replacement, 10,000 times.
 
-The rows that are drawn depend on the task's name and the count of its rows alone, so every model of a suite is scored on
-the same resamples, and so is every suite with the same task: differences and ratios of two models are paired. Source:
-Efron and Tibshirani 1993, chapters 6 and 13.
+The rows that are drawn depend on the task's name and the count of its rows alone, so every model of a suite is scored
+on the same resamples, and so is every suite with the same task: differences and ratios of two models are paired.
+Source: Efron and Tibshirani 1993, chapters 6 and 13.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_merging.reporting.figures.legends import of_points
+from twin_merging.reporting.figures.legends import of_lines, of_points
 from twin_merging.reporting.figures.scores import Scores, left_out
 from twin_merging.reporting.figures.style import (
     INK,
@@ -70,7 +70,7 @@ def _bars(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> Any:
     if scores.scale == "normalised":
         axes.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_ylabel(scores.axis)
-    figure.legend(loc="outside lower center", ncols=3, handlelength=1.8)
+    of_lines(figure, *axes.get_legend_handles_labels())
     return figure
 
 

@@ -114,8 +114,8 @@ def _spread(wanted: Sequence[float], least: float, frame: Box) -> list[float]:
 def _around(point: Point, size: Point, radius: float) -> Iterator[Box]:
     """Places for a name around its point, the nearest first; beside it before above and below."""
     (x, y), (width, height) = point, size
-    for ring in range(24):
+    for ring in range(32):
         distance = radius * 1.5 + ring * height * 0.5
-        for angle in (0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90):
+        for angle in (0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90, 45, -45, 135, -135, 75, -75, 105, -105):
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             yield Box.around((x + across * (distance + width / 2), y + up * (distance + height / 2)), size)

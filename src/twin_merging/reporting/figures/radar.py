@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twin_merging.reporting.figures.legends import of_lines
 from twin_merging.reporting.figures.scores import Scores, left_out
 from twin_merging.reporting.figures.style import INK, PALE, Drawing, entitle, heading, new_figure, series
 
@@ -62,7 +64,7 @@ def _polygons(figure: Any, scores: Scores, tasks: Sequence[str], models: Sequenc
                   label="experts (100 %)")  # fmt: skip
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
-    axes.set_xticks(angles, tasks)
+    axes.set_xticks(angles, [textwrap.fill(task, 16, break_long_words=False) for task in tasks])
     axes.set_ylim(20 * np.floor(lowest / 20), None)
     axes.set_yticks(np.arange(20 * np.floor(lowest / 20), 101, 20))
     axes.tick_params(axis="y", labelsize=6, labelcolor=PALE)
@@ -71,4 +73,4 @@ def _polygons(figure: Any, scores: Scores, tasks: Sequence[str], models: Sequenc
     for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = np.sin(angle)
         label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-    figure.legend(loc="outside lower center", ncols=4, handlelength=2.6, columnspacing=1.2)
+    of_lines(figure, *axes.get_legend_handles_labels())

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_merging.compression.exclusives import Exclusive
+from twin_merging.reporting.figures.legends import of_lines
 from twin_merging.reporting.figures.style import COLOURS, Drawing, entitle, heading, new_figure, plain_number, series
 
 TITLE = "Energy of exclusive knowledge by rank"
@@ -108,7 +109,7 @@ def _legend(figure: Any, panels: Any) -> None:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             known.setdefault(label, handle)
-    figure.legend(known.values(), known, loc="outside lower center", ncols=4, handlelength=2.6, columnspacing=1.2)
+    of_lines(figure, list(known.values()), list(known))
 
 
 def _said(found: Mapping[str, Mapping[str, Spectrum]]) -> str:

@@ -96,7 +96,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
 
 
 def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, float | None]) -> dict[str, Any]:
-    """Examples of every task, and which task and model are shown first: the first task, the model of the best average."""
+    """Examples of every task, and what is shown first: the first task, and the model of the best average."""
     merged = [name for name, entry in settings["models"].items() if "method" in entry]
     best = max(merged, key=lambda name: averages.get(name) or 0.0, default="pretrained")
     found = examples(
@@ -114,7 +114,7 @@ def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, 
 
 
 def rendered(content: Mapping[str, Any]) -> str:
-    """The page as HTML. Everything in it is escaped; nothing but its own style and script may be used, by their hashes."""
+    """The page as HTML. Everything in it is escaped. Nothing but its own style and script may be used, by their hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
