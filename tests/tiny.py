@@ -183,9 +183,10 @@ def merged(
     options: dict[str, Any],
     protocol: str,
     tasks: Any = LABELS,
+    left_out: Any = (),
     **more: Any,
 ) -> Path:
-    tasks = list(tasks)
+    tasks, known = list(tasks), [*tasks, *left_out]
     registered = merging_methods()[method]
     merge_directory(
         method=registered,
@@ -193,9 +194,10 @@ def merged(
         protocol=PROTOCOLS[protocol],
         base=fetched / "base",
         task_vectors={task: fetched / "task_vectors" / f"{task}.safetensors" for task in tasks},
-        experts={task: fetched / "experts" / task for task in tasks},
+        experts={task: fetched / "experts" / task for task in known},
         output=output,
-        heads={task: {"labels": LABELS[task]} for task in tasks},
+        heads={task: {"labels": LABELS[task]} for task in known},
+        left_out=left_out,
         **more,
     )
     return output

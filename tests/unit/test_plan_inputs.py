@@ -47,7 +47,7 @@ def test_an_adapter_and_a_checkpoint_consist_of_different_files(suite: Suite) ->
     adapter = ["adapter_config.json", "adapter_model.safetensors", "source.json"]
     assert names(inputs.expert_files(suite, {"task": "one"}), "experts/one/") == adapter
     assert names(inputs.expert_files(suite, {"task": "two"}), "experts/two/") == whole
-    everything = names(inputs.all_expert_files(suite, {}), "experts/")
+    everything = names(inputs.merged_expert_files(suite, {"method": "sum"}), "experts/")
     assert everything == [*(f"one/{name}" for name in adapter), *(f"two/{name}" for name in whole)]
 
 
@@ -73,7 +73,7 @@ def test_a_merged_model_is_its_directory(suite: Suite, model: str, more: list[st
 def test_a_model_that_is_not_merged_is_read_from_base_and_experts(suite: Suite, model: str) -> None:
     found = inputs.model_files(suite, {"model": model})
     assert names(found[:4], "base/") == FILES
-    assert found[4:] == inputs.all_expert_files(suite, {})
+    assert found[4:] == inputs.merged_expert_files(suite, {"method": "sum"})
 
 
 def test_only_some_methods_read_training_statistics(suite: Suite) -> None:
@@ -103,7 +103,7 @@ def test_a_router_reads_its_own_features_and_a_projection_the_exclusives_too(sui
     exclusives = ["one.safetensors", "two.safetensors"]
     assert names(inputs.projected_exclusives(suite, {"router": own}), "exclusive/sum/") == exclusives
     assert names(inputs.assembled_from(suite, {"method": "project"}), "exclusive/sum/") == exclusives
-    assert inputs.router_of(suite, {"method": "project"}) == f"results/mine/router/{own}/router.safetensors"
+    assert inputs.router_of(suite, {"method": "project"}) == [f"results/mine/router/{own}/router.safetensors"]
     with pytest.raises(KeyError):
         inputs.router_features(suite, {"router": "mean"})
 
@@ -124,8 +124,8 @@ def test_only_dynamic_methods_have_metrics_of_a_router(suite: Suite) -> None:
 
 def test_scores_are_of_all_models_on_the_test_rows_of_all_tasks(suite: Suite) -> None:
     assert names(inputs.predictions(suite, {}), "predictions/") == [f"{model}.parquet" for model in suite.models]
-    assert names(inputs.test_data(suite, {}), "data/") == ["one/test.parquet", "two/test.parquet"]
-    assert names(inputs.training_data(suite, {}), "data/") == [
+    assert names(inputs.test_data(suite, {"model": "sum"}), "data/") == ["one/test.parquet", "two/test.parquet"]
+    assert names(inputs.routed_data(suite, {"shared": "sum"}), "data/") == [
         f"{task}/{split}.parquet" for task in ("one", "two") for split in ("train", "validation")
     ]
 
@@ -137,8 +137,9 @@ def test_jobs_that_read_rows_read_what_in_context_examples_are_drawn_from(tmp_pa
         tasks = {"one": {**task, "expert": {"path": "e"}}}
         methods = {"sum": {"method": "task_arithmetic"}, "twin": {"method": "twin", "shared": "sum", "rank": 1}}
         suite = suite_of(tmp_path, edited(SUITE, {"family": "decoder", "tasks": tasks, "methods": methods}))
-        functions = (inputs.test_data, inputs.training_data, inputs.finetuning_data)
-        return tuple(names(function(suite, {"task": "one"}), "data/one/") for function in functions)
+        functions = (inputs.test_data, inputs.routed_data, inputs.finetuning_data)
+        wildcards = {"task": "one", "model": "sum", "shared": "sum"}
+        return tuple(names(function(suite, wildcards), "data/one/") for function in functions)
 
     train, labels = ["train.parquet", "validation.parquet"], ["label_names.json"]
     assert read(0, {"shots": "dev"}) == (["test.parquet"], train, [*train, *labels])

@@ -13,6 +13,7 @@ from twin_merging.io.files import sha256
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
+from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import figures as plan_figures
@@ -58,8 +59,11 @@ def checked_config():
     own = WORKFLOW.parent / "config" / "suites"
     if "suites" not in config and not Path("config/suites").is_dir() and own.is_dir():
         config["suites"] = str(own)  # a working directory without suites uses the workflow's
-    if config.get("preload") in ("true", "false"):  # which Snakemake takes for text behind --config
-        config["preload"] = config["preload"] == "true"
+    for key in ("preload", "store_shared_writes"):
+        if config.get(key) in ("true", "false"):  # which Snakemake takes for text behind --config
+            config[key] = config[key] == "true"
+    if "store" in config and config["store"] in (False, "off", "false", "null", ""):  # `off` is False in YAML
+        config["store"] = None
     try:
         return validate(Configuration, config)
     except ValueError as error:
@@ -69,6 +73,17 @@ def checked_config():
 CHECKED = checked_config()
 # Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
 use_server(CHECKED.preload and workflow.is_main_process)
+
+# And take what is kept of earlier ones.
+for line in use_store(
+    CHECKED.store,
+    CHECKED.store_limit,
+    CHECKED.store_shared,
+    writes=CHECKED.store_shared_writes,
+    any_machine=CHECKED.store_machines == "any",
+):
+    if workflow.is_main_process:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)

@@ -15,7 +15,7 @@ def main(job: Any) -> None:
         settings["head"],
         shared=folder(job.input.shared[0]),
         exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)),
-        router=Path(job.input.router),
+        router=Path(job.input.router[0]) if job.input.router else None,
         router_settings=settings["router"],
         output=folder(job.output.config),
         left_out=settings.get("left_out", []),

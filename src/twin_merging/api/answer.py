@@ -31,7 +31,7 @@ def answer_text(
     if task is not None and task not in known:
         raise UserError(f"{directory}: {unknown('task', task, known)}")
     model = TwinModel.from_pretrained(directory)
-    if task is None and model.router is None and model.has_private:
+    if task is None and model.needs_tasks:
         raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.known)}")
     tokenizer = load_tokenizer(directory)
     limit = longest(None, model.config, tokenizer, new=int(model.writes))

@@ -1,5 +1,5 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
-`audit RESULTS SUITE`, `runs`, `diff A B`."""
+`audit RESULTS SUITE`, `runs`, `diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
     add_diff(commands.add_parser("diff", help="what differs between two runs: options, code, versions, scores, cost"))
+    _add_store(commands.add_parser("store", help="what the store of jobs' outputs holds; make room in it"))
     return top
 
 
@@ -89,14 +90,14 @@ def _add_twin(command: argparse.ArgumentParser) -> None:
     command.description = f"{method.summary} {method.details}".strip()
     command.set_defaults(command=_twin)
     _add_models(command)
-    command.add_argument("--texts", required=True, action="append", type=_named, metavar="NAME=FILE",
+    command.add_argument("--texts", default=[], action="append", type=_named, metavar="NAME=FILE",
                          help="a line for each input of the task, a tab between the two of a pair")  # fmt: skip
     command.add_argument("--shared", type=_mapping, default={"method": "task_arithmetic", "scaling": 0.3},
                          metavar="MAPPING", help="the shared expert's method and options (%(default)s)")  # fmt: skip
     command.add_argument("--router", type=_mapping, metavar="MAPPING", help="router options, as {features: embedding}")
     command.add_argument("--max-length", type=int, default=512, help="tokens of a text (%(default)s)")
     own = command.add_argument_group("options of the method (values as in a suite)")
-    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature"):
+    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature", "weights", "store"):
         text = str(method.options[name].rules["description"]).replace("%", "%%")
         own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
 
@@ -150,6 +151,17 @@ def _add_audit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, default=ROWS, help="predictions of a model to recompute (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the random sample of them (%(default)s)")
     command.add_argument("--output", type=Path, metavar="DIR", help="write the report here, SUITE.json and SUITE.html")
+
+
+def _add_store(command: argparse.ArgumentParser) -> None:
+    from twin_merging.api.store import ACTIONS
+
+    command.description = "Nothing in a store is needed: what is not there is made again. See docs/store.md."
+    command.set_defaults(command=_store)
+    command.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
+    command.add_argument("--store", dest="folder", type=Path, default=Path("results/.store"), metavar="DIR",
+                         help="its folder (%(default)s)")  # fmt: skip
+    command.add_argument("--limit", type=float, metavar="GB", help="for gc; a tenth of the disk where it is not given")
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -256,6 +268,14 @@ def _audit(given: dict[str, Any]) -> int:
     if (folder := given["output"]) is not None:
         write_report(report, results, folder / f"{results.suite}.json", folder / f"{results.suite}.html")
     return int(report["verdict"] == FAILED)
+
+
+def _store(given: dict[str, Any]) -> int:
+    from twin_merging.api.store import store_lines
+
+    lines, well = store_lines(**given)
+    print("\n".join(lines))
+    return int(not well)
 
 
 if __name__ == "__main__":

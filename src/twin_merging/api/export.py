@@ -11,12 +11,13 @@ import torch
 
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory, write_json
-from twin_merging.model.adapters import AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.factor_files import SHARED
 from twin_merging.model.factored import B, factored_change
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
+from twin_merging.model.loading import load_vectors
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _on_device(single: Any, model: Any) -> Any:
 
 
 def _export_lora(model: Any, directory: Path, weights: Mapping[str, float], output: Path) -> None:
-    vectors = {task: load_exclusive(directory / "exclusive" / task) for task in weights if weights[task]}
+    vectors = load_vectors(directory, model.record, [task for task in weights if weights[task]])
     mixed = ExclusiveVector()
     for name in sorted({name for vector in vectors.values() for name in vector.factors}):
         own = [(weights[t], vector.factors[name]) for t, vector in vectors.items() if name in vector.factors]

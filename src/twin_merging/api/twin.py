@@ -49,7 +49,7 @@ def twin_merge(
     *,
     base: str | Path,
     experts: Mapping[str, str | Path],
-    texts: Mapping[str, Sequence[Text]],
+    texts: Mapping[str, Sequence[Text]] | None = None,
     output: str | Path,
     shared: Mapping[str, Any] | None = None,
     protocol: str = "strict",
@@ -67,13 +67,16 @@ def twin_merge(
     base, experts, allow_differences: as for `merge`, sequence classifiers or language models. texts: of each task, some
     hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static
     method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options.
-    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space.
+    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space, store,
+    weights; with weights that are not a router's no texts are needed.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
     output = Path(output)
     tasks = list(experts)
+    texts = texts or {}
     entry, settings = _checked(tasks, texts, router, options)
+    is_routed = "weights" not in entry
     check_output(output, overwrite)
     tokenizer = _tokenizer(Path(base))
     below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
@@ -91,31 +94,33 @@ def twin_merge(
             exclusives = _compress_factors(Path(base), experts, work, entry, allow_differences)
         else:
             exclusives = _compress(Path(base), experts, work, entry, allow_differences)
-        _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
-        log.info("training the router")
         files = (work / "features", work / "router", work / "metrics.json")
-        make_router(
-            features=files[0],
-            tasks=tasks,
-            settings=settings,
-            seed=seed,
-            output=files[1],
-            metrics=files[2],
-            exclusives=exclusives,
-        )
+        if is_routed:
+            _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
+            log.info("training the router")
+            make_router(
+                features=files[0],
+                tasks=tasks,
+                settings=settings,
+                seed=seed,
+                output=files[1],
+                metrics=files[2],
+                exclusives=exclusives,
+            )
         _record_labels(work / "shared", tasks)
         with whole_directory(output, replace=overwrite) as partial:
             assemble(
                 entry,
-                "routed",
+                "routed" if is_routed else "oracle",
                 shared=work / "shared",
                 exclusives=exclusives,
-                router=files[1],
+                router=files[1] if is_routed else None,
                 router_settings=settings,
                 output=partial,
                 factors=work / FACTORS if entry["lora_space"] == "factor" else None,
             )
-            files[2].replace(partial / "router" / "metrics.json")
+            if is_routed:
+                files[2].replace(partial / "router" / "metrics.json")
     return output
 
 
@@ -126,7 +131,7 @@ def _checked(
     options: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The method's entry and the router's settings, in the form that a suite has them."""
-    for task in tasks:
+    for task in tasks if options.get("weights", "router") == "router" else ():
         if len(texts.get(task, ())) < 2:
             raise UserError(f"texts: expert '{task}' needs two texts or more; give some hundred of its inputs")
     for task in texts:
@@ -136,11 +141,13 @@ def _checked(
         settings = validate(OwnRouter, router or {}, "router").settings()
         method = method_named("twin")
         entry = complete_options(method, options, tasks, 0)
-        entry = method.function(**entry)
+        entry = {**method.function(**{**entry, "router": router}), "router": None}
     except ValueError as error:
         raise UserError(str(error)) from None
     if entry["onepass"] and single_layer(settings["features"]) is None:
         raise UserError("onepass: its router must read one layer; give router features: embedding, or {layer: k}")
+    if "weights" in entry:
+        settings = {"kind": entry["weights"], "features": settings["features"] if entry["onepass"] else "last"}
     return {"method": "twin", **entry}, settings
 
 

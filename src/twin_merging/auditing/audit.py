@@ -100,6 +100,10 @@ def notes(results: Results) -> list[str]:
         said.append(f"Jobs ran at {len(commits)} commits: {', '.join(commit[:12] for commit in commits)}.")
     if unclean := _jobs_where(results, lambda git: git["clean"] is False):
         said.append(f"{unclean} jobs ran in a tree with changes that were not committed.")
+    if taken := sum("taken" in job for job in results.jobs.values()):
+        said.append(
+            f"What {taken} jobs made was taken from a store; times, software and machine are those of its making."
+        )
     return said
 
 

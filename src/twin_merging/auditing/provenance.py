@@ -74,6 +74,7 @@ def _job(name: str, record: Mapping[str, Any], environments: list[dict[str, Any]
         "seed": settings.get("seed", settings.get("entry", {}).get("seed")),
         "code": record["code"],
         "environment": environments.index(environment),
+        **({"taken": record["taken"]} if "taken" in record else {}),  # from a store, where an earlier run put it
     }
 
 

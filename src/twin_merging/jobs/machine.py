@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,22 @@ from typing import Any
 PACKAGES = (
     "twin-merging", "snakemake", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets",
     "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
+    "matplotlib", "contourpy", "pillow",
+)  # fmt: skip
+# Those of them that only fetch, plan or ask: none of what is computed depends on them.
+_NOT_COMPUTING = ("snakemake", "datasets", "evaluate", "lm_eval", "huggingface_hub")
+# Environment variables by which libraries choose how they compute.
+_CHOOSING = (
+    "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "OPENBLAS_CORETYPE", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )  # fmt: skip
 
 
 @cache
 def software() -> dict[str, str | None]:
     """Version of Python and of every package in PACKAGES, None for one that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes longer than all else that a script needs
+
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -28,6 +37,21 @@ def software() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+def computing_software() -> dict[str, str | None]:
+    """Version of Python and of every package that can change a byte of what is computed."""
+    return {name: found for name, found in software().items() if name not in _NOT_COMPUTING}
+
+
+def rounding() -> dict[str, Any]:
+    """What the last bits of sums and products depend on beside software: kind of processor and of GPUs, and environment
+    variables. Needs no library that computes."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+    gpus = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    variables = {name: os.environ[name] for name in _CHOOSING if name in os.environ}
+    return {"machine": platform.machine(), "processor": _processor(), "gpus": gpus, "variables": variables}
 
 
 def hardware() -> dict[str, Any]:

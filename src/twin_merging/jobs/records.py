@@ -7,17 +7,19 @@ ended well. It holds times, and so is never the same bytes twice: only the prove
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from twin_merging.errors import UserError
 from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
+from twin_merging.jobs.store import rule_of
 from twin_merging.jobs.usage import peak_memory
 
 RECORD = "record"  # the name of a rule's output that is the job's record
@@ -28,35 +30,70 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_record(job: Any, started: str) -> None:
-    """Write the record of a job that has ended well; nothing where its rule declares none.
+class Inputs:
+    """A job's inputs, hashed: for each file its SHA-256, and its size, time of change and inode just before.
 
-    Every input is hashed anew: a record says what lay there, not what another job says that it wrote.
+    They are hashed before the job works where its outputs may be kept by what it read, and else when it has ended.
+    """
+
+    def __init__(self, read: dict[str, list[Any]]):
+        self.read = read
+
+    @classmethod
+    def of(cls, job: Any) -> Self:
+        """Every input is read: a record says what lay there, not what another job says that it wrote."""
+        files = files_of(_read(job))
+        with ThreadPoolExecutor(max(1, job.threads)) as pool:
+            return cls(dict(zip(files, pool.map(_hashed, files), strict=True)))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {path: entry[0] for path, entry in self.read.items()}
+
+    def changed(self) -> list[str]:
+        """Files whose content is not as it was. They are hashed anew where size, time or inode are others."""
+        suspect = [path for path, (_, *state) in self.read.items() if _state(path) != state]
+        before = {path: self.read[path][0] for path in suspect}
+        self.read.update((path, _hashed(path)) for path in suspect)
+        return [path for path in suspect if self.read[path][0] != before[path]]
+
+    def of_record(self, job: Any) -> dict[str, Any]:
+        """What a record says of a job's inputs and outputs: how its rule declares them, and the inputs by hash."""
+        return {
+            "input": {name: list(map(named, paths)) for name, paths in files_by_name(job.input).items()},
+            "output": {name: paths for name, paths in files_by_name(job.output).items() if name != RECORD},
+            "inputs": {named(path): {"sha256": entry[0], "size": entry[1]} for path, entry in self.read.items()},
+        }
+
+
+def write_record(job: Any, started: str, inputs: Inputs | None = None) -> dict[str, Any] | None:
+    """Write the record of a job that has ended well, and give it; nothing where its rule declares none.
+
+    inputs: as they were hashed before; without, they are hashed now.
     """
     file = job.output.get(RECORD)
     if file is None:
-        return
-    outputs = [path for path in job.output if path != file]
+        return None
+    read = (inputs or Inputs.of(job)).of_record(job)
+    written = files_of(path for path in job.output if path != file)
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
-        inputs, written = files_of(_read(job)), files_of(outputs)
-        read = dict(zip(map(named, inputs), pool.map(_entry, inputs), strict=True))
         wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
-    write_json(Path(file), {
-        "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
+    record = {
+        "rule": rule_of(file),
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
         "peak_mib": round(peak_memory(), 2),
-        "input": {name: list(map(named, paths)) for name, paths in _by_name(job.input).items()},
-        "output": {name: paths for name, paths in _by_name(job.output).items() if name != RECORD},
-        "inputs": read,
+        **read,
         "outputs": wrote,
         "settings": job.params.get("settings"),
         "code": job.params.get("code"),
         "software": software(),
         "hardware": hardware(),
         "git": commit(Path(job.scriptdir)),
-    })  # fmt: skip
+    }
+    write_json(Path(file), record)
+    return record
 
 
 def read_record(file: Path) -> dict[str, Any]:
@@ -95,20 +132,26 @@ def files_of(paths: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _by_name(files: Any) -> dict[str, list[str]]:
+def files_by_name(files: Any) -> dict[str, list[str]]:
     """A rule's inputs or outputs as it declares them: by name, and those without one under ''."""
     named = {name: [str(value)] if isinstance(value, str) else list(map(str, value)) for name, value in files.items()}
     rest = [str(path) for path in files if all(str(path) not in paths for paths in named.values())]
     return {**named, **({"": rest} if rest else {})}
 
 
-def _entry(path: str) -> dict[str, Any]:
-    return {"sha256": sha256(Path(path)), "size": Path(path).stat().st_size}
+def _state(path: str) -> list[int]:
+    state = os.stat(path)
+    return [state.st_size, state.st_mtime_ns, state.st_ino]
+
+
+def _hashed(path: str) -> list[Any]:
+    state = _state(path)
+    return [sha256(Path(path)), *state]
 
 
 def _output_entry(path: str) -> dict[str, Any]:
     tensors = {"tensors": tensor_checksums(Path(path))} if path.endswith(".safetensors") else {}
-    return {**_entry(path), **tensors}
+    return {"sha256": sha256(Path(path)), "size": Path(path).stat().st_size, **tensors}
 
 
 def tensor_checksums(path: Path) -> dict[str, str]:

@@ -29,8 +29,9 @@ PROGRESS, REPORT = "twin_merging.progress", "twin_merging.report"
 # Environment variable, set by a logger of Snakemake that shows such lines, and the sentence of a job that failed, from
 # the job's log: then the job leaves the terminal to it.
 LOGGER = "TWIN_MERGING_LOGGER"
-# By name: what these do reaches no output but the record, so no job's digest of its code may cover them.
-CLIENT, RECORDS, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "usage"))
+# By name: what these do reaches no output but the record, or only with the bytes that the job would write; so no job's
+# digest of its code may cover them.
+CLIENT, KEPT, STORE, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "kept", "store", "usage"))
 
 
 def folder(file: str) -> Path:
@@ -41,15 +42,18 @@ def folder(file: str) -> Path:
 def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     """Run a rule's script: log to the rule's file, native output and import errors included.
 
-    Where a server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings
-    say, whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends
-    the job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last
-    line on the terminal. Where LOGGER is set, all of this goes into the log alone. A job that ends well leaves what it
-    took beside its log, and as an output of its rule the record of what it read and wrote.
+    Where the store has what the job would make, that is taken and nothing runs (`twin_merging.jobs.store`). Where a
+    server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings say,
+    whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends the
+    job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last line
+    on the terminal. Where LOGGER is set, all of this goes into the log alone. A job that ends well leaves what it took
+    beside its log, and as an output of its rule the record of what it read and wrote.
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
-    code = import_module(CLIENT).hand_over()
+    may_be_kept = import_module(STORE).may_be_kept(snakemake)
+    is_kept = may_be_kept and import_module(KEPT).Kept(snakemake).is_there()
+    code = None if is_kept else import_module(CLIENT).hand_over()
     if code is not None:
         sys.exit(code)
     began = time.monotonic()
@@ -69,13 +73,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    records = import_module(RECORDS)
-    started = records.now()
     try:
-        job(snakemake)
-        if file := snakemake.log.get("benchmark"):
-            import_module(USAGE).write_usage(Path(file), began)
-        records.write_record(snakemake, started)
+        kept = import_module(KEPT).Kept(snakemake)
+        if not kept.take():
+            job(snakemake)
+            if file := snakemake.log.get("benchmark"):
+                import_module(USAGE).write_usage(Path(file), began)
+            kept.write_record()
     except Exception as error:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None

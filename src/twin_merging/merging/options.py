@@ -14,6 +14,8 @@ from twin_merging.io.validation import Model, validate
 from twin_merging.merging.registry import Method, Option, merging_methods
 
 SEED, THEN = "seed", "then"
+ABLATIONS = "ablations"
+KINDS_OF_ABLATIONS = EXCLUSIVE_ONLY, FULL_RANK, UNIFORM, ORACLE = "exclusive-only", "full-rank", "uniform", "oracle"
 _LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
 
@@ -56,6 +58,18 @@ class InSuite(Subset, _Made):  # the last base's keys come first
     )
 
 
+class DynamicInSuite(InSuite):
+    """What an entry of a dynamic method has beside them."""
+
+    ablations: Annotated[
+        bool | tuple[Literal["exclusive-only", "full-rank", "uniform", "oracle"], ...] | None, ABSENT
+    ] = Field(
+        None,
+        description="of a dynamic method: rows that each lack one part of it; `true` is all, see "
+        "[`ablations`](#ablations)",
+    )
+
+
 @cache
 def options_model(method: Method, in_suite: bool = False) -> type[Model]:
     """The model of a method's options, made from its signature; `in_suite`: with what an entry of a suite has beside.
@@ -63,7 +77,8 @@ def options_model(method: Method, in_suite: bool = False) -> type[Model]:
     Later bases come first in the order of keys.
     """
     fields: dict[str, Any] = {name: _field(option) for name, option in method.options.items()}
-    beside = ((Common,) if method.kind == "static" else ()), ((InSuite,) if in_suite else ())
+    entry = DynamicInSuite if method.kind == "dynamic" else InSuite
+    beside = ((Common,) if method.kind == "static" else ()), ((entry,) if in_suite else ())
     own = create_model(f"{method.name}_options", __base__=Model, **fields)
     bases = (*beside[0], own, *beside[1])
     return own if len(bases) == 1 else create_model(f"{method.name}_entry", __base__=bases)

@@ -15,6 +15,7 @@ from twin_merging.checkpoints.architectures import output_layer, transposed_laye
 from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.task_vectors.lora_matrices import DOWN, UP
 
 VECTORS = "vectors.safetensors"
 _STEM = "base_model.model."
@@ -36,6 +37,11 @@ class ExclusiveVector:
         """How many numbers the vector stores."""
         whole = sum(tensor.numel() for tensor in self.vectors.values())
         return whole + sum(down.numel() + up.numel() for down, up in self.factors.values())
+
+    def to(self, dtype: torch.dtype) -> ExclusiveVector:
+        """The same in another dtype."""
+        factors = {name: (down.to(dtype), up.to(dtype)) for name, (down, up) in self.factors.items()}
+        return ExclusiveVector(factors, {name: one.to(dtype) for name, one in self.vectors.items()})
 
     def without_prefix(self, prefix: str) -> ExclusiveVector:
         """The same, with names that have the body's prefix without it."""
@@ -68,6 +74,11 @@ class AdapterForm:
     def path(self, module: str) -> str:
         """A module's path in the model that PEFT adapts; what lies beside the body (an output layer) has no prefix."""
         return module if module in self.beside else f"{self.prefix}{module.removeprefix(self.prefix)}"
+
+    def parameter(self, name: str) -> str:
+        """A matrix, or a factor of it in factor space, by the name of the module in that model."""
+        end = next((end for end in (DOWN, UP) if name.endswith(end)), "")
+        return f"{self.path(name.removesuffix(end).removesuffix('.weight'))}.weight{end}"
 
 
 def save_exclusive(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:

@@ -17,9 +17,10 @@ from twin_merging.errors import UserError
 from twin_merging.io.files import file_hashes, link_file, pass_on, read_json, sha256, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
-from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import write_configuration
-from twin_merging.model.factor_files import SHARED, save_factors_of, save_shared
+from twin_merging.model.exclusive_files import save_vector, store_of
+from twin_merging.model.factor_files import SHARED, save_shared
 from twin_merging.model.factor_parts import cut_factors, shared_factors
 from twin_merging.model.forms import family_of, form_of
 from twin_merging.routing.kinds import build_router
@@ -38,7 +39,7 @@ def assemble(
     head: str,
     shared: Path,
     exclusives: Mapping[str, Path],
-    router: Path,
+    router: Path | None,
     router_settings: Mapping[str, Any],
     output: Path,
     factors: Path | None = None,
@@ -47,9 +48,9 @@ def assemble(
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
-    a file a task, in the router's order; router: the trained state, of `router_settings`; factors: of a method in
-    factor space the shared factors, with exclusive files of that space. left_out: tasks that are not merged, and whose
-    rows the model answers with their heads.
+    a file a task, in the router's order; router: the trained state, of `router_settings`, None where these are of a
+    kind that no training makes; factors: of a method in factor space the shared factors, with exclusive files of that
+    space. left_out: tasks that are not merged, and whose rows the model answers with their heads.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -82,16 +83,15 @@ def assemble(
             if merged is None:
                 vector = cut(exclusive, transposed).without_prefix(prefix)
                 numbers[task] = vector.numbers
-                save_exclusive(vector, folder / task, form)
             else:
                 vector, numbers[task] = cut_factors(exclusive, merged)
-                save_factors_of(vector, folder / task, form)
+            save_vector(vector, folder / task, form, store_of(entry), merged is not None)
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
     write_configuration(read_json(shared / "config.json"), model_form, output)
     pass_on(shared, output, but=["config.json"])
-    inputs = {"shared": Path(shared) / WEIGHTS, "router": router}
+    inputs = {"shared": Path(shared) / WEIGHTS, **({} if router is None else {"router": router})}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     inputs |= {} if factors is None else {"factors": factors}
     record = {
@@ -161,5 +161,6 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
     return ExclusiveVector(factors, vectors)
 
 
-def _router(state: Path, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
-    return build_router(settings, tasks, Checkpoint(state), entry["temperature"], entry["top_k"])
+def _router(state: Path | None, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
+    stored = {} if state is None else Checkpoint(state)
+    return build_router(settings, tasks, stored, entry["temperature"], entry["top_k"])

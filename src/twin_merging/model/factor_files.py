@@ -80,8 +80,7 @@ def save_factors_of(vector: ExclusiveVector, directory: Path, form: AdapterForm)
     """Write one task's dA and dB."""
     tensors = {}
     for name, (down, up) in vector.factors.items():
-        end = DOWN if name.endswith(DOWN) else UP
-        stem = f"{form.path(name.removesuffix(end).removesuffix('.weight'))}.weight{end}"
+        stem = form.parameter(name)
         tensors[f"{stem}.down"], tensors[f"{stem}.up"] = down, up
     save_tensors(Path(directory) / FACTORS, tensors)
 

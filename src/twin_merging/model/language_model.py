@@ -129,7 +129,7 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     ) -> tuple[Callable[[Sequence[int]], AbstractContextManager[None]], torch.Tensor | None]:
         """The router's weights for prompts, and the mixture that these fix for passes over some of the rows."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        weights = None if self.router is None else self.route(ids, mask)
+        weights = self.weights_of(ids, mask, tasks)
         self._check(weights, tasks, len(ids))
 
         def holding(rows: Sequence[int]) -> AbstractContextManager[None]:
@@ -158,8 +158,8 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             raise ValueError("give input_ids: a router reads tokens")
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(ids))
-        if weights is None and self.router is not None:
-            weights = self.route(ids, mask)
+        if weights is None:
+            weights = self.weights_of(ids, mask, tasks)
         with self.gates.holding(self._mixture(weights, tasks, ids.device)):
             return self.model.generate(input_ids=ids, attention_mask=mask, **options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from twin_merging.checkpoints.architectures import quiet
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
-from twin_merging.model.adapters import ExclusiveVector, load_exclusive
-from twin_merging.model.directory import local_directory, read_record
-from twin_merging.model.factor_files import SHARED, SharedFactors, load_factors_of, load_shared
+from twin_merging.model.adapters import ExclusiveVector
+from twin_merging.model.directory import RECORD, local_directory, read_record
+from twin_merging.model.exclusive_files import load_vector, store_of
+from twin_merging.model.factor_files import SHARED, SharedFactors, load_shared
 from twin_merging.model.forms import family_of
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.routing.kinds import load_router
@@ -82,11 +83,17 @@ def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
     exclusive = router = None
     factored = load_shared(directory / SHARED) if (directory / SHARED).is_dir() else {}
     if (directory / "router").is_dir():
-        load = load_factors_of if factored else load_exclusive
-        exclusive = {task: load(directory / "exclusive" / task) for task in tasks}
+        exclusive = load_vectors(directory, record, tasks)
         router = load_router(directory / "router")
     masked = MaskedVectors.load(directory, tasks)
     return Stored(directory, record, tasks, left_out, private, exclusive, router, masked, factored)
+
+
+def load_vectors(directory: Path, record: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, ExclusiveVector]:
+    """Exclusive vectors of tasks, in the number format that the record names."""
+    store = store_of(record.get("options", {}), f"{directory / RECORD}: options.store")
+    in_factors = (directory / SHARED).is_dir()
+    return {task: load_vector(directory / "exclusive" / task, store, in_factors) for task in tasks}
 
 
 def load_body(directory: Path, dtype: Any = torch.float32, configured: Path | None = None, **options: Any) -> Any:

@@ -10,9 +10,10 @@ import torch
 from twin_merging.checkpoints.architectures import output_layer
 from twin_merging.io.files import file_hashes, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, save_tensors
-from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
+from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import RECORD, write_configuration
-from twin_merging.model.factor_files import SHARED, SharedFactors, save_factors_of, save_shared
+from twin_merging.model.exclusive_files import save_vector, store_of
+from twin_merging.model.factor_files import SHARED, SharedFactors, save_shared
 from twin_merging.model.factored import A, B
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.version import __version__
@@ -30,11 +31,11 @@ def save(model: Any, output: Path) -> None:
         private, exclusive = _private(model), _exclusive(model)
         form = AdapterForm.of(model.body, model.form.has_prefix)
         factored = _factored(model)
-        write = save_factors_of if factored else save_exclusive
+        store = store_of(model.record.get("options", {}))
         for task in model.known:
             save_tensors(partial / "private" / f"{task}.safetensors", private[task])
         for task in model.tasks:
-            write(exclusive[task], partial / "exclusive" / task, form)
+            save_vector(exclusive[task], partial / "exclusive" / task, form, store, bool(factored))
         if factored:
             save_shared(factored, partial / SHARED, form)
         model.router.save(partial / "router")

@@ -26,6 +26,7 @@ from twin_merging.model.order import order_by_task, output_in_order, rows_in_ord
 from twin_merging.model.parts import POOLER, Beside, gate_model
 from twin_merging.model.saving import save
 from twin_merging.routing.features import entering, features_of, pool
+from twin_merging.routing.fixed import FixedRouter, OracleRouter
 from twin_merging.routing.layers import single_layer
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
@@ -82,6 +83,15 @@ class TwinModel(PreTrainedModel):
     @property
     def body(self) -> Any:
         return getattr(self.model, self.model.base_model_prefix)
+
+    @property
+    def needs_tasks(self) -> bool:
+        """Whether it answers only inputs whose tasks are named: nothing in it finds them, and it depends on them."""
+        return isinstance(self.router, OracleRouter) or (not self._finds_tasks and self.has_private)
+
+    @property
+    def _finds_tasks(self) -> bool:
+        return self.router is not None and not isinstance(self.router, FixedRouter)
 
     @classmethod
     def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:
@@ -171,6 +181,8 @@ class TwinModel(PreTrainedModel):
         """Mixing weights (batch, T), fp32, of inputs, from the shared expert's features of them."""
         if self.router is None:
             raise ValueError("this model has no router: give weights")
+        if isinstance(self.router, FixedRouter):
+            return self.router.weights_of(len(input_ids), None, input_ids.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         pooler, awaited = getattr(self.body, POOLER, None), self._awaited
@@ -185,6 +197,14 @@ class TwinModel(PreTrainedModel):
             if pooler is not None:
                 self.body.pooler = pooler
         return self.router.weights(features)
+
+    def weights_of(
+        self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
+    ) -> torch.Tensor | None:
+        """Mixing weights (batch, T) of inputs whose tasks may be named; None for a model without a router."""
+        if isinstance(self.router, FixedRouter):
+            return self.router.weights_of(len(input_ids), tasks, input_ids.device)
+        return None if self.router is None else self.route(input_ids, mask, **batch)
 
     def forward(
         self,
@@ -208,11 +228,12 @@ class TwinModel(PreTrainedModel):
             raise ValueError("a tuple has no place for the weights: leave out return_dict")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(input_ids))
-        if weights is None and self.router is not None and mask.shape[1] != input_ids.shape[1]:
+        is_read = weights is None and self._finds_tasks
+        if is_read and mask.shape[1] != input_ids.shape[1]:
             raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
-        within = weights is None and self.onepass
-        if weights is None and self.router is not None and not within:
-            weights = self.route(input_ids, mask, **_prompt_part(batch))
+        within = is_read and self.onepass
+        if weights is None and not within:
+            weights = self.weights_of(input_ids, mask, tasks, **_prompt_part(batch))
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         batch["attention_mask"] = mask
         if within:
@@ -261,12 +282,13 @@ class TwinModel(PreTrainedModel):
         if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):
             raise ValueError(f"weights are {tuple(weights.shape)}, but this batch needs {(rows, len(self.tasks))}")
         if tasks is None:
-            if weights is None and self.router is None and self.has_private:
-                raise ValueError("a static model does not know its inputs' tasks: give tasks, a name a row")
+            if weights is None and self.needs_tasks:
+                kind = "static model" if self.router is None else f"model of {self.router.kind} weights"
+                raise ValueError(f"a {kind} does not know its inputs' tasks: give tasks, a name a row")
             return
         if len(tasks) != rows:
             raise ValueError(f"{len(tasks)} tasks for {rows} rows; give one a row")
-        known = {*self.known, *([] if weights is None and self.router is None else [None])}
+        known = {*self.known, *([] if weights is None and not self._finds_tasks else [None])}
         for name in set(tasks) - known:
             raise ValueError(unknown("task", str(name), self.known))
 

@@ -273,8 +273,11 @@ def fetched_router(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [f"results/{suite.name}/router/{router}/fetched.safetensors"] if fetched else []
 
 
-def router_of(suite: Suite, wildcards: Wildcards) -> str:
-    return f"results/{suite.name}/router/{suite.router_name(wildcards['method'])}/router.safetensors"
+def router_of(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The state of a dynamic method's router; nothing where no router weighs."""
+    method = wildcards["method"]
+    routed = [suite.router_name(method)] if method in suite.with_router else []
+    return [f"results/{suite.name}/router/{router}/router.safetensors" for router in routed]
 
 
 def _metrics(suite: Suite, method: str) -> str:
@@ -282,13 +285,13 @@ def _metrics(suite: Suite, method: str) -> str:
 
 
 def own_router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Metrics of a dynamic method's router; nothing for another method."""
+    """Metrics of a dynamic method's router; nothing for a method without one."""
     method = wildcards["method"]
-    return [_metrics(suite, method)] if method in suite.dynamic else []
+    return [_metrics(suite, method)] if method in suite.with_router else []
 
 
 def router_metrics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [_metrics(suite, method) for method in suite.dynamic]
+    return [_metrics(suite, method) for method in suite.with_router]
 
 
 # -- models and their predictions
@@ -329,7 +332,7 @@ def predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def routed_predictions(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.dynamic]
+    return [f"results/{suite.name}/predictions/{model}.parquet" for model in suite.with_router]
 
 
 def lm_eval_installed(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -101,13 +101,12 @@ def route(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 def assemble(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """If a method's router equals the suite's, no router of its own is in its entry."""
     method = wildcards["method"]
-    name = suite.router_name(method)
-    router = suite.router_settings(name)
-    own = None if name == suite.shared(method) else router
+    router = suite.weighing(method)
+    has_own = method in suite.with_router and suite.router_name(method) != suite.shared(method)
     return {
         "tasks": suite.merged(method),
         **left_out(suite, method),
-        "entry": {**suite.methods[method].plain(), "router": own},
+        "entry": {**suite.methods[method].plain(), "router": router if has_own else None},
         "head": suite.head(method),
         "router": router,
         "threads": threads,

@@ -14,13 +14,14 @@ def protocol_name(suite: Suite, model: str) -> str:
 
 
 def true_task(suite: Suite, model: str) -> str:
-    """What a model is told of the task that a test row comes from: its private parameters, or nothing."""
+    """What a model is told of the task that a test row comes from: its private parameters, its masks, how to weigh the
+    exclusive vectors, or nothing."""
     has_heads = any(task.whole.head for task in suite.tasks.values())
     if model not in suite.methods:
         return "head" if has_heads else "nothing"
-    masks = ["masks"] if model in suite.masked else []
+    chosen = ["masks"] * (model in suite.masked) + ["weights"] * (model in suite.told)
     groups = [group for group in suite.private_groups(model) if has_heads or group != "head"]
-    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *masks]) or "nothing"
+    return "nothing" if suite.head(model) == "routed" else "+".join([*groups, *chosen]) or "nothing"
 
 
 def _knowledge(suite: Suite, model: str) -> dict[str, str]:
@@ -68,14 +69,15 @@ def intervals(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def storage(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """Of each merged model its kind and the number format of its exclusives, and the tasks whose experts are adapters."""
+    """Of each merged model its kind and the number format of its exclusives, and the tasks whose experts are adapters.
+    Tasks in alphabetical order, which changes nothing."""
     return {
         "models": {
-            name: {"kind": entry.kind, "store": entry.options.get("store"), "tasks": suite.evaluated(name)}
+            name: {"kind": entry.kind, "store": entry.options.get("store"), "tasks": sorted(suite.evaluated(name))}
             for name, entry in suite.methods.items()
         },
-        "tasks": list(suite.tasks),
-        "adapters": [name for name, task in suite.tasks.items() if task.expert.is_adapter],
+        "tasks": sorted(suite.tasks),
+        "adapters": [name for name, task in sorted(suite.tasks.items()) if task.expert.is_adapter],
         "threads": threads,
     }
 
@@ -114,7 +116,7 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "title": suite.says.title,
         "tasks": list(suite.tasks),
         **subsets(suite),
-        "dynamic": suite.dynamic,
+        "dynamic": suite.with_router,
         "knowledge": {**merged, "experts": {"protocol": "none", "true_task": "everything"}},
         "protocols": {entry.protocol: suite.private_groups(name) for name, entry in suite.methods.items()},
         "told_more": told_more(suite),

@@ -144,18 +144,23 @@ def making(suite: Suite, method: str) -> list[Job]:
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
-    shared, router = suite.shared(method), suite.router_name(method)
-    settings = suite.router_settings(router)
+    shared = suite.shared(method)
     in_factors = suite.lora_space(method) == "factor"
     if in_factors:
         yield "merge_factors", {"shared": shared}
     for task in suite.merged(shared):
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
+    if method in suite.with_router:
+        yield from _router(suite, shared, suite.router_name(method))
+    yield assembling_rule(suite, method), {"method": method}
+
+
+def _router(suite: Suite, shared: str, router: str) -> Iterator[Job]:
+    settings = suite.router_settings(router)
     yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}
-    yield assembling_rule(suite, method), {"method": method}
 
 
 def assembling_rule(suite: Suite, method: str) -> str:

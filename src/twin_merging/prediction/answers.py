@@ -89,7 +89,7 @@ def answered(
             continue
         rows = [waiting.rows[place] for place in places]
         batch = collate([row.example for row in rows], tokenizer, model.padding_side).to(device)
-        own = _heads(model, rows, head)
+        own = heads_of_rows(model, rows, head)
         if stored is None:
             answers, mixed = model.answer_batch(batch, tokenizer, rows, own)
         else:
@@ -100,7 +100,7 @@ def answered(
         progress.update(done, worked / sum(work))
 
 
-def _heads(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:
+def heads_of_rows(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:
     """Whose private parameters answer each row: the true task's, or None for the routed task's. No row is routed to a
     task that is left out of the merge, so that its own head answers always."""
     if head == "oracle":

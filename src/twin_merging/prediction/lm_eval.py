@@ -38,9 +38,10 @@ def evaluate_model(model: TwinModel, tokenizer: Path, asked: Mapping[str, Any], 
         library = version("lm_eval")
     except PackageNotFoundError:
         raise UserError(f"the library lm-eval is not installed: {INSTALL}") from None
-    if model.has_private and model.router is None:
+    if model.needs_tasks:
+        depends = "has parameters of each task's own" if model.has_private else "weighs by the true task"
         raise UserError(
-            f"{model.name_or_path}: has parameters of each task's own, and a row of lm-eval is of none of its tasks; "
+            f"{model.name_or_path}: {depends}, and a row of lm-eval is of none of its tasks; "
             "merge with protocol: strict, or leave the model out of lm_eval.models"
         )
     model.to("cuda" if torch.cuda.is_available() else "cpu")

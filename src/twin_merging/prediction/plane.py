@@ -63,10 +63,10 @@ def score_plane(
         for task in pair:
             own = (right["task"] == task).to_numpy()
             value = score(metrics[task], outputs[own].tolist(), right.loc[own, "reference"].tolist())
-            lines.append((a, b, task, 100 * value, int(own.sum())))
+            lines.append((a, b, task, f"{100 * value:.4f}", int(own.sum())))
     table = pd.DataFrame(lines, columns=["a", "b", "task", "score", "rows"])
     with whole_file(output) as partial:
-        table.to_csv(partial, index=False, float_format="%.4f")
+        table.to_csv(partial, index=False)
 
 
 def _outputs(model: TwinModel, tokenizer: Any, waiting: WaitingRows) -> Iterator[Any]:

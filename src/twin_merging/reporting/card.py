@@ -26,6 +26,14 @@ REGISTER = (
 )
 
 
+QUANTISED = ("int8", "int4")
+NOT_FOR_PEFT = (
+    "The matrices of the exclusive vectors are whole numbers ({store}) with a scale for each 64, which PEFT and "
+    "servers of LoRA adapters do not load. `python -m twin_merging export DIR --weight {task}=1 --form lora --output "
+    "OUT` writes one of them, or a fixed mixture, as a PEFT LoRA; without `--form lora` as a plain model."
+)
+
+
 def write_card(
     *,
     name: str,
@@ -62,7 +70,9 @@ def write_card(
         ]
     if router_metrics is not None:
         parts += ["## Router", _router(read_json(router_metrics), read_json(directory / "router" / "config.json"))]
-    parts += ["## What is stored", markdown_table(_stored(directory, tasks, left_out))]
+    parts += ["## What is stored", markdown_table(_stored(directory, record, tasks, left_out))]
+    if (store := record["options"].get("store")) in QUANTISED:
+        parts.append(NOT_FOR_PEFT.format(store=store, task=tasks[0]))
     parts += ["## Inputs", markdown_table(_inputs(record))]
     write_text(output, "\n\n".join(parts) + "\n")
 
@@ -100,7 +110,7 @@ def _source(source: Mapping[str, Any]) -> str:
 
 def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str]) -> str:
     is_routed = "shared" in record
-    load = family_named(family).usage(tasks, is_routed)
+    load = family_named(family).usage(tasks, is_routed and "weights" not in record["options"])
     return f"{load}\n\n{REGISTER}" if is_routed else load
 
 
@@ -147,8 +157,8 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
 
 
-def _stored(directory: Path, tasks: Sequence[str], left_out: Sequence[str]) -> pd.DataFrame:
-    """A table of how many numbers each part of the directory holds."""
+def _stored(directory: Path, record: Mapping[str, Any], tasks: Sequence[str], left_out: Sequence[str]) -> pd.DataFrame:
+    """A table of how many numbers each part of the directory holds, and in how many bytes. Scales are no numbers."""
     from twin_merging.io.tensors import Checkpoint
 
     parts = {"shared body": [directory / "model.safetensors"]}
@@ -159,10 +169,14 @@ def _stored(directory: Path, tasks: Sequence[str], left_out: Sequence[str]) -> p
         }
         parts["router"] = [directory / "router" / "model.safetensors"]
     counts = {part: sum(Checkpoint(file).numbers for file in files) for part, files in parts.items()}
+    if record["options"].get("store") in QUANTISED:  # of which a file holds two in a byte, or scales beside them
+        counts |= {f"exclusive, {task}": record["tasks"][task]["exclusive_numbers"] for task in tasks}
+    sizes = {part: sum(file.stat().st_size for file in files) for part, files in parts.items()}
     body = counts["shared body"]
-    lines = [(part, count, 100 * count / body) for part, count in counts.items()]
-    lines.append(("sum", sum(counts.values()), 100 * sum(counts.values()) / body))
-    return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body"])
+    lines = [(part, count, 100 * count / body, sizes[part]) for part, count in counts.items()]
+    total = sum(counts.values())
+    lines.append(("sum", total, 100 * total / body, sum(sizes.values())))
+    return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body", "bytes"])
 
 
 def _inputs(record: Mapping[str, Any]) -> pd.DataFrame:

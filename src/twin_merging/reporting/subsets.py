@@ -50,7 +50,7 @@ def notes(subsets: Subsets) -> list[str]:
     """For people: which models are about which tasks; models of the same tasks in one line."""
     groups: dict[str, list[str]] = {}
     for model, subset in subsets.items():
-        without = f", without {', '.join(subset['left_out'])}" if subset["left_out"] else ""
+        without = f" ({', '.join(subset['left_out'])} left out)" if subset["left_out"] else ""
         groups.setdefault(f"{', '.join(subset['merged'])}{without}", []).append(model)
     if not groups:
         return []

@@ -11,6 +11,7 @@ import torch
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.routing.fixed import OracleRouter, UniformRouter
 from twin_merging.routing.mahalanobis import MahalanobisRouter
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
@@ -18,7 +19,8 @@ from twin_merging.routing.projection import ProjectionRouter
 from twin_merging.routing.router import CONFIG, WEIGHTS, Router, load_router_tensors
 
 KINDS: dict[str, type[Router]] = {
-    kind.kind: kind for kind in (MLPRouter, MahalanobisRouter, NeighboursRouter, ProjectionRouter)
+    kind.kind: kind
+    for kind in (MLPRouter, MahalanobisRouter, NeighboursRouter, ProjectionRouter, UniformRouter, OracleRouter)
 }
 
 

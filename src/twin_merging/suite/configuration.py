@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -52,5 +52,27 @@ class Configuration(Model):
         True,
         description="jobs of this machine are forked from one process that has torch, transformers and the rest "
         "loaded, which saves 2 to 8 s a job; `false`: each job loads them itself. Changes no byte",
+    )
+    store: _TextOrNull = Field(
+        "results/.store",
+        description="the folder that keeps what jobs made, so that a job which would make the same again takes it from "
+        "there and does not run ([docs/store.md](../docs/store.md)); `null`, or `--config store=off`: none. Changes no "
+        "byte",
+    )
+    store_limit: Annotated[float | None, Field(gt=0), KINDS] = Field(
+        None,
+        description="GB that the store may hold beside what lies in `results` anyway; what was used longest ago goes "
+        "first. `null` is a tenth of its disk",
+    )
+    store_shared: _TextOrNull = Field(
+        None,
+        description="a second store, of other people or another checkout, which jobs take from; only read, unless "
+        "`store_shared_writes` says otherwise",
+    )
+    store_shared_writes: Flag = Field(False, description="jobs also put what they make into `store_shared`")
+    store_machines: Literal["same", "any"] = Field(
+        "same",
+        description="`same`: a job takes only what the same kind of processor and GPU made, which has the same bytes; "
+        "`any`: also what others made, whose last bits may differ",
     )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")

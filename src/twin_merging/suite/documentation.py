@@ -21,7 +21,7 @@ from twin_merging.fetching.declared import BaseHub, DataHub, ExpertHub, Package,
 from twin_merging.finetuning.options import Finetuning, Lora
 from twin_merging.io.fields import ABSENT
 from twin_merging.io.validation import plain
-from twin_merging.merging.options import InSuite, options_model
+from twin_merging.merging.options import DynamicInSuite, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
 from twin_merging.suite.configuration import Configuration, Threads
@@ -97,7 +97,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`figures`": (Figures,),
     "`plane`": (Plane,),
     "`features`": (Layers,),
-    "Keys of an entry": (InSuite,),
+    "Keys of an entry": (DynamicInSuite,),
 }
 
 
@@ -190,7 +190,7 @@ def _kind(annotation: Any, method: bool) -> list[str]:
         return [f"`{value}`" for value in arguments if value is not None]
     if origin is tuple:
         inner = _joined(_kind(arguments[0], method))
-        return [f"list of {inner if inner == 'text' else f'{inner}s'}"]
+        return [f"list of {inner if inner == 'text' or inner.endswith('`') else f'{inner}s'}"]
     if annotation in _WORDS:
         return [_WORDS[annotation]]
     if annotation is TextPrompt:  # a text alone is one

@@ -13,6 +13,7 @@ from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
+from twin_merging.suite.ablations import with_ablations
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.expansion import LEAVE_OUT, SWEEP, TASKS, Point, Sweep, expanded, method_of, subset_of
 from twin_merging.suite.models import SuiteFile
@@ -25,7 +26,7 @@ RESERVED = ("pretrained", "experts", "expert", "features")
 def entries_of(file: SuiteFile) -> dict[str, Entry]:
     """The methods of a suite by name, sweeps expanded. Raises ValueError for one that is wrong, or does not fit the
     others."""
-    protocols, points = _protocols(file), expanded(file.methods, list(file.tasks))
+    protocols, points = _protocols(file), expanded(with_ablations(file.methods, file.protocol), list(file.tasks))
     found = {}
     for name, point in points.items():
         with _told(point.swept):
@@ -53,7 +54,8 @@ def _with_shared_and_router(at: str, entry: Entry, found: Mapping[str, Entry], f
     """A dynamic entry with its shared expert's name, and its router's own options in normal form."""
     shared = shared_of(at, entry, found)
     entry = _with_router(at, replace(entry, options={**entry.options, "shared": shared}), file)
-    _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
+    if entry.weights == "router":
+        _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
     _check_lora_space(at, entry, found, file)
     return entry
 
@@ -87,12 +89,18 @@ def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> En
             options = method.function(**options)
         except ValueError as error:
             raise ValueError(f"{at}: {error}") from None
-        options["head"] = options["head"] or ("routed" if protocol == "strict" else "oracle")
+        is_routed = protocol == "strict" and "weights" not in options
+        options["head"] = options["head"] or ("routed" if is_routed else "oracle")
     entry = Entry(name, method, protocol, options, merged, evaluated, point.swept)
     if method.kind == "masked" and entry.left_out:
         raise ValueError(
             f"{at}.{LEAVE_OUT}: '{method.name}' answers a row by its task's mask, and a task that is not merged has "
             "none; leave the key out, or use a static or dynamic method"
+        )
+    if entry.weights == "oracle" and entry.left_out:
+        raise ValueError(
+            f"{at}.{LEAVE_OUT}: with weights: oracle a row is answered by its task's exclusive vector, and a task that "
+            "is not merged has none; leave one of the two out"
         )
     return entry
 
@@ -140,7 +148,7 @@ def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file:
     for name in entry.merged:
         if not file.tasks[name].expert.is_adapter:
             raise ValueError(f"{at}.lora_space: factor is for LoRA adapters, but tasks.{name}.expert is none")
-    if file.router.with_own(entry.options["router"]).kind == "projection":
+    if entry.weights == "router" and file.router.with_own(entry.options["router"]).kind == "projection":
         raise ValueError(f"{at}.router.kind: projection reads vectors of product space; use another kind")
 
 

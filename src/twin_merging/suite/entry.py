@@ -31,6 +31,11 @@ class Entry:
         return self.method.kind
 
     @property
+    def weights(self) -> str:
+        """What weighs a dynamic method's exclusive vectors: `router`, `uniform` or `oracle`."""
+        return self.options.get("weights", "router")
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Tasks that are not merged, and answered all the same."""
         return tuple(task for task in self.evaluated if task not in self.merged)

@@ -11,7 +11,7 @@ from typing import Any
 
 from twin_merging.io.fields import NAME, shown, wrong_kind
 from twin_merging.io.validation import one_of, validate
-from twin_merging.merging.options import THEN, Subset, method_named, options_model
+from twin_merging.merging.options import ABLATIONS, THEN, Subset, method_named, options_model
 from twin_merging.merging.registry import Method
 from twin_merging.routing.options import RouterOptions
 
@@ -130,7 +130,9 @@ def _values(at: str, sweep: Any, method: Method, rest: Mapping[str, Any]) -> dic
 def _options(at: str, method: Method, rest: Mapping[str, Any]) -> list[str]:
     """What may be swept: every option of the method, its protocol, how many tasks; and what lies in `then` and in
     `router`, as `then.scaling`."""
-    own = [name for name in options_model(method, in_suite=True).model_fields if name not in (SWEEP, LEAVE_OUT)]
+    own = [
+        name for name in options_model(method, in_suite=True).model_fields if name not in (SWEEP, LEAVE_OUT, ABLATIONS)
+    ]
     if THEN in own and isinstance(rest.get(THEN), Mapping) and "method" in rest[THEN]:
         inner = method_named(rest[THEN]["method"], f"{at.removesuffix(SWEEP)}{THEN}.method")
         own += [f"{THEN}.{name}" for name in inner.options]

@@ -67,6 +67,11 @@ class Suite:
         return self._of_kind("dynamic")
 
     @property
+    def with_router(self) -> list[str]:
+        """Dynamic methods whose exclusive vectors a router weighs."""
+        return [name for name in self.dynamic if self.methods[name].weights == "router"]
+
+    @property
     def masked(self) -> list[str]:
         return self._of_kind("masked")
 
@@ -85,10 +90,18 @@ class Suite:
 
     @property
     def lm_eval_models(self) -> list[str]:
-        """The models that lm-eval evaluates, in the order of the tables."""
+        """The models that lm-eval evaluates, in the order of the tables: those it names, or all that need not be told
+        a row's task to weigh their exclusive vectors."""
         if self.lm_eval is None:
             return []
-        return [name for name in self.models if self.lm_eval.models is None or name in self.lm_eval.models]
+        if self.lm_eval.models is None:
+            return [name for name in self.models if name not in self.told]
+        return [name for name in self.models if name in self.lm_eval.models]
+
+    @property
+    def told(self) -> list[str]:
+        """Dynamic methods that weigh by the true task."""
+        return [name for name in self.dynamic if self.methods[name].weights == "oracle"]
 
     @property
     def plane(self) -> Plane | None:
@@ -153,10 +166,19 @@ class Suite:
     def router_settings(self, router: str) -> dict[str, Any]:
         """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
         that is no method's."""
-        for method in self.dynamic:
+        for method in self.with_router:
             if self.router_name(method) == router:
                 return self._router_of(method).settings()
         raise KeyError(router)
+
+    def weighing(self, method: str) -> dict[str, Any]:
+        """What a dynamic method's exclusive vectors are weighed by: its router's settings; or the kind of weights that
+        no router gives, and the features whose layer is the first that a one-pass model does not share."""
+        entry = self.methods[method]
+        if entry.weights == "router":
+            return self._router_of(method).settings()
+        features = self._router_of(method).plain()["features"] if entry.options["onepass"] else "last"
+        return {"kind": entry.weights, "features": features}
 
     def _router_of(self, method: str) -> RouterOptions:
         return self.says.router.with_own(self.methods[method].options["router"])
@@ -183,6 +205,9 @@ def load_suite(file: Path, glue: str | None = None) -> Suite:
         _check_plane(suite)
         for name in (suite.lm_eval and suite.lm_eval.models) or ():
             one_of("lm_eval.models", name, "model", suite.models)
+            if name in suite.told:
+                raise ValueError(f"lm_eval.models: '{name}' weighs by the true task, and a row of lm-eval is of none; "
+                                 "leave it out")  # fmt: skip
         return suite
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None

@@ -47,6 +47,20 @@ def twin(
             "generative code does, on a shared expert of the same space"
         },
     ] = "product",
+    weights: Annotated[
+        Literal["router", "uniform", "oracle"],
+        {
+            "description": "what weighs the exclusive vectors: the router; `uniform`: 1 / T for each of T tasks; "
+            "`oracle`: 1 for the true task, which the model is told. The latter two need no router"
+        },
+    ] = "router",
+    store: Annotated[
+        Literal["float32", "bfloat16", "int8", "int4"],
+        {
+            "description": "the number format of the exclusive vectors on disk; int8 and int4 have a scale for each 64 "
+            "numbers"
+        },
+    ] = "float32",
 ) -> dict[str, Any]:
     """Shared expert plus compressed exclusive vectors, which a router weighs for each input."""
     sizes = {"rank": rank, "fraction": fraction, "energy": energy}
@@ -55,6 +69,8 @@ def twin(
         raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
     if onepass and lora_space == "factor":
         raise ValueError("onepass: true cannot be with lora_space: factor; leave one of them out")
+    if weights != "router":
+        _check_fixed(weights, router if not onepass else None, head, top_k, temperature)
     return {
         "shared": shared,
         **given,
@@ -64,4 +80,19 @@ def twin(
         "onepass": onepass,
         "temperature": temperature,
         "lora_space": lora_space,
+        # At their defaults these two are left out, so that what was made without them is not made again.
+        **({} if weights == "router" else {"weights": weights}),
+        **({} if store == "float32" else {"store": store}),
     }
+
+
+def _check_fixed(
+    weights: str, router: Mapping[str, Any] | None, head: str | None, top_k: int | None, temperature: float
+) -> None:
+    """Raise ValueError for an option of a router where there is none."""
+    given = {"router": router, "top_k": top_k, "temperature": None if temperature == 1 else temperature}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} is of a router, which weights: {weights} has not; leave one of them out")
+    if head == "routed":
+        raise ValueError(f"head: routed needs a router, which weights: {weights} has not; use head: oracle")

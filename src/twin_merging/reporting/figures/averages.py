@@ -17,9 +17,9 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     """settings: title, tasks, kinds (each model's). files: intervals."""
     scores = Scores(files["intervals"][0], settings["kinds"])
     models, known = scores.grouped(), scores.known(settings["tasks"])
-    below = f"{settings['title']}. Mean over {len(known)} task{'s' * (len(known) != 1)}, with 95 % intervals"
-    below += "; bold: better than the next, by its interval." if _marked(scores, models) else "."
-    below += left_out(settings["tasks"], known) * (scores.scale == "normalised")
+    caption = f"Mean over {len(known)} task{'s' * (len(known) != 1)}, with 95 % intervals"
+    caption += "; bold: better than the next, by its interval." if _marked(scores, models) else "."
+    caption += left_out(settings["tasks"], known) * (scores.scale == "normalised")
     figure = new_figure(heading(2) + 0.75 + 0.155 * len(models))
     axes = figure.add_subplot()
     for place, model in enumerate(models):
@@ -34,13 +34,13 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     axes.set_ylim(-0.7, len(models) - 0.3)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.08)
+    axes.margins(x=0.13)
     axes.axvline(0, color=PALE, linewidth=0.6)
     axes.set_xlabel(f"average {scores.axis}")
     of_bars(figure, {scores.kinds[model] for model in models})
-    entitle(figure, TITLE, below)
+    entitle(figure, TITLE, settings["title"], caption)
     said = ", ".join(f"{model} {scores.of(model).value:.1f}" for model in reversed(models))
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Average {scores.axis}, with 95 % intervals: {said}.")
+    return Drawing(figure, TITLE, caption, f"Average {scores.axis}, with 95 % intervals: {said}.")
 
 
 def _marked(scores: Scores, models: Sequence[str]) -> bool:

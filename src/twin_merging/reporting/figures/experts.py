@@ -32,6 +32,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     axes.set_ylabel("expert of")
     axes.set_xlabel("evaluated on")
     bar(figure, image, axes, "score, % (correlations × 100)")
-    entitle(figure, TITLE, f"{settings['title']}. Absolute scores on test rows; framed: an expert on its own task.")
+    caption = "Absolute scores on test rows; framed: an expert on its own task."
+    entitle(figure, TITLE, settings["title"], caption)
     own = ", ".join(f"{task} {table.loc[task, task]:.1f}" for task in tasks if task in table.index)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Scores in percent. Each expert on its own task: {own}.")
+    return Drawing(figure, TITLE, caption, f"Scores in percent. Each expert on its own task: {own}.")

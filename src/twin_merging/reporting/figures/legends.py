@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from twin_merging.reporting.figures.style import INK, KINDS, Look
@@ -34,6 +34,14 @@ def of_bars(figure: Any, kinds: Collection[str]) -> None:
 def _looks(kinds: Collection[str]) -> list[Look]:
     """The looks of kinds, in their order, those with one meaning once."""
     return list({KINDS[kind].label: KINDS[kind] for kind in KINDS if kind in kinds}.values())
+
+
+def of_lines(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """What lines are called, in as many columns as the width of the figure takes."""
+    if labels:
+        width = 0.55 + 0.052 * max(map(len, labels))  # inches of one column
+        columns = max(1, min(4, len(labels), int(figure.get_size_inches()[0] / width)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6, columnspacing=1.2)
 
 
 def _below(figure: Any, handles: list[Any], title: str | None) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_merging.reporting.figures.legends import of_points
+from twin_merging.reporting.figures.legends import of_lines, of_points
 from twin_merging.reporting.figures.scores import Scores, left_out
 from twin_merging.reporting.figures.style import (
-    COLOURS,
     INK,
     KINDS,
     PALE,
@@ -27,7 +26,7 @@ from twin_merging.reporting.normalisation import EXPERTS
 TITLE = "Scores by task"
 FEW = 6  # models that stand side by side in one group
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
-FILLS = ("#ffffff", "#bfe0f5", COLOURS[5], COLOURS[3], COLOURS[2], COLOURS[1])
+FILLS = ("#ffffff", "#bfe0f5", "#e69f00", "#d55e00", "#009e73", "#0072b2")  # from light to dark
 COLUMNS = 4
 
 
@@ -36,12 +35,12 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     scores = Scores(files["intervals"][0], settings["kinds"])
     tasks = scores.known(settings["tasks"])
     models = [model for model in scores.grouped() if scores.scale == "absolute" or model != EXPERTS]
-    below = f"{settings['title']}. With 95 % intervals."
-    below += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
+    caption = "With 95 % intervals."
+    caption += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
     figure = (_bars if len(models) <= FEW else _points)(scores, models, tasks)
-    entitle(figure, TITLE, below)
+    entitle(figure, TITLE, settings["title"], caption)
     best = "; ".join(f"{task}: {_best(scores, models, task)}" for task in tasks)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{scores.axis}; best by task: {best}.")
+    return Drawing(figure, TITLE, caption, f"{scores.axis}; best by task: {best}.")
 
 
 def _best(scores: Scores, models: Sequence[str], task: str) -> str:
@@ -71,7 +70,7 @@ def _bars(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> Any:
     if scores.scale == "normalised":
         axes.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_ylabel(scores.axis)
-    figure.legend(loc="outside lower center", ncols=3, handlelength=1.8)
+    of_lines(figure, *axes.get_legend_handles_labels())
     return figure
 
 

@@ -19,15 +19,14 @@ def write_names(
     The limits of the axes stay as they are. line: corners of a line of steps that names should not lie on. Gives the
     texts."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import withStroke
 
     canvas: Any = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # as it is now: the names lie inside
     renderer, scale = canvas.get_renderer(), figure.dpi / 72
-    halo = [withStroke(linewidth=1.6, foreground="white")]
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a line behind a name does not strike it out
     texts = [
-        axes.text(0, 0, name, fontsize=letters, va="center", ha="center", zorder=5, path_effects=halo) for name in names
+        axes.text(0, 0, name, fontsize=letters, va="center", ha="center", zorder=2.5, bbox=ground) for name in names
     ]
     sizes = [_size(text.get_window_extent(renderer), scale) for text in texts]
     pixels, corners = ([_pixels(axes, point) for point in some] for some in (points, line))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
+TINY = 0.01  # an area in pixels that rounding leaves
+WORSE = 20  # how many times as bad it is to cover a point as to cover something else
 STACK = 3  # so many points over each other have their names in a column beside them
 
 
@@ -47,16 +49,18 @@ def places(
 
     points, sizes: (x, y) and (width, height) of each name, in pixels; radius: of a point; taken: what else is drawn.
     """
-    used = [*taken, *(Box.around(point, (2 * radius, 2 * radius)) for point in points)]
+    marks = [Box.around(point, (2 * radius, 2 * radius)) for point in points]
+    used = [*taken, *marks]
     found: dict[int, Box] = {}
     for stack in _stacks(points, radius):
         columns = list(_columns([points[place] for place in stack], [sizes[place] for place in stack], frame, radius))
-        best = min(columns, key=lambda column: sum(_covered(box, frame, [*used, *found.values()]) for box in column))
+        others = [*taken, *marks * WORSE, *found.values()]
+        best = min(columns, key=lambda column: sum(_covered(box, frame, others) for box in column))
         found |= zip(stack, best, strict=True)
     for place in sorted(range(len(points)), key=lambda place: (-points[place][1], points[place][0], place)):
         if place not in found:
             others, candidates = [*used, *found.values()], list(_around(points[place], sizes[place], radius))
-            free = next((box for box in candidates if _covered(box, frame, others) == 0), None)
+            free = next((box for box in candidates if _covered(box, frame, others) < TINY), None)
             found[place] = free or min(candidates, key=lambda box: _covered(box, frame, others))
     return [found[place] for place in range(len(points))]
 
@@ -79,7 +83,7 @@ def _stacks(points: Sequence[Point], radius: float) -> list[list[int]]:
 def _columns(points: Sequence[Point], sizes: Sequence[Point], frame: Box, radius: float) -> Iterator[list[Box]]:
     """Columns of names, on the right of their points or on the left, in the order of the points."""
     heights = _spread([y for _, y in points], max(height for _, height in sizes), frame)
-    for gap in (4 * radius, 8 * radius, 14 * radius):
+    for gap in (4 * radius, 8 * radius, 14 * radius, 22 * radius, 32 * radius, 44 * radius):
         for side in (1, -1):
             xs = [x + side * (gap + width / 2) for (x, _), (width, _) in zip(points, sizes, strict=True)]
             yield [Box.around(*place) for place in zip(zip(xs, heights, strict=True), sizes, strict=True)]
@@ -110,8 +114,8 @@ def _spread(wanted: Sequence[float], least: float, frame: Box) -> list[float]:
 def _around(point: Point, size: Point, radius: float) -> Iterator[Box]:
     """Places for a name around its point, the nearest first; beside it before above and below."""
     (x, y), (width, height) = point, size
-    for ring in range(24):
+    for ring in range(32):
         distance = radius * 1.5 + ring * height * 0.5
-        for angle in (0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90):
+        for angle in (0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90, 45, -45, 135, -135, 75, -75, 105, -105):
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             yield Box.around((x + across * (distance + width / 2), y + up * (distance + height / 2)), size)

@@ -30,9 +30,10 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
         best.append(_best(task, own))
     panels[0].set_ylabel(f"b: weight of {tasks[1]}")
     rows = "; ".join(f"{count} of {task}" for task, count in table.groupby("task", sort=False)["rows"].first().items())
-    below = f"{settings['title']}. {settings['method']}: shared model + a × exclusive of {tasks[0]} + b × exclusive of "
-    entitle(figure, TITLE, f"{below}{tasks[1]}; validation rows: {rows}.")
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{'; '.join(best)}.")
+    caption = f"{settings['method']}: shared model + a × exclusive of {tasks[0]} + b × exclusive of {tasks[1]}; "
+    caption += f"validation rows: {rows}."
+    entitle(figure, TITLE, settings["title"], caption)
+    return Drawing(figure, TITLE, caption, f"{'; '.join(best)}.")
 
 
 def _best(task: str, own: pd.DataFrame) -> str:
@@ -42,8 +43,6 @@ def _best(task: str, own: pd.DataFrame) -> str:
 
 
 def _panel(figure: Any, axes: Any, own: pd.DataFrame, tasks: Sequence[str]) -> None:
-    from matplotlib.patheffects import withStroke
-
     across, up, scores = own.columns.to_numpy(float), own.index.to_numpy(float), own.to_numpy(float)
     levels = _levels(scores)
     field = axes.contourf(across, up, scores, levels=levels, cmap=SEQUENTIAL)
@@ -51,12 +50,12 @@ def _panel(figure: Any, axes: Any, own: pd.DataFrame, tasks: Sequence[str]) -> N
     bar = figure.colorbar(field, ax=axes, orientation="horizontal", aspect=25, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.xaxis.set_major_formatter(lambda value, _: plain_number(value))
-    halo = [withStroke(linewidth=2, foreground="white")]
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
     for (a, b), name in CORNERS.items():
         if across[0] <= a <= across[-1] and up[0] <= b <= up[-1]:
             axes.plot(a, b, marker="o", markersize=4, color="white", markeredgecolor="black", zorder=4)
             axes.annotate(name.format(*tasks), (a, b), (0, 4.5), textcoords="offset points", ha="center", fontsize=6.5,
-                          path_effects=halo, zorder=5)  # fmt: skip
+                          bbox=ground, zorder=5)  # fmt: skip
     axes.grid(visible=False)
     axes.set_aspect("equal")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twin_merging.reporting.figures.legends import of_lines
 from twin_merging.reporting.figures.scores import Scores, left_out
 from twin_merging.reporting.figures.style import INK, PALE, Drawing, entitle, heading, new_figure, series
 
@@ -18,16 +20,17 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     scores = Scores(files["intervals"][0], settings["kinds"])
     tasks, models = scores.known(settings["tasks"]), chosen(scores)
     figure = new_figure(heading(2) + 4.1)
-    below = f"{settings['title']}. {scores.axis.capitalize()}; of each kind the models with the best averages."
+    caption = f"{scores.axis.capitalize()}; of each kind the models with the best averages."
     if len(tasks) < LEAST_TASKS:
         figure.text(0.5, 0.4, f"fewer than {LEAST_TASKS} tasks have a score", ha="center", color=PALE)
     else:
         _polygons(figure, scores, tasks, models)
-    entitle(figure, TITLE, below + left_out(settings["tasks"], tasks) * (scores.scale == "normalised"))
+    caption += left_out(settings["tasks"], tasks) * (scores.scale == "normalised")
+    entitle(figure, TITLE, settings["title"], caption)
     said = "; ".join(
         f"{model}: {', '.join(f'{scores.of(model, task).value:.0f}' for task in tasks)}" for model in models
     )
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"{scores.axis}, on {', '.join(tasks)}: {said}.")
+    return Drawing(figure, TITLE, caption, f"{scores.axis}, on {', '.join(tasks)}: {said}.")
 
 
 def _said(scores: Scores, model: str, tasks: Sequence[str]) -> str:
@@ -61,7 +64,7 @@ def _polygons(figure: Any, scores: Scores, tasks: Sequence[str], models: Sequenc
                   label="experts (100 %)")  # fmt: skip
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
-    axes.set_xticks(angles, tasks)
+    axes.set_xticks(angles, [textwrap.fill(task, 16, break_long_words=False) for task in tasks])
     axes.set_ylim(20 * np.floor(lowest / 20), None)
     axes.set_yticks(np.arange(20 * np.floor(lowest / 20), 101, 20))
     axes.tick_params(axis="y", labelsize=6, labelcolor=PALE)
@@ -70,4 +73,4 @@ def _polygons(figure: Any, scores: Scores, tasks: Sequence[str], models: Sequenc
     for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = np.sin(angle)
         label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-    figure.legend(loc="outside lower center", ncols=4, handlelength=2.6, columnspacing=1.2)
+    of_lines(figure, *axes.get_legend_handles_labels())

@@ -22,10 +22,10 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     table = table[table["rows"] == "test"]
     panels = [_panel(table, router["models"], router["tasks"]) for router in settings["routers"]]
     figure = draw_panels(panels, "test rows of the task, %", "rows of", "sent to")
-    below = f"{settings['title']}. A row is sent to the task with the largest weight; framed: its own.{omitted(panels)}"
-    entitle(figure, TITLE, below)
+    caption = f"A row is sent to the task with the largest weight; framed: its own.{omitted(panels)}"
+    entitle(figure, TITLE, settings["title"], caption)
     said = "; ".join(f"{panel.title} {np.mean(panel.diagonal):.1f}" for panel in panels)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Rows sent to their own task, in percent: {said}.")
+    return Drawing(figure, TITLE, caption, f"Rows sent to their own task, in percent: {said}.")
 
 
 def _panel(table: pd.DataFrame, models: Sequence[str], tasks: Sequence[str]) -> Panel:

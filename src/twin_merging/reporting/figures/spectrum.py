@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_merging.compression.exclusives import Exclusive
+from twin_merging.reporting.figures.legends import of_lines
 from twin_merging.reporting.figures.style import COLOURS, Drawing, entitle, heading, new_figure, plain_number, series
 
 TITLE = "Energy of exclusive knowledge by rank"
@@ -51,14 +52,12 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
         if number % columns == 0:
             axes.set_ylabel("energy kept, % of the squared norm")
     _legend(figure, grid.flat)
-    below = f"{settings['title']}. Share of the squared norm of all matrices of expert − shared model that the first "
-    below += "singular values of each hold."
+    caption = "Share of the squared norm of all matrices of expert − shared model that the first "
+    caption += "singular values of each hold."
     if not all(one.is_whole for tasks in found.values() for one in tasks.values()):
-        below += " A line ends where the stored triples do; 100 % is the norm before the cut."
-    entitle(figure, TITLE, below)
-    return Drawing(
-        figure, f"{TITLE}: {settings['title']}", f"Energy at the largest stored rank, in percent. {_said(found)}."
-    )
+        caption += " A line ends where the stored triples do; 100 % is the norm before the cut."
+    entitle(figure, TITLE, settings["title"], caption)
+    return Drawing(figure, TITLE, caption, f"Energy at the largest stored rank, in percent. {_said(found)}.")
 
 
 def spectrum(path: Path) -> Spectrum:
@@ -97,7 +96,7 @@ def _panel(axes: Any, tasks: Mapping[str, Spectrum], numbers: Mapping[str, int])
                   markevery=max(1, len(own.energy) // 12))  # fmt: skip
     if len(tasks) > 1:
         mean = average(list(tasks.values()))
-        axes.plot(range(1, len(mean)), mean[1:], color="black", linewidth=2.2, label="average", zorder=1.5)
+        axes.plot(range(1, len(mean)), mean[1:], color="black", linewidth=1.5, label="average", zorder=4)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
@@ -110,7 +109,7 @@ def _legend(figure: Any, panels: Any) -> None:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             known.setdefault(label, handle)
-    figure.legend(known.values(), known, loc="outside lower center", ncols=4, handlelength=2.6, columnspacing=1.2)
+    of_lines(figure, list(known.values()), list(known))
 
 
 def _said(found: Mapping[str, Mapping[str, Spectrum]]) -> str:

@@ -32,7 +32,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     table = pd.read_csv(files["storage"][0], dtype={"model": str}, keep_default_na=False)
     stored = {model: float(count) for model, count in zip(table["model"], table["bytes"], strict=True)}
     models = [model for model in scores.grouped() if stored.get(model, 0) > 0]
-    figure = new_figure(heading(2) + max(3.4, 0.9 + 0.12 * len(models)))
+    figure = new_figure(heading(2) + max(3.4, 0.9 + 0.15 * len(models)))
     axes = figure.add_subplot()
     for model in models:
         own, look = scores.of(model), KINDS[scores.kinds[model]]
@@ -47,11 +47,11 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     line = _steps([places[model] for model in front], axes.get_xlim()[1])
     axes.plot(*zip(*line, strict=True), color=PALE, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     of_points(figure, {scores.kinds[model] for model in models})
-    below = f"{settings['title']}. Bytes on disk for all tasks together; with 95 % intervals. "
-    entitle(figure, TITLE, below + "On the line: models that no smaller one reaches.")
+    caption = "Bytes on disk for all tasks together, with 95 % intervals. On the line: what nothing smaller reaches."
+    entitle(figure, TITLE, settings["title"], caption)
     write_names(figure, axes, models, list(places.values()), line, 6.2)
     said = ", ".join(f"{model} {human_bytes(stored[model])} {scores.of(model).value:.1f}" for model in front)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Models that no smaller one reaches, average "
+    return Drawing(figure, TITLE, caption, "Models that no smaller one reaches, average "
                    f"{scores.axis}: {said}.")  # fmt: skip
 
 

@@ -86,11 +86,12 @@ _SETTINGS: dict[str, Any] = {
 
 
 def series(number: int, colours: Sequence[str] = COLOURS) -> dict[str, Any]:
-    """Colour, marker and line style of the number-th of several lines: no two of the first 35 are drawn alike."""
+    """Colour, marker and line style of the number-th of several lines: no two of the first 55 have both marker and line
+    style in common."""
     return {
         "color": colours[number % len(colours)],
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[(number + number // len(colours)) % len(DASHES)],
+        "linestyle": DASHES[number % len(DASHES)],
     }
 
 
@@ -107,10 +108,11 @@ def point(look: Look, size: float = 3.6) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, its title, and what it shows in words, for who cannot see it."""
+    """A figure, its title, a caption, and what it shows in words, for who cannot see it."""
 
     figure: Figure
     title: str
+    caption: str
     description: str
 
 
@@ -150,10 +152,11 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def entitle(figure: Any, title: str, below: str = "") -> None:
-    """Write a title over the figure, on the left, and one or more lines in smaller letters below it."""
+def entitle(figure: Any, title: str, suite: str, caption: str) -> None:
+    """Write a title over the figure, on the left, and below it in smaller letters what the suite is called and the
+    caption."""
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(" ".join(below.split()), int(width * 20))
+    lines = textwrap.wrap(" ".join(f"{suite}. {caption}".split()), int(width * 18))
     top = 1 - 0.06 / height
     figure.text(0.06 / width, top, title, va="top", ha="left", fontsize=9, fontweight="bold")
     figure.text(
@@ -177,17 +180,19 @@ def save(drawn: Drawing, svg: Path, png: Path) -> None:
         with whole_file(svg) as partial:
             figure.savefig(partial, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
             text = partial.read_text(encoding="utf-8")
-            partial.write_text(_described(text, drawn.title, drawn.description), encoding="utf-8")
+            partial.write_text(_described(text, drawn), encoding="utf-8")
         with whole_file(png) as partial:
             figure.savefig(partial, format="png", dpi=220, metadata={"Software": None})
 
 
-def _described(svg: str, title: str, description: str) -> str:
-    """An SVG with a title and a description as its first elements."""
+def _described(svg: str, drawn: Drawing) -> str:
+    """An SVG whose first elements are a title and a description: a line for the caption, and one for what it shows."""
     begin = svg.index("<svg")
     end = svg.index(">", begin) + 1
     head = svg[begin : end - 1].replace("<svg", '<svg role="img"', 1)
-    said = f"\n <title>{escape(title)}</title>\n <desc>{escape(description)}</desc>"
+    said = (
+        f"\n <title>{escape(drawn.title)}</title>\n <desc>{escape(drawn.caption)}\n{escape(drawn.description)}</desc>"
+    )
     return f"{svg[:begin]}{head}>{said}{svg[end:]}"
 
 

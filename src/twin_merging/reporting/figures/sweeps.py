@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twin_merging.reporting.figures.legends import of_lines
 from twin_merging.reporting.figures.scores import Interval, Scores
 from twin_merging.reporting.figures.style import PALE, Drawing, entitle, heading, new_figure, plain_number, series
 from twin_merging.reporting.normalisation import EXPERTS
@@ -45,11 +46,10 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     _references(axes, scores)
     _axis(axes, option, sorted({value for points in lines.values() for value, _ in points}))
     axes.set_ylabel(f"average {scores.axis}")
-    if lines:
-        figure.legend(loc="outside lower center", ncols=2 if max(map(len, lines)) > 22 else 3, handlelength=3)
-    below = f"{settings['title']}. Bands: 95 % intervals; dashed: not merged."
-    entitle(figure, title, below + _of_tasks(option))
-    return Drawing(figure, f"{title}: {settings['title']}", f"Average {scores.axis}. {_said(lines)}")
+    of_lines(figure, *axes.get_legend_handles_labels())
+    caption = f"Bands: 95 % intervals; dashed: not merged.{_of_tasks(option)}"
+    entitle(figure, title, settings["title"], caption)
+    return Drawing(figure, title, caption, f"Average {scores.axis}. {_said(lines)}")
 
 
 def _of_tasks(option: str) -> str:

@@ -21,10 +21,10 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
     mixtures = zip(settings["mixtures"], files["predictions"], strict=True)
     panels = [_panel(path, mixture["models"], mixture["tasks"]) for mixture, path in mixtures]
     figure = draw_panels(panels, "mean weight, %", "test rows of", "weight of")
-    below = f"{settings['title']}. The mean over a task's test rows; framed: the weight of their own task."
-    entitle(figure, TITLE, below + omitted(panels))
+    caption = f"The mean over a task's test rows; framed: the weight of their own task.{omitted(panels)}"
+    entitle(figure, TITLE, settings["title"], caption)
     said = "; ".join(f"{panel.title} {np.mean(panel.diagonal):.1f}" for panel in panels)
-    return Drawing(figure, f"{TITLE}: {settings['title']}", f"Mean weight of a row's own task, in percent: {said}.")
+    return Drawing(figure, TITLE, caption, f"Mean weight of a row's own task, in percent: {said}.")
 
 
 def _panel(path: Path, models: Sequence[str], tasks: Sequence[str]) -> Panel:
