@@ -122,10 +122,10 @@ def test_accuracies_have_mcnemars_test_and_others_none() -> None:
     assert not any("p" in lines[task] for task in METRICS if task != "right")
 
 
-@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (50, 50), (700, 900), (0, 2000)])
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (50, 50), (700, 900), (0, 900)])
 def test_mcnemars_p_is_that_of_the_exact_binomial_test(gained: int, lost: int) -> None:
     wanted = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    assert mcnemar(gained, lost) == pytest.approx(wanted, rel=1e-9, abs=1e-40)
+    assert mcnemar(gained, lost) == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
 def test_other_test_rows_are_not_paired_and_that_is_said() -> None:
