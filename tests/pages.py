@@ -1,4 +1,4 @@
-"""A small results folder, made up, with texts that would break out of a page that does not escape them; and its page."""
+"""A small results folder, made up, with texts that would break out of a page that does not escape them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twin_merging.suite.suite import Suite
 
 HOSTILE = (
     "</script><script>window.broken = 1</script>",
-    "<img src=x onerror=\"window.broken = 2\">",
+    '<img src=x onerror="window.broken = 2">',
     "'\" onfocus='window.broken = 3' autofocus=\"",
     "a\u2028b\u2029c \\u003c/script\\u003e <!-- {{ 7 * 7 }} {% raw %}",
     "\u202eevil \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \ud7ff\U0001f600",
@@ -73,8 +73,10 @@ methods:
   twin: {method: twin, rank: 4}
 """
 ROWS = 24
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 300" width="400" height="300"><title>Bars &amp; more</title>
-<desc>twin 99, sum 61</desc><script>window.broken = 5</script><rect width="300" height="200" fill="#36a"/></svg>"""
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 300" width="400" height="300">
+<title>Bars &amp; more</title>
+<desc>Bars of two tasks.
+twin 99, sum 61</desc><script>window.broken = 5</script><rect width="300" height="200" fill="#36a"/></svg>"""
 
 
 def make_results(folder: Path, text: str = SUITE) -> tuple[Suite, Files]:
@@ -183,12 +185,9 @@ def _csv(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def history(count: int) -> dict[str, Any]:
     """What stage snapshot writes of so many runs."""
-    runs = [
-        {"suite": "mine", "hash": f"{number:08x}", "finished": "2030-01-02T03:04:05+00:00", "commit": "abcdef0123456789",
-         "clean": number > 0, "changed": HOSTILE[0], "headline": [{"model": "twin", "kind": "dynamic", "value": 99.0}],
-         "file": "x.json", "is_now": number == 0}
-        for number in range(count)
-    ]  # fmt: skip
+    told = {"suite": "mine", "finished": "2030-01-02T03:04:05+00:00", "commit": "abcdef0123456789", "file": "x.json",
+            "headline": [{"model": "twin", "kind": "dynamic", "value": 99.0}], "changed": HOSTILE[0]}  # fmt: skip
+    runs = [{**told, "hash": f"{number:08x}", "clean": number > 0, "is_now": number == 0} for number in range(count)]
     line = {"model": "twin", "task": "labels", "metric": "accuracy", "old": 50.0, "new": 52.5, "difference": 2.5,
             "low": -1.0, "high": 6.0, "gained": 3, "lost": 1, "p": 0.625}  # fmt: skip
     average = {**line, "scale": "normalised", "task": "avg"}

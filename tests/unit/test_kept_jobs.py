@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from twin_merging.io.files import read_json
+from twin_merging.io.partials import remove
 from twin_merging.io.store import Store
-from twin_merging.jobs import machine, store
-from twin_merging.jobs.records import now
-from twin_merging.jobs.store import HASHES, Kept
-from twin_merging.jobs.store_settings import RULES, STORE, use_store
+from twin_merging.jobs import machine
+from twin_merging.jobs.kept import Kept
+from twin_merging.jobs.records import Inputs
+from twin_merging.jobs.store import HASHES, RULES, STORE, may_be_kept, use_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,21 +73,25 @@ def work(job: Any) -> None:
 def remove_outputs(job: Any) -> None:
     """As Snakemake does before it starts a job."""
     for path in map(Path, job.output):
-        store.remove(path)
+        remove(path)
+
+
+def is_there(job: Any) -> bool:
+    return may_be_kept(job) and Kept(job).is_there()
 
 
 def run(job: Any, during: Callable[[], object] = lambda: None) -> bool:
     """Run a job as `run_job` does; gives whether it worked itself."""
     remove_outputs(job)
-    kept = Kept(job)
-    known = kept.is_there()
-    if kept.take():
+    known = is_there(job)
+    before = Kept(job)
+    if before.take():
         assert known
         return False
     assert [path for path in job.output if Path(path).exists()] == []
     during()
     work(job)
-    kept.write_record(now())
+    before.write_record()
     return True
 
 
@@ -276,10 +281,10 @@ def test_an_entry_writes_nowhere_but_to_outputs() -> None:
     job = job_of()
     run(job)
     (entry,) = Path("results/.store/entries").glob("*/*.json")
-    kept, content = Store(Path("results/.store")), json.loads(entry.read_text().split("\n", 1)[1])
+    store, content = Store(Path("results/.store")), json.loads(entry.read_text().split("\n", 1)[1])
     for name in ("results/{suite}/stray.txt", "results/{suite}/models/ties/private/../../../../stray.txt", "/stray"):
         files = {**content["files"], name: content["files"]["results/{suite}/models/ties/weights.txt"]}
-        kept.put(entry.parent.name, entry.stem, {**content, "files": files}, {})
+        store.put(entry.parent.name, entry.stem, {**content, "files": files}, {})
         assert run(job)
         assert not [*Path().rglob("stray*")]
 
@@ -308,15 +313,15 @@ def test_inputs_are_hashed_once_by_a_script_and_its_fork(monkeypatch: pytest.Mon
     run(job_of())
     Path("results/mine/base.txt").write_text("new")
     job, read = job_of(), []
-    whole = store.Inputs.of
-    monkeypatch.setattr(store.Inputs, "of", lambda job: read.append(job) or whole(job))
+    whole = Inputs.of
+    monkeypatch.setattr(Inputs, "of", lambda job: read.append(job) or whole(job))
     remove_outputs(job)
-    assert not Kept(job).is_there()  # the script
+    assert not is_there(job)  # the script
+    assert not is_there(job)  # its fork
     fork = Kept(job)
-    assert not fork.is_there()
     assert not fork.take()
     work(job)
-    fork.write_record(now())
+    fork.write_record()
     assert len(read) == 1
     assert HASHES not in os.environ
     assert not run(job)

@@ -49,7 +49,8 @@ MERGED = {"merge(sum)", "merge(drop)", "merge(fisher)", "merge_masked(masks)"}
 MODELS = ("pretrained", "sum", "drop", "fisher", "masks", "twin", "near", "expert-made", "expert-own")
 PREDICTED = {f"predict({model})" for model in MODELS}
 STATISTICS = {"training_statistics(fisher/made)", "training_statistics(fisher/own)"}
-LIST = {"score()", "tabulate()"}  # say what there is
+LIST = {"score()", "tabulate()"}  # say what there is, and how it was made
+EVERY = {*LIST, "intervals()", "storage()"}  # say what there is
 
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
@@ -64,9 +65,9 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     # Methods
     "a method added": (
         {"methods/ties": {"method": "ties"}},
-        {"merge(ties)", "predict(ties)", *LIST},
+        {"merge(ties)", "predict(ties)", *EVERY},
     ),
-    "a method removed": ({"methods/fisher": REMOVED}, LIST),
+    "a method removed": ({"methods/fisher": REMOVED}, EVERY),
     "a method's option": ({"methods/drop/drop_rate": 0.6}, {"merge(drop)"}),
     "an inner method's option": ({"methods/drop/then/density": 0.3}, {"merge(drop)"}),
     "a shared expert's option": ({"methods/sum/scaling": 0.4}, {"merge(sum)"}),
@@ -78,7 +79,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a smaller rank": ({"methods/near/rank": 2}, {*COMPRESSED, "assemble(near)"}),
     "a smaller fraction beside a larger one": (
         {"methods/small": {"method": "twin", "fraction": 0.05}},
-        {"assemble(small)", "predict(small)", "tabulate()", "score()"},
+        {"assemble(small)", "predict(small)", *EVERY},
     ),
     "a dynamic method's temperature": ({"methods/twin/temperature": 2.0}, {"assemble(twin)"}),
     "a dynamic method's head": ({"methods/twin/head": "routed"}, {"assemble(twin)", "predict(twin)", "tabulate()"}),
@@ -93,7 +94,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     # Tasks
     "a metric": (
         {"tasks/made/metric": "accuracy_f1"},
-        {"finetune(made)", "score()"},
+        {"finetune(made)", "score()", "intervals()"},
     ),
     "rows of data": ({"tasks/own/data/path": "data/others"}, {"fetch_data(own)"}),
     "rows of generated data": ({"tasks/made/data/generate/train": 3}, {"generate_data(made)"}),
@@ -157,10 +158,14 @@ def test_the_order_of_tasks_and_methods_changes_only_what_has_that_order(tmp_pat
     content = edited(SUITE, {})
     before = suite_of(tmp_path, content)
     content["methods"] = dict(reversed(content["methods"].items()))
-    assert stale(before, suite_of(tmp_path, content)) == {*LIST, "snapshot()"}
+    assert stale(before, suite_of(tmp_path, content)) == EVERY | {"snapshot()"}
     content = edited(SUITE, {})
     content["tasks"] = dict(reversed(content["tasks"].items()))
-    assert stale(before, suite_of(tmp_path, content)) == MERGED | PREDICTED | TWINS | LIST | {ROUTER, NEAR}
+    assert stale(before, suite_of(tmp_path, content)) == MERGED | PREDICTED | TWINS | LIST | {
+        ROUTER,
+        NEAR,
+        "intervals()",
+    }
 
 
 def test_threads_are_a_setting_of_their_stage_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.plans import edited, suite_of
 from tests.unit.test_plan_settings import SUITE
 from twin_merging.jobs import digest
 from twin_merging.plan import constraints
-from twin_merging.plan.targets import all_of, cards, jobs, tables
+from twin_merging.plan.targets import all_of, cards, cost_tables, job_name, jobs, making, tables
 from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import Suite
 
@@ -27,9 +27,11 @@ def suite(tmp_path: Path) -> Suite:
 
 def test_targets_are_tables_and_cards(suite: Suite) -> None:
     ends = [".md", ".csv", "-absolute.csv", "-experts.csv", "-router.csv", "-routing.csv", "-unseen.csv"]
+    ends += [".tex", "-absolute.tex", "-experts.tex", "-storage.csv"]
     assert tables(suite) == [f"results/tables/mine{end}" for end in ends]
     assert cards(suite) == ["results/mine/models/twin/README.md", "results/mine/models/near/README.md"]
-    assert all_of(suite) == ["results/tables/mine.csv", *cards(suite)]
+    assert cost_tables(suite) == ["results/tables/mine-cost.md", "results/tables/mine-cost.csv"]
+    assert all_of(suite) == ["results/tables/mine.csv", *cards(suite), *cost_tables(suite)]
 
 
 def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:
@@ -46,9 +48,18 @@ def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:
             *("route_features(sum/last)", "route(sum)", "assemble(twin)"),
             *("route_features(sum/embedding)", f"route({near})", "assemble(near)"),
             *(f"predict({model})" for model in suite.models),
-            *("score()", "snapshot()", "tabulate()"),
+            *("score()", "intervals()", "snapshot()", "tabulate()", "storage()"),
         ]
     )
+
+
+def test_a_model_rests_on_the_jobs_between_the_experts_and_itself(suite: Suite) -> None:
+    vectors = ["task_vectors/made", "task_vectors/own"]
+    assert list(map(job_name, making(suite, "sum"))) == [*vectors, "merge/sum"]
+    statistics = ["training_statistics/fisher/made", "training_statistics/fisher/own"]
+    assert list(map(job_name, making(suite, "fisher"))) == [*vectors, *statistics, "merge/fisher"]
+    own = ["compress/sum/made", "compress/sum/own", "route_features/sum/last", "route/sum", "assemble/twin"]
+    assert list(map(job_name, making(suite, "twin"))) == [*vectors, "merge/sum", *own]
 
 
 @pytest.mark.parametrize(

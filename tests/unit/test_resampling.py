@@ -34,7 +34,9 @@ def answers(draw: Any) -> tuple[str, list[list[Any]], list[Any]]:
 
 @settings(max_examples=60, deadline=None)
 @given(answers())
-def test_a_resampled_score_is_the_score_of_the_rows_that_were_drawn(case: tuple[str, list[list[Any]], list[Any]]) -> None:
+def test_a_resampled_score_is_the_score_of_the_rows_that_were_drawn(
+    case: tuple[str, list[list[Any]], list[Any]],
+) -> None:
     metric, outputs, references = case
     resamples, rows = 4, len(references)
     found = resampled_scores("task", metric, outputs, references, resamples)

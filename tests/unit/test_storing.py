@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,9 +23,11 @@ from twin_merging import TwinModel, UserError, register, twin_merge
 from twin_merging.api.export import export
 from twin_merging.compression.numbers import GROUP, LARGEST
 from twin_merging.io.files import read_json, write_json
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.exclusive_files import QUANTISED, STORES, load_vector, save_vector
 from twin_merging.model.loading import load_vectors
+from twin_merging.reporting.storage import write_storage
 
 SHORT = STORES[1:]
 LIKE = {"rtol": 1e-5, "atol": 1e-5}
@@ -178,31 +181,44 @@ def build(tiny: Path, output: Path, tasks: list[str], **options: Any) -> Path:
     return twin_merge(base=tiny / "base", experts=experts, output=output, threads=1, **options)
 
 
-def test_one_call_writes_a_format_whatever_the_order_of_tasks(tiny: Path, tmp_path: Path) -> None:
-    common: dict[str, Any] = {
-        "texts": texts_of(TINY),
-        "router": {"kind": "mahalanobis"},
-        "fraction": 0.5,
-        "store": "int4",
-    }
-    one, two = (
-        build(tiny, tmp_path / name, tasks, **common) for name, tasks in (("1", list(TINY)), ("2", list(TINY)[::-1]))
-    )
-    assert read_json(one / "merge.json")["options"]["store"] == "int4"
+WAY: dict[str, Any] = {"texts": texts_of(TINY), "router": {"kind": "mahalanobis"}, "fraction": 0.5, "store": "int4"}
+
+
+@pytest.fixture(scope="module")
+def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in int4 as it is assembled."""
+    return build(tiny, tmp_path_factory.mktemp("built") / "twin", list(TINY), **WAY)
+
+
+def test_one_call_writes_a_format_whatever_the_order_of_tasks(tiny: Path, built: Path, tmp_path: Path) -> None:
+    turned = build(tiny, tmp_path / "turned", list(TINY)[::-1], **WAY)
+    assert read_json(built / "merge.json")["options"]["store"] == "int4"
     for task in TINY:
-        names = sorted(file.name for file in (one / "exclusive" / task).iterdir())
+        names = sorted(file.name for file in (built / "exclusive" / task).iterdir())
         assert names == [QUANTISED, "vectors.safetensors"]
         for name in names:
-            files = [folder / "exclusive" / task / name for folder in (one, two)]
+            files = [folder / "exclusive" / task / name for folder in (built, turned)]
             assert files[0].read_bytes() == files[1].read_bytes()
     batch, weights, _ = mixed_batch(4)
     with torch.no_grad():
-        logits = [
-            TwinModel.from_pretrained(folder)(**batch, weights=weights[:4, :2].flip(1) if turned else weights[:4, :2],
-                                              tasks=["one"] * 4).logits
-            for folder, turned in ((one, False), (two, True))
-        ]  # fmt: skip
-    torch.testing.assert_close(logits[0], logits[1], **LIKE)
+        one = TwinModel.from_pretrained(built)(**batch, weights=weights[:, :2], tasks=["one"] * 4)
+        two = TwinModel.from_pretrained(turned)(**batch, weights=weights[:, :2].flip(1), tasks=["one"] * 4)
+    torch.testing.assert_close(one.logits, two.logits, **LIKE)
+
+
+def test_the_table_of_storage_counts_numbers_and_bytes(tiny: Path, built: Path, tmp_path: Path) -> None:
+    experts = {task: tiny / "experts" / task for task in TINY}
+    said = {"kind": "dynamic", "store": "int4", "tasks": list(TINY)}
+    output = tmp_path / "storage.csv"
+    write_storage(tiny / "base" / "model.safetensors", experts, [], {"twin": built}, {"twin": said}, output)
+    line = pd.read_csv(output).set_index("model").loc["twin"]
+    vectors = load_vectors(built, read_json(built / "merge.json"), list(TINY)).values()
+    rest = [file for file in built.rglob("*.safetensors") if "exclusive" not in file.parts]
+    numbers = sum(vector.numbers for vector in vectors) + sum(Checkpoint(file).numbers for file in rest)
+    ranks = [len(down) for vector in vectors for down, _ in vector.factors.values()]
+    assert (line["store"], line["rank"], line["parameters"]) == ("int4", max(ranks), numbers)
+    files = (built / "exclusive").rglob("*.safetensors")
+    assert line["exclusive_bytes"] == sum(file.stat().st_size for file in files)
 
 
 def test_weights_that_no_router_gives_need_no_texts(tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from twin_merging.io.files import write_json
+from twin_merging.reporting.intervals import Rows, write_intervals
 from twin_merging.reporting.normalisation import absolute_scores, markdown_table, normalised_scores
 from twin_merging.reporting.routing import routed_rows, router_scores
 from twin_merging.reporting.tables import write_tables
@@ -114,12 +115,19 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         "experts": {"protocol": "none", "true_task": "everything"},
     }
     names = ("normalised", "absolute", "experts", "router", "routing", "unseen", "markdown")
+    names += ("latex", "latex_absolute", "latex_experts")
     outputs = {name: tmp_path / f"{name}.out" for name in names}
+    rows = Rows(static=[], competing=["twin"])
+    write_intervals(tmp_path / "scores.csv", files, dict.fromkeys(TASKS, "accuracy"), rows, tmp_path / "intervals.csv")
     write_tables(
         title="Two tasks",
+        suite="two",
         scores=tmp_path / "scores.csv",
+        intervals=tmp_path / "intervals.csv",
         tasks=TASKS,
         knowledge=knowledge,
+        protocols={"strict": ["head"]},
+        told_more=[],
         predictions={"twin": files["twin"]},
         router_metrics={"twin": tmp_path / "metrics.json"},
         outputs=outputs,
@@ -150,8 +158,16 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
     ]
     text = outputs["markdown"].read_text()
     assert "| twin    | test calibration error       |  15.00 | 35.00 | 25.00 |" in text
-    assert "| twin       | strict     | nothing     | 100.00 |  50.00 |  75.00 |" in text
+    line, *_ = (line for line in text.splitlines() if line.startswith("| twin       | strict     | nothing"))
+    assert [cell.strip() for cell in line.split("|")[4:8]] == [
+        "100.00",
+        "50.00 [0.0, 100.0]",
+        "75.00 [50.0, 100.0]",
+        "",
+    ]
+    assert r"twin & strict & nothing & $100.00$ & $50.00_{0.0}^{100.0}$" in outputs["latex"].read_text()
     assert "2 rows a task" in text
+    assert "(strict: head)" in text
     assert not math.isnan(normalised["avg"].sum())
 
 

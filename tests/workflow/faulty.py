@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.workflow.running import command, snakemake, variables
+from tests.workflow.running import STORE, command, snakemake, variables
 
 KINDS = ("group", "main", "job")  # what a kill hits: Snakemake and its jobs, Snakemake alone, or one job
 
@@ -110,7 +110,9 @@ def copied(folder: Path, to: Path) -> Path:
 
 
 def undone(folder: Path, wanted: Iterable[str], *rules: str) -> None:
-    """Take away what the jobs of rules made, and all that was made from it on the way to the wanted files."""
+    """Take away what the jobs of rules made, and all that was made from it on the way to the wanted files; from the
+    store too, so that the jobs work."""
+    shutil.rmtree(folder / STORE, ignore_errors=True)
     run = snakemake(folder, "-n", "--forcerun", *rules, "--", *wanted)
     outputs = re.findall(r"^    output: (.*)$", run.stdout + run.stderr, flags=re.M)
     for path in (folder / name for line in outputs for name in line.split(", ")):

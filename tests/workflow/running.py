@@ -16,6 +16,7 @@ from twin_merging.io.files import sha256
 REPOSITORY = Path(__file__).parents[2]
 # What a run may write anew with other bytes: times, and what was measured.
 MEASURED = ("logs", "benchmarks", "records")
+STORE = "results/.store"
 
 
 def make_working_folder(folder: Path) -> Path:
@@ -61,13 +62,16 @@ def snakemake(
 
 
 def hashes_of(results: Path) -> dict[str, str]:
-    """SHA-256 of every file of a results folder by its path there, but for what is measured and Snakemake's stamps."""
+    """SHA-256 of every file of a results folder by its path there, but for what is measured, the store, and Snakemake's
+    stamps."""
     paths = sorted(path for path in results.rglob("*") if path.is_file())
     inside = [path.relative_to(results) for path in paths]
     return {
         str(path): sha256(results / path)
         for path in inside
-        if path.name != ".snakemake_timestamp" and not set(MEASURED) & set(path.parts) and not _is_of_a_run(path)
+        if path.name != ".snakemake_timestamp"
+        and not {*MEASURED, Path(STORE).name} & set(path.parts)
+        and not _is_of_a_run(path)
     }
 
 

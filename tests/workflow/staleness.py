@@ -67,6 +67,7 @@ def expected(stale: str, every: Jobs) -> Jobs:
     if stale == "*":
         return every
     jobs: Jobs = set()
-    for rule, names in re.findall(r"(\w+)\((.*?)\)", stale.replace("...", "score() snapshot() card(*) tabulate()")):
+    after = "score() intervals() snapshot() card(*) tabulate()"
+    for rule, names in re.findall(r"(\w+)\((.*?)\)", stale.replace("...", after)):
         jobs |= {job for job in every if job[0] == rule} if names == "*" else {(rule, n) for n in names.split() or [""]}
     return jobs

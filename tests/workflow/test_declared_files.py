@@ -82,6 +82,7 @@ TARGETS = [
     "results/generated/data/echo/shots.parquet",
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
+    "results/tables/observed-cost.csv",
     *(
         f"results/made/experts/{file}"
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")
@@ -132,7 +133,7 @@ def observe(folder: Path, hub: FakeHub, observer: str, *arguments: str) -> list[
     """Run Snakemake with every job under observation."""
     where = folder / "observed"
     environment = {**with_hub(hub, folder.parent / "home"), **observing(where, observer, folder / "src")}
-    run = snakemake(folder, "--config", "preload=False", "--", *arguments, environment=environment)
+    run = snakemake(folder, "--config", "preload=False", "store=off", "--", *arguments, environment=environment)
     assert run.returncode == 0, run.stderr
     return observations(where)
 

@@ -25,6 +25,7 @@ def test_jobs_of_twenty_tasks_and_fifty_methods_are_their_sum_and_not_their_prod
         "assemble": 24,
         "predict": 50 + 20 + 1,
         "score": 1,
+        "intervals": 1,
         "snapshot": 1,
         "tabulate": 1,
     }

@@ -15,7 +15,8 @@ from tests.workflow.staleness import planned
 pytestmark = pytest.mark.workflow
 
 MERGED, RECORD = "results/made/models/merged", "results/made/records/merge/merged.json"
-BELOW = {"merge", "compress", "route_features", "route", "assemble", "predict", "score", "snapshot", "card", "tabulate"}
+AFTER = {"predict", "score", "intervals", "snapshot", "card", "tabulate"}
+BELOW = {"merge", "compress", "route_features", "route", "assemble", *AFTER}
 
 
 @pytest.fixture

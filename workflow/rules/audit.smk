@@ -56,7 +56,7 @@ rule crate:
         provenance="results/{suite}/provenance.json",
         audit=in_report(f"{AUDIT}.json", "Audit", "audit", file="verdict", format="JSON"),
         page=in_report(f"{AUDIT}.html", "Audit", "audit", file="report", format="HTML"),
-        results=outputs_of("predict", "score", "tabulate", "lm_eval", "lm_eval_table"),
+        results=outputs_of("predict", "score", "intervals", "tabulate", "storage", "lm_eval", "lm_eval_table"),
         suite=asked(inputs.suite_file),
         lock=asked(inputs.lock),
         configuration=[alias(file) for file in [CONFIGURATION] if Path(file).is_file()],

@@ -8,7 +8,7 @@ from pathlib import Path
 from twin_merging.errors import UserError
 from twin_merging.io.store import ENTRIES, FILES, Store
 from twin_merging.io.store_size import clear, damaged, default_limit, entries, sizes, trim
-from twin_merging.jobs.store_settings import GIGABYTE
+from twin_merging.jobs.store import GIGABYTE
 
 ACTIONS = {
     "list": "a line a job: when it was made and last used, how much it holds, its rule and wildcards",

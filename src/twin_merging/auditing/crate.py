@@ -35,7 +35,7 @@ WORKFLOW = ("Snakefile", "workflow", "profiles", "config/config.yaml", "environm
             "requirements.lock", "requirements-lm-eval.lock", "pyproject.toml", "LICENSE")  # fmt: skip
 FORMATS = {".csv": "text/csv", ".md": "text/markdown", ".json": "application/json", ".html": "text/html",
            ".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml",
-           ".py": "text/x-python", ".toml": "application/toml"}  # fmt: skip
+           ".tex": "application/x-tex", ".py": "text/x-python", ".toml": "application/toml"}  # fmt: skip
 TEXT = (".smk", ".rst", ".lock", ".jsonl", ".typed", "")
 DAY_ONE = (1980, 1, 1, 0, 0, 0)  # a zip's first: the same content gives the same bytes
 
@@ -190,7 +190,7 @@ def _made(crate: ROCrate, packed: dict[str, Path], results: Results) -> list[Any
     """What the run gave: tables, scores, predictions, provenance and audit packed, merged models by their hashes."""
     found: dict[str, Any] = {}
     models = results.of_suite("models")
-    whole = (*map(results.of_suite, ("predictions", "scores.csv", "lm_eval")), "results/tables")
+    whole = (*map(results.of_suite, ("predictions", "scores.csv", "intervals.csv", "lm_eval")), "results/tables")
     for name, job in results.makers.items():
         if name.startswith(whole):
             entity = _pack(crate, packed, name, results.path(name))

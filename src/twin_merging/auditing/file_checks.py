@@ -48,7 +48,9 @@ def _changed_tensors(results: Results, name: str, job: Job) -> str:
 def check_chain(results: Results) -> Findings:
     """Every input of every job is what a recorded job wrote, and is that still, or lies outside of the results."""
     found = Findings()
-    records = {results.of_suite("records", f"{name}.json") for name in results.jobs}  # a job writes its own, and no other
+    records = {
+        results.of_suite("records", f"{name}.json") for name in results.jobs
+    }  # a job writes its own, and no other
     links = outside = 0
     for job in results.jobs.values():
         if not job["inputs"] and not job["rule"].startswith(SOURCES):
@@ -61,7 +63,9 @@ def check_chain(results: Results) -> Findings:
             elif name in records:
                 links += 1
                 if results.hash_now(name) != job["inputs"][name]["sha256"]:
-                    found.fail(f"{name}: what it holds now is not what {job['name']} read, so what that made is stale", job)
+                    found.fail(
+                        f"{name}: what it holds now is not what {job['name']} read, so what that made is stale", job
+                    )
             elif name.startswith(results.of_suite("")):
                 found.fail(f"{name}: {job['name']} read it, and no record says what made it", job)
             else:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.auditing.recomputed import (
+    SCORES,
+    recomputed_intervals,
+    recomputed_scores,
+    recomputed_storage,
+    recomputed_tables,
+)
 from twin_merging.auditing.results import Findings, Job, Results
 
 if TYPE_CHECKING:
@@ -15,21 +22,30 @@ if TYPE_CHECKING:
 
 SAME = 1e-9  # scores are written with all digits; other versions of SciPy may differ in the last ones
 # Columns before the numbers, of each table by its name.
-KEYS = {"normalised": 3, "absolute": 3, "experts": 1, "router": 2, "routing": 3, "unseen": 4, "csv": 4}
-FROM_PREDICTIONS, FROM_LM_EVAL = "the predictions give", "lm-eval's results give"
+KEYS = {"normalised": 3, "absolute": 3, "experts": 1, "router": 2, "routing": 3, "unseen": 4, "csv": 4,
+        "intervals": 3, "storage": 1}  # fmt: skip
+FROM_PREDICTIONS, FROM_LM_EVAL, FROM_MODELS = "the predictions give", "lm-eval's results give", "the models' files give"
 
 
 def check_tables(results: Results) -> Findings:
-    """scores.csv from the predictions by the suite's metrics, and every cell of every table from these scores."""
+    """scores.csv and the intervals from the predictions by the suite's metrics, every cell of every table from these,
+    and what models store from their files."""
     found = Findings()
-    score, tabulate = results.the_job("score"), results.the_job("tabulate")
+    score, tabulate, intervals, storage = map(results.the_job, ("score", "tabulate", "intervals", "storage"))
     recomputed = recomputed_scores(results, score)
     _compare_scores(results, found, score, recomputed)
     cells = 0
     with tempfile.TemporaryDirectory() as folder:
-        files = _recomputed_tables(results, tabulate, recomputed, Path(folder))
+        recomputed.to_csv(Path(folder, SCORES), index=False)
+        again = recomputed_intervals(results, intervals, Path(folder))
+        (written,) = intervals["output"][""]
+        cells += _compare_table(results, found, intervals, "intervals", written, again)
+        files = recomputed_tables(results, tabulate, Path(folder))
         for name, (written,) in tabulate["output"].items():
             cells += _compare_table(results, found, tabulate, name, written, files[name])
+        again = recomputed_storage(results, storage, Path(folder))
+        (written,) = storage["output"][""]
+        cells += _compare_table(results, found, storage, "storage", written, again, FROM_MODELS)
     found.facts = {"scores": len(recomputed), "cells": cells}
     found.summary = f"{len(recomputed)} scores and {cells} cells of tables follow from the predictions, digit by digit"
     for job in results.of_rule("lm_eval_table"):
@@ -56,17 +72,6 @@ def _check_lm_eval(results: Results, found: Findings, job: Job) -> None:
         )
     found.facts["cells of lm-eval"] = cells
     found.summary += f"; {cells} cells from lm-eval's results"
-
-
-def recomputed_scores(results: Results, score: Job) -> pd.DataFrame:
-    """scores.csv again, from the predictions as they are."""
-    from twin_merging.scoring.score import score_table
-
-    settings = score["settings"]
-    files = {
-        model: results.path(results.of_suite("predictions", f"{model}.parquet")) for model in settings["protocols"]
-    }
-    return score_table(files, settings["metrics"], settings["protocols"], settings.get("evaluated"))
 
 
 def _compare_scores(results: Results, found: Findings, score: Job, recomputed: pd.DataFrame) -> None:
@@ -96,27 +101,6 @@ def _same(written: Any, recomputed: Any) -> bool:
         return str(written) == str(recomputed)
 
 
-def _recomputed_tables(results: Results, job: Job, scores: pd.DataFrame, folder: Path) -> Mapping[str, Path]:
-    from twin_merging.reporting.tables import write_tables
-
-    scores.to_csv(folder / "scores.csv", index=False)
-    outputs = {name: folder / Path(file).name for name, (file,) in job["output"].items()}
-    settings, inputs = job["settings"], job["input"]
-    of_model = {key: dict(zip(settings["dynamic"], map(results.path, inputs.get(key, [])), strict=True))
-                for key in ("predictions", "router_metrics")}  # fmt: skip
-    write_tables(
-        title=settings["title"],
-        scores=folder / "scores.csv",
-        tasks=settings["tasks"],
-        knowledge=settings["knowledge"],
-        predictions=of_model["predictions"],
-        router_metrics=of_model["router_metrics"],
-        outputs=outputs,
-        subsets=settings.get("subsets"),
-    )
-    return outputs
-
-
 def _compare_table(
     results: Results, found: Findings, job: Job, kind: str, name: str, again: Path, give: str = FROM_PREDICTIONS
 ) -> int:
@@ -125,7 +109,7 @@ def _compare_table(
     if not path.is_file():
         found.fail(f"{name}: missing", job)
         return 0
-    if kind == "markdown":
+    if path.suffix != ".csv":
         return _compare_lines(found, job, name, _lines(path), _lines(again), give)
     written, wanted = _cells(path), _cells(again)
     if len(written) != len(wanted) or written[:1] != wanted[:1]:

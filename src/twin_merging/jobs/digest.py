@@ -5,8 +5,9 @@ workflow therefore gives each rule this digest as a parameter.
 
 The digest is of what the code does: of each file's syntax tree, without docstrings and positions. Comments, docstrings,
 blank lines, quotes, line breaks and superfluous parentheses change nothing; every other change of a statement, an
-expression, a name or a constant does, and so does every change of a template that lies beside a module under its name. Fields that are empty are left out, because versions of Python differ in them:
-the same code has the same digest under each version that parses it to the same tree.
+expression, a name or a constant does. So does every change of a template that lies beside a module under its name.
+Fields that are empty are left out, because versions of Python differ in them: the same code has the same digest under
+each version that parses it to the same tree.
 """
 
 from __future__ import annotations

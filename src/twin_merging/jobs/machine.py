@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from typing import Any
 PACKAGES = (
     "twin-merging", "snakemake", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets",
     "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
+    "matplotlib", "contourpy", "pillow",
 )  # fmt: skip
 # Those of them that only fetch, plan or ask: none of what is computed depends on them.
 _NOT_COMPUTING = ("snakemake", "datasets", "evaluate", "lm_eval", "huggingface_hub")
@@ -28,6 +28,8 @@ _CHOOSING = (
 @cache
 def software() -> dict[str, str | None]:
     """Version of Python and of every package in PACKAGES, None for one that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes longer than all else that a script needs
+
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

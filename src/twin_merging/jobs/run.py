@@ -31,7 +31,7 @@ PROGRESS, REPORT = "twin_merging.progress", "twin_merging.report"
 LOGGER = "TWIN_MERGING_LOGGER"
 # By name: what these do reaches no output but the record, or only with the bytes that the job would write; so no job's
 # digest of its code may cover them.
-CLIENT, RECORDS, STORE, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "records", "store", "usage"))
+CLIENT, KEPT, STORE, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "kept", "store", "usage"))
 
 
 def folder(file: str) -> Path:
@@ -51,8 +51,9 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     """
     log = Path(snakemake.log[0])
     end_with(os.environ.get(STARTED_BY))
-    kept = import_module(STORE).Kept(snakemake)
-    code = None if kept.is_there() else import_module(CLIENT).hand_over()
+    may_be_kept = import_module(STORE).may_be_kept(snakemake)
+    is_kept = may_be_kept and import_module(KEPT).Kept(snakemake).is_there()
+    code = None if is_kept else import_module(CLIENT).hand_over()
     if code is not None:
         sys.exit(code)
     began = time.monotonic()
@@ -72,13 +73,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    started = import_module(RECORDS).now()
     try:
+        kept = import_module(KEPT).Kept(snakemake)
         if not kept.take():
             job(snakemake)
             if file := snakemake.log.get("benchmark"):
                 import_module(USAGE).write_usage(Path(file), began)
-            kept.write_record(started)
+            kept.write_record()
     except Exception as error:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None

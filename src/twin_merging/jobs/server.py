@@ -32,8 +32,8 @@ from twin_merging.jobs.watch import end_with
 
 # Packages whose modules the server may import ahead because a job of the same script had to.
 LEARNED = frozenset(
-    "accelerate datasets evaluate huggingface_hub numpy pandas peft pyarrow safetensors scipy sklearn snakemake torch "
-    "tokenizers transformers twin_merging yaml".split()
+    "accelerate datasets evaluate huggingface_hub jinja2 matplotlib numpy pandas peft pyarrow safetensors scipy "
+    "sklearn snakemake torch tokenizers transformers twin_merging yaml".split()
 )
 INTERRUPT = b"i"  # what a script sends when its user pressed Ctrl-C
 _LENGTH = struct.Struct("<Q")

@@ -1,223 +1,106 @@
-"""What a job made is kept, and taken by the next job that would make the same: `run_job` asks here before it works.
+"""Which rules' outputs are kept in a store, which store a run uses, and whether a job may find its outputs there.
 
-A job is known by its key, a SHA-256 over all that its outputs depend on: rule, wildcards, settings, code, the content
-of its inputs, versions of software, and the machine. The suite's name is not in it, so a copy of a suite under another
-name takes what the first has made. No digest of a job's code covers this module: it reaches outputs only with the bytes
-that the job would write.
+An environment variable says it to the jobs. It is no setting of theirs, so a change of it makes nothing stale, and no
+digest of a job's code covers this module: it reaches outputs only with the bytes that the job would write. Every job's
+script asks here before it hands its work over, so this module imports little; `twin_merging.jobs.kept` does the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twin_merging.io.files import link_file, write_json, write_text
-from twin_merging.io.partials import remove
-from twin_merging.io.store import DamagedError, Store
-from twin_merging.io.store_size import default_limit, trim_now_and_then
-from twin_merging.jobs.machine import computing_software, rounding
-from twin_merging.jobs.records import RECORD, Inputs, files_by_name, files_of, now, record_name, write_record
-from twin_merging.jobs.store_settings import RULES, settings
-
-log = logging.getLogger(__name__)
-
-HASHES = "TWIN_MERGING_INPUTS"  # environment variable: what a script has hashed, for its fork
-_MOST = 100_000  # characters of it; the system takes 128 KiB
+STORE = "TWIN_MERGING_STORE"  # environment variable; without it nothing is taken or kept
+HASHES = "TWIN_MERGING_INPUTS"  # the same: what a script has hashed, for its fork
+ENTRIES = "entries"  # the folder of a store that has a folder for each such group
+GIGABYTE = 10**9
 FORMAT = 1
-NOT_READ = ("begun",)  # inputs that a job waits for and does not read
+# Rules whose outputs follow from settings, code and declared inputs alone. Not those that fetch or ask what lies
+# outside (a branch on the Hub moves, lm-eval loads data of its own), nor those that tell of times or of this machine.
+RULES = frozenset({
+    "generate_base", "generate_base_decoder", "generate_data", "finetune", "finetune_adapter",
+    "task_vectors", "training_statistics", "merge", "merge_masked", "merge_decoder", "merge_factors",
+    "compress", "compress_factors", "route_features", "route", "assemble", "assemble_decoder", "assemble_factors",
+    "predict", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
+})  # fmt: skip
 
 
-class Kept:
-    """A job before the store: whether its outputs are there, to be taken; and what it made, to be kept."""
+@dataclass(frozen=True)
+class Settings:
+    """own, shared: folders; writes: whether jobs put into the shared one; limit: bytes of the own one, None for a tenth
+    of its disk; any_machine: take what another kind of processor made.
+    """
 
-    def __init__(self, job: Any):
-        self.job = job
-        self._record = job.output.get(RECORD)
-        self._rule = "" if self._record is None else record_name(self._record).partition("/")[0]
-        self._settings = settings() if self._rule in RULES else None
-        self._inputs: Inputs | None = None
-
-    def is_there(self) -> bool:
-        """Whether the job can be taken. Costs next to nothing where no job of these settings was kept."""
-        if self._settings is None or HASHES in os.environ:
-            return False
-        try:
-            if not any(store.group(self._group).is_dir() for store in self._settings.stores):
-                return False
-            self._inputs = Inputs.of(self.job)
-            if any(store.entry_file(self._group, self.key).is_file() for store in self._settings.stores):
-                return True
-        except OSError:  # the job will meet it and say so
-            return False
-        read = json.dumps(self._inputs.read)
-        if len(read) < _MOST:
-            os.environ[HASHES] = read
-        return False
-
-    def take(self) -> bool:
-        """Put what is kept in the place of the job's outputs, and write its record; False where the job has to work."""
-        if self._settings is None:
-            return False
-        known = os.environ.pop(HASHES, None)
-        self._inputs = self._inputs or (Inputs(json.loads(known)) if known else Inputs.of(self.job))
-        return any(self._take_from(store) for store in self._settings.stores)
-
-    def write_record(self, started: str) -> None:
-        """Write the record of the job, which has worked, and keep its outputs."""
-        changed = self._inputs.changed() if self._inputs else []
-        record = write_record(self.job, started, self._inputs)
-        if changed:
-            log.warning("not kept: %s changed while the job ran", ", ".join(changed))
-        if self._settings is None or record is None or changed:
-            return
-        content, files = self._entry(record)
-        for store in self._settings.writable:
-            self._put(store, content, files)
-
-    # -- the key
-
-    @cached_property
-    def _group(self) -> str:
-        """16 digits over what is known of a job without reading anything."""
-        job = self.job
-        wildcards = {name: value for name, value in job.wildcards.items() if name != "suite"}
-        return _digest([FORMAT, self._rule, wildcards, job.params.get("settings"), job.params.get("code")])[:16]
-
-    @cached_property
-    def key(self) -> str:
-        assert self._settings is not None
-        assert self._inputs is not None
-        hashes = self._inputs.hashes
-        inputs = {
-            name: [[[self._placed(file), hashes[file]] for file in files_of([path])] for path in paths]
-            for name, paths in files_by_name(self.job.input).items()
-            if name not in NOT_READ
-        }
-        machine = None if self._settings.any_machine else rounding()
-        return _digest([self._group, inputs, computing_software(), machine])
-
-    def _placed(self, path: str) -> str:
-        """A path of the results without the suite's name."""
-        suite = self.job.wildcards.get("suite")
-        for folder in ("results/", "results/tables/", "results/figures/"):
-            begin = f"{folder}{suite}"
-            if path.startswith(begin) and path[len(begin) : len(begin) + 1] in ("/", ".", "-"):
-                return f"{folder}{{suite}}{path[len(begin) :]}"
-        return path
-
-    # -- taking
-
-    def _take_from(self, store: Store) -> bool:
-        names: list[str] = []
-        try:
-            content = store.entry(self._group, self.key)
-            if content is None:
-                return False
-            names = content["kept"]
-            self._place(store, content)
-        except (DamagedError, KeyError, TypeError, AttributeError, OSError) as error:
-            for path in self.job.output:
-                remove(Path(path))
-            if isinstance(error, OSError):
-                log.warning("%s: cannot be taken from: %s; the job runs", store, error)
-            else:
-                _say(f"{store}: damaged, and not used: {error}; the job runs")
-                store.drop(self._group, self.key, names)
-            return False
-        store.mark_used(self._group, self.key)
-        log.info("taken from %s, where it lies since %s as %s", store, content["made"], self.key)
-        for other in self._settings.writable if self._settings else ():
-            if other.root != store.root:
-                self._put(other, content, {entry["sha256"]: path for path, entry in self._files(content).items()
-                                           if not entry.get("link")})  # fmt: skip
-        return True
-
-    def _files(self, content: Mapping[str, Any]) -> dict[Path, Mapping[str, Any]]:
-        """The files of an entry by their paths here. Raises DamagedError for one that is no output of the job."""
-        declared = {self._placed(path): Path(path) for path in self.job.output if path != self._record}
-        found = {}
-        for name, entry in content["files"].items():
-            place = Path(name)
-            above = next((str(folder) for folder in (place, *place.parents) if str(folder) in declared), None)
-            if above is None or ".." in place.parts:
-                raise DamagedError(f"the entry names '{name}', which is no output of the job")
-            found[declared[above] / place.relative_to(above)] = entry
-        return found
-
-    def _place(self, store: Store, content: Mapping[str, Any]) -> None:
-        outputs = [path for path in self.job.output if path != self._record]
-        for path in outputs:
-            if self._placed(path) in content["folders"]:
-                Path(path).mkdir(parents=True, exist_ok=True)
-        read = {self._placed(path): path for path in self._inputs.hashes} if self._inputs else {}
-        files = self._files(content)
-        for path, entry in files.items():
-            if "link" in entry:
-                link_file(Path(read[entry["link"]]), path)
-                os.utime(path)
-            else:
-                store.take(entry["sha256"], path)
-        if missing := [path for path in outputs if not Path(path).exists()]:
-            raise DamagedError(f"the entry lacks {missing[0]}")
-        if (benchmark := self.job.log.get("benchmark")) and content["benchmark"]:
-            write_text(Path(benchmark), content["benchmark"])
-        wrote = {str(path): {key: value for key, value in entry.items() if key != "link"}
-                 for path, entry in files.items()}  # fmt: skip
-        taken = {"key": self.key, "made": content["made"], "from": str(store), "at": now()}
-        assert self._inputs is not None
-        own = {"wildcards": dict(self.job.wildcards.items()), **self._inputs.of_record(self.job), "outputs": wrote}
-        write_json(Path(self._record), {**content["record"], **own, "taken": taken})
-
-    # -- keeping
-
-    def _entry(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Path]]:
-        """What is written of a job, and its files by their SHA-256. An output that is a second name of an input, as a
-        twin's weights are of its shared expert's, is noted as that and not kept."""
-        own = {_inode(path): path for path in self._inputs.hashes} if self._inputs else {}
-        files, kept = {}, {}
-        for path, entry in record["outputs"].items():
-            source = own.get(_inode(path))
-            files[self._placed(path)] = {**entry, **({"link": self._placed(source)} if source else {})}
-            if source is None:
-                kept[entry["sha256"]] = Path(path)
-        benchmark = self.job.log.get("benchmark")
-        content = {
-            "format": FORMAT,
-            "made": record["finished"],
-            "files": files,
-            "folders": [self._placed(path) for path in self.job.output if Path(path).is_dir()],
-            "kept": sorted(kept),
-            "benchmark": Path(benchmark).read_text(encoding="utf-8") if benchmark else "",
-            "record": {**record, "inputs": None, "outputs": None},  # which are those of the job that takes it
-        }
-        return content, kept
-
-    def _put(self, store: Store, content: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        assert self._settings is not None
-        try:
-            store.put(self._group, self.key, content, files)
-            if store.own:
-                trim_now_and_then(store, self._settings.limit or default_limit(store))
-        except OSError as error:
-            log.warning("%s: nothing is kept there: %s", store, error)
+    own: Path
+    shared: Path | None
+    writes: bool
+    limit: int | None
+    any_machine: bool
 
 
-def _inode(path: str) -> tuple[int, int]:
-    state = os.stat(path)
-    return state.st_dev, state.st_ino
+def use_store(
+    own: str | None, limit: float | None, shared: str | None, *, writes: bool, any_machine: bool
+) -> list[str]:
+    """Say to the jobs that this process starts which store they use, and give what its user should know.
+
+    own: the folder of the run's own store, None for no store at all; limit: in GB; shared: a folder of others, into
+    which this run's jobs put what they make where `writes` says so.
+    """
+    os.environ.pop(STORE, None)
+    if own is None:
+        return []
+    os.environ[STORE] = json.dumps({"own": own, "limit": limit and int(limit * GIGABYTE), "shared": shared,
+                                    "writes": writes, "any_machine": any_machine})  # fmt: skip
+    said = []
+    if shared is not None and not Path(shared).is_dir():
+        said.append(f"store_shared: {shared}: no such folder; nothing is taken from it")
+    elif shared is not None and writes and not os.access(shared, os.W_OK):
+        said.append(f"store_shared: {shared}: cannot be written; nothing is put there")
+    place = Path(own).absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        said.append(f"store: {own}: cannot be written; nothing is put there")
+    return said
 
 
-def _digest(content: Any) -> str:
+def settings() -> Settings | None:
+    """What `use_store` said; None where there is no store."""
+    if (text := os.environ.get(STORE)) is None:
+        return None
+    said = json.loads(text)
+    folders = {name: said[name] and Path(said[name]) for name in ("own", "shared")}
+    return Settings(**{**said, **folders})
+
+
+def rule_of(record: str) -> str:
+    """The rule of a job, by its record's place; another workflow that uses this one may rename its rules."""
+    return Path(record).with_suffix("").parts[3]
+
+
+def group_of(job: Any) -> str | None:
+    """16 digits over what is known of a job without reading anything; None where its outputs are not kept."""
+    record = job.output.get("record")
+    if record is None or rule_of(record) not in RULES:
+        return None
+    wildcards = {name: value for name, value in job.wildcards.items() if name != "suite"}
+    return digest([FORMAT, rule_of(record), wildcards, job.params.get("settings"), job.params.get("code")])[:16]
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a value as JSON; the order of keys counts."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _say(line: str) -> None:
-    from twin_merging.jobs.progress import report
-
-    report(line)
+def may_be_kept(job: Any) -> bool:
+    """Whether a store has outputs of a job of these settings, on whatever inputs. Costs next to nothing."""
+    said = settings() if HASHES not in os.environ else None  # a fork's script has asked
+    group = group_of(job) if said else None
+    if said is None or group is None:
+        return False
+    folders = [folder for folder in (said.own, said.shared) if folder is not None]
+    return any((folder / ENTRIES / group).is_dir() for folder in folders)

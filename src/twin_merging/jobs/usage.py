@@ -39,7 +39,11 @@ def write_usage(file: Path, began: float) -> None:
 def peak_memory() -> float:
     """MiB that this process, or the largest of those that it waited for, held at most."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / _MEGABYTE
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        * unit
+        / _MEGABYTE
+    )
 
 
 def _disk_bytes() -> tuple[str, str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twin_merging.plan import lm_eval
+from twin_merging.plan import lm_eval, settings_page
 from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
-from twin_merging.plan import settings_page
 from twin_merging.plan import settings_scores as scores
 from twin_merging.plan import settings_sources as sources
 from twin_merging.plan.settings_parts import Settings, Wildcards

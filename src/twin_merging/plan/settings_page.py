@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twin_merging.plan.settings_parts import Settings, Wildcards
-from twin_merging.plan.settings_scores import true_task
+from twin_merging.plan.settings_scores import told_more, true_task
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.suite import Suite
 
@@ -34,6 +34,7 @@ def page(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
             "pretrained": {"kind": "not merged", "told": true_task(suite, "pretrained")},
             **{name: _method(suite, name, entry) for name, entry in suite.methods.items()},
         },
+        "told_more": told_more(suite),
         "threads": threads,
     }
 

@@ -69,14 +69,15 @@ def intervals(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 
 def storage(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    """Of each merged model its kind and the number format of its exclusives, and the tasks whose experts are adapters."""
+    """Of each merged model its kind and the number format of its exclusives, and the tasks whose experts are adapters.
+    Tasks in alphabetical order, which changes nothing."""
     return {
         "models": {
-            name: {"kind": entry.kind, "store": entry.options.get("store"), "tasks": suite.evaluated(name)}
+            name: {"kind": entry.kind, "store": entry.options.get("store"), "tasks": sorted(suite.evaluated(name))}
             for name, entry in suite.methods.items()
         },
-        "tasks": list(suite.tasks),
-        "adapters": [name for name, task in suite.tasks.items() if task.expert.is_adapter],
+        "tasks": sorted(suite.tasks),
+        "adapters": [name for name, task in sorted(suite.tasks.items()) if task.expert.is_adapter],
         "threads": threads,
     }
 

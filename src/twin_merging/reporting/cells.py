@@ -1,4 +1,5 @@
-"""Tables for people: columns of texts and numbers, each number with its interval and mark, whatever they are written in."""
+"""Tables for people: columns of texts and numbers, each number with its interval and mark, whatever they are written
+in."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from twin_merging.reporting.normalisation import AVERAGE
 
 KNOWLEDGE = {"protocol": "protocol", "true_task": "true task"}  # columns, and how they are headed
 DIFFERENCE = "difference"
+BEST, SECOND = "best", "second"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, its interval (NaN where it has none), and its mark (best, second or none). signed: written with + or -."""
+    """A number, its interval (NaN where it has none), and its mark (best, second or none). signed: written with + or
+    -."""
 
     value: float
     low: float = np.nan

@@ -14,15 +14,17 @@ import pandas as pd
 from twin_merging.io.files import whole_file, write_text
 from twin_merging.reporting.comparison_report import report
 from twin_merging.reporting.normalisation import (
+    ABSOLUTE,
     AVERAGE,
     EXPERTS,
+    NORMALISED,
     absolute_scores,
     normalise,
     normalised_scores,
     own_scores,
     with_average,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED, SEPARATOR, PublishedScore, read_published
+from twin_merging.reporting.published import SEPARATOR, PublishedScore, read_published
 from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
 
 COLUMNS = ["model", "task", "scale", "ours", "published", "difference", "origin", "rows", "published_rows", "source",

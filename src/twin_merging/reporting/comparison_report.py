@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from twin_merging.reporting.normalisation import AVERAGE, markdown_table
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED, SEPARATOR
+from twin_merging.reporting.normalisation import ABSOLUTE, AVERAGE, NORMALISED, markdown_table
+from twin_merging.reporting.published import SEPARATOR
 
 ABOUT = (
     "The difference is our score minus the published one. A number in brackets names a source in the list at the end. "

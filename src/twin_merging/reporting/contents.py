@@ -14,9 +14,9 @@ from twin_merging.reporting.cells import Intervals
 class Contents:
     """A suite's title and name, its tables as they are written as CSV, and what is said of their rows.
 
-    rows: test rows of each task; normalised, absolute: a row for each model, a column for each task and `avg`; knowledge,
-    protocols, told_more: as `reporting.tables.write_tables` has them; about_some: which models are about which tasks.
-    """
+    rows: test rows of each task; normalised, absolute: a row for each model, a column for each task and `avg`;
+    knowledge, protocols, told_more: as `reporting.tables.write_tables` has them; about_some: which models are about
+    which tasks."""
 
     title: str
     suite: str

@@ -1,4 +1,5 @@
-"""Rule cost: what each of a suite's models takes to store, to make and to ask, from the records of the jobs that did so.
+"""Rule cost: what each of a suite's models takes to store, to make and to ask, from the records of the jobs that did
+so.
 
 Times differ with every run and machine, so no other table reads these."""
 
@@ -17,15 +18,15 @@ from twin_merging.reporting.normalisation import markdown_table
 
 COLUMNS = ["merge_seconds", "predict_seconds", "rows", "peak_mib"]
 ABOUT = (
-    "Stored: all that a model keeps on disk for all tasks together; `exclusive` of a masked model are its masks, `private` "
-    "are heads and other parameters of a task's own, and of the experts these themselves. `rank`: the largest of any "
-    "matrix of the exclusive vectors; `store`: the number format of these, or of the model.\n\n"
+    "Stored: all that a model keeps on disk for all tasks together; `exclusive` of a masked model are its masks, "
+    "`private` are heads and other parameters of a task's own, and of the experts these themselves. `rank`: the "
+    "largest of any matrix of the exclusive vectors; `store`: the number format of these, or of the model.\n\n"
     "`merge`: seconds of all jobs between the experts and the model, one after the other: task vectors, statistics, "
     "merging, and of a model with a router also compressing, features, training the router and assembling, and merging "
-    "its shared expert. Work that models share counts for each of them. `predict`: seconds to answer all test rows, from "
-    "loading the model on, and rows a second; of the experts that of all, each of which answers every task. `peak`: the "
-    "most memory that one of these jobs held, the libraries included. Times and memory are those of the machine that ran "
-    "the jobs last, and differ with every run."
+    "its shared expert. Work that models share counts for each of them. `predict`: seconds to answer all test rows, "
+    "from loading the model on, and rows a second; of the experts that of all, each of which answers every task. "
+    "`peak`: the most memory that one of these jobs held, the libraries included. Times and memory are those of the "
+    "machine that ran the jobs last, and differ with every run."
 )
 UNITS = {"bytes": "MB", "shared_bytes": "shared MB", "exclusive_bytes": "exclusive MB",
          "private_bytes": "private MB", "router_bytes": "router MB"}  # fmt: skip

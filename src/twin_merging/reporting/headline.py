@@ -21,6 +21,8 @@ OTHERS = {
     "-experts.csv": "each expert on every task",
     "-router.csv": "accuracy and calibration of the routers",
     "-routing.csv": "rows of each task, by the task that a router chose",
+    ".tex": "normalised scores with intervals, for LaTeX",
+    "-cost.md": "what each model takes to store, to make and to ask",
     "-unseen.csv": "scores of tasks that a model has not merged",
 }
 

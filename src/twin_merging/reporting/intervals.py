@@ -1,5 +1,5 @@
-"""Rule intervals: an interval for every score of a suite's own rows, for every average, and for the difference of each to
-the best static row. Which of the merged rows are best is marked where the intervals say so.
+"""Rule intervals: an interval for every score of a suite's own rows, for every average, and for the difference of each
+to the best static row. Which of the merged rows are best is marked where the intervals say so.
 
 A row's own tasks are those that it has merged; its average is over these. Rows of other tasks are not compared with it.
 """
@@ -16,29 +16,31 @@ import pandas as pd
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import whole_file
+from twin_merging.reporting.cells import BEST, SECOND
 from twin_merging.reporting.normalisation import (
+    ABSOLUTE,
     AVERAGE,
     EXPERTS,
+    NORMALISED,
     absolute_scores,
     normalised_scores,
     own_scores,
     with_average,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED
 from twin_merging.reporting.subsets import NO_SUBSETS, Subsets, without_left_out
+from twin_merging.scoring.bootstrap import RESAMPLES
 from twin_merging.scoring.intervals import NONE, interval, is_above
-from twin_merging.scoring.resampling import RESAMPLES, resampled_scores
+from twin_merging.scoring.resampling import resampled_scores
 from twin_merging.scoring.weighted import Floats
 
 COLUMNS = ["scale", "model", "task", "value", "low", "high", "than", "difference", "difference_low",
            "difference_high", "mark"]  # fmt: skip
-BEST, SECOND = "best", "second"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What rows of a table are compared with which. static: those that may be the best static row; competing: those that
-    may be marked as best."""
+    """What rows of a table are compared with which. static: those that may be the best static row; competing: those
+    that may be marked as best."""
 
     static: Sequence[str]
     competing: Sequence[str]
@@ -76,7 +78,9 @@ def interval_table(
         found = drawn if scale == ABSOLUTE else normalised(drawn)
         for task in table.columns:
             numbers = {
-                model: _of_column(found, model, task, table) for model in table.index if pd.notna(table.loc[model, task])
+                model: _of_column(found, model, task, table)
+                for model in table.index
+                if pd.notna(table.loc[model, task])
             }
             lines += [[scale, *line] for line in _column(task, table, numbers, rows)]
     order = {model: place for place, model in enumerate(values[ABSOLUTE].index)}
@@ -102,7 +106,8 @@ def resampled_rows(
         for row, table in answers.items():
             if table["row"].tolist() != first["row"].tolist():
                 raise UserError(
-                    f"{predictions[models[row]]}: the rows of task {task} are not those of {models[EXPERTS]}; predict again"
+                    f"{predictions[models[row]]}: the rows of task {task} are not those of {models[EXPERTS]}; "
+                    "predict again"
                 )
         outputs = [table["output"].tolist() for table in answers.values()]
         numbers = 100 * resampled_scores(task, metric, outputs, first["reference"].tolist(), resamples)
@@ -149,8 +154,8 @@ def _column(task: str, table: pd.DataFrame, drawn: Mapping[str, Floats], rows: R
 
 
 def _marks(models: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Floats]) -> dict[str, str]:
-    """The best row, where the interval of its difference to the next one leaves out zero; and then the second, where the
-    same holds of it."""
+    """The best row, where the interval of its difference to the next one leaves out zero; and then the second, where
+    the same holds of it."""
     ranked = sorted(models, key=lambda model: -values[model])  # equal ones stay in the suite's order
     found: dict[str, str] = {}
     for mark, better, worse in zip((BEST, SECOND), ranked, ranked[1:], strict=False):

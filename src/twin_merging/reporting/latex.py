@@ -1,4 +1,5 @@
-"""Tables in LaTeX, with the package booktabs and no other: wide ones in parts, each of which fits article's text width."""
+"""Tables in LaTeX, with the package booktabs and no other: wide ones in parts, each of which fits article's text
+width."""
 
 from __future__ import annotations
 
@@ -6,8 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from twin_merging.reporting.cells import Cell, Table
-from twin_merging.reporting.intervals import BEST, SECOND
+from twin_merging.reporting.cells import BEST, SECOND, Cell, Table
 
 WIDTH = 345.0  # pt; of the text of article at 10 pt
 SIZES = {r"\small": 4.7, r"\footnotesize": 4.25, r"\scriptsize": 3.98}  # pt a digit
@@ -60,7 +60,8 @@ def _character(char: str) -> str:
 
 
 def latex_cell(cell: Cell) -> str:
-    r"""A number with its interval as index and exponent, as $94.52_{93.4}^{95.5}$: the best bold, the second underlined."""
+    r"""A number with its interval as index and exponent, as $94.52_{93.4}^{95.5}$: the best bold, the second
+    underlined."""
     if not cell.number:
         return ""
     number = {BEST: rf"\mathbf{{{cell.number}}}", SECOND: rf"\underline{{{cell.number}}}"}.get(cell.mark, cell.number)

@@ -7,6 +7,7 @@ import pandas as pd
 from twin_merging.reporting.cells import of_frame, scored
 from twin_merging.reporting.contents import Contents
 from twin_merging.reporting.latex import floats, latex
+from twin_merging.reporting.normalisation import ABSOLUTE, NORMALISED
 from twin_merging.reporting.notes import (
     TOLD,
     difference_note,
@@ -17,7 +18,6 @@ from twin_merging.reporting.notes import (
     scale_note,
     sentences,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED
 
 ABOUT = r"% Needs \usepackage{booktabs}, and no other package. Then: \input{this file}" + "\n"
 SHOWN = ("Index and exponent", ("Bold", "underlined"))

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 from tabulate import tabulate
 
-from twin_merging.reporting.cells import Cell, Table, of_frame, scored
+from twin_merging.reporting.cells import BEST, SECOND, Cell, Table, of_frame, scored
 from twin_merging.reporting.contents import Contents
-from twin_merging.reporting.intervals import BEST, SECOND
-from twin_merging.reporting.normalisation import markdown_table
+from twin_merging.reporting.normalisation import ABSOLUTE, NORMALISED, markdown_table
 from twin_merging.reporting.notes import (
     TOLD,
     difference_note,
@@ -21,7 +20,6 @@ from twin_merging.reporting.notes import (
     scale_note,
     sentences,
 )
-from twin_merging.reporting.published import ABSOLUTE, NORMALISED
 
 SHOWN = {BEST: ("**", "**"), SECOND: ("<ins>", "</ins>"), "": ("", "")}
 
@@ -52,8 +50,9 @@ def markdown_page(found: Contents) -> str:
             markdown_table(found.router),
         ]
         for models, table in confusions(found.routing):
-            parts += [f"Test rows of each task (row) by the task that the router of {', '.join(models)} chose (column):",
-                      markdown(table)]  # fmt: skip
+            named = ", ".join(models)
+            parts += [f"Test rows of each task (row) by the task that the router of {named} chose (column):"]
+            parts += [markdown(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -81,12 +80,13 @@ def _cell(cell: Cell) -> str:
 
 def confusions(routing: pd.DataFrame) -> list[tuple[Sequence[str], Table]]:
     """How many test rows of each task are routed to which, without zeros and without tasks that the router does not
-    know. Models that route every row count alike stand together. routing: as `reporting.routing.routed_rows` makes it."""
+    know. Models that route every row count alike stand together. routing: as `reporting.routing.routed_rows` makes
+    it."""
     found: dict[str, tuple[list[str], Table]] = {}
     for model, lines in routing[routing["rows"] == "test"].groupby("model", sort=False):
         counts = lines.drop(columns=["model", "rows"]).dropna(axis=1, how="all")
         rows = [[str(row[0]), *(str(int(count)) if count else "" for count in row[1:])]
                 for row in counts.itertuples(index=False, name=None)]  # fmt: skip
-        models, _ = found.setdefault(counts.to_csv(), ([], Table(list(counts.columns), rows, 1)))
+        models, _ = found.setdefault(counts.to_csv(index=False), ([], Table(list(counts.columns), rows, 1)))
         models.append(str(model))
     return list(found.values())

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 AVERAGE = "avg"
 EXPERTS = "experts"
+ABSOLUTE, NORMALISED = "absolute", "normalised"  # scales
 
 
 def absolute_scores(scores: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:

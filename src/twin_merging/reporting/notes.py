@@ -1,4 +1,5 @@
-"""What is said with a suite's tables: scale, rows, protocol, what a model is told of the task, and how sure a number is."""
+"""What is said with a suite's tables: scale, rows, protocol, what a model is told of the task, and how sure a number
+is."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from twin_merging.reporting.cells import Intervals
-from twin_merging.reporting.published import NORMALISED
-from twin_merging.scoring.resampling import LEVEL, RESAMPLES
+from twin_merging.reporting.normalisation import NORMALISED
+from twin_merging.scoring.bootstrap import LEVEL, RESAMPLES
 
 TOLD = "`true task` says what a model was told of the task that a row comes from: its head, its biases, or nothing."
 UNITS = "Correlations are x 100."
@@ -28,8 +29,8 @@ def scale_note(scale: str, rows: pd.Series) -> str:
 
 def experts_note(rows: pd.Series) -> str:
     return (
-        f"Every expert (row) on every task (column), by the task's own head: absolute scores, in percent ({on_rows(rows)}). "
-        f"{UNITS}"
+        f"Every expert (row) on every task (column), by the task's own head: absolute scores, in percent "
+        f"({on_rows(rows)}). {UNITS}"
     )
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from twin_merging.errors import UserError, unknown
-from twin_merging.reporting.normalisation import AVERAGE, EXPERTS
+from twin_merging.reporting.normalisation import ABSOLUTE, AVERAGE, EXPERTS, NORMALISED
 
-ABSOLUTE, NORMALISED = SCALES = ("absolute", "normalised")
+SCALES = (ABSOLUTE, NORMALISED)
 REQUIRED = ("model", "task", "scale", "value", "source")
 COLUMNS = (*REQUIRED, "rows", "note")
 SEPARATOR = "; "  # between the sources of a computed score

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from twin_merging.checkpoints.groups import group_of
-from twin_merging.io.files import whole_file
+from twin_merging.io.files import read_json, whole_file
 from twin_merging.io.masks import MASKS, UNIFIED
 from twin_merging.io.tensors import WEIGHTS, Checkpoint
 from twin_merging.reporting.normalisation import EXPERTS
@@ -21,6 +21,7 @@ COLUMNS = ["model", "kind", "rank", "store", "parameters", "bytes", "shared_byte
 PARTS = ("shared", "exclusive", "private", "router")
 PEFT = "base_model.model."  # before the names of an adapter
 _LORA_A = ("lora_A", "lora_embedding_A")
+QUANTISED = ("int8", "int4")
 
 Parts = Mapping[str, Sequence[Path]]  # the files of each of PARTS
 
@@ -35,9 +36,9 @@ def write_storage(
 ) -> None:
     """Write the table as CSV: a line for the base, for each merged model, and for the experts.
 
-    base: the base's weights; experts: their directories by task, and those tasks that have an adapter; models: the merged
-    models' directories; kinds: of each `kind`, `store` (the number format of its exclusives, None for that of its
-    files) and `tasks`.
+    base: the base's weights; experts: their directories by task, and those tasks that have an adapter; models: the
+    merged models' directories; kinds: of each `kind`, `store` (the number format of its exclusives, None for that of
+    its files) and `tasks`.
     """
     lines = [_pretrained(base, experts)]
     for name, said in kinds.items():
@@ -72,7 +73,12 @@ def _merged(name: str, folder: Path, said: Mapping[str, Any]) -> list[Any]:
         parts["shared"] += _weights(folder / "shared")
         parts["exclusive"] = _weights(folder / "exclusive")
         parts["router"] = _weights(folder / "router")
-    return _line(name, said["kind"], said["store"], parts)
+    line = dict(zip(COLUMNS, _line(name, said["kind"], said["store"], parts), strict=True))
+    if said["store"] in QUANTISED:  # whose files hold two numbers in a byte, or scales beside them
+        tasks = read_json(folder / "merge.json")["tasks"].values()
+        line["parameters"] -= sum(Checkpoint(file).numbers for file in parts["exclusive"])
+        line["parameters"] += sum(task["exclusive_numbers"] for task in tasks)
+    return [line[column] for column in COLUMNS]
 
 
 def _experts(base: Path, experts: Mapping[str, Path], adapters: Collection[str]) -> list[Any]:
@@ -104,5 +110,12 @@ def _format(files: Iterable[Checkpoint]) -> str:
 
 def _rank(exclusive: Iterable[Checkpoint]) -> int | None:
     """The largest rank of any matrix of exclusive vectors, None for a model without."""
-    ranks = [file.shape(name)[0] for file in exclusive for name in file if any(part in name for part in _LORA_A)]
+    ranks = [file.shape(name)[0] for file in exclusive for name in file if _is_down(name)]
     return max(ranks, default=None)
+
+
+def _is_down(name: str) -> bool:
+    """Whether a tensor is the factor that has a row for each component: of a LoRA, or of other files of factors."""
+    if name.endswith((".down", ".up", ".scales")):
+        return name.endswith(".down")
+    return any(part in name for part in _LORA_A)

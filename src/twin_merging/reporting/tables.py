@@ -38,9 +38,9 @@ def write_tables(
     outputs: Mapping[str, Path],
     subsets: Subsets | None = None,
 ) -> None:
-    """Write a suite's tables: the normalised and the absolute one, every expert on every task, the two about routers, and
-    that of tasks which models answer without having merged them. All as CSV and on one page in Markdown, the first three
-    in LaTeX too.
+    """Write a suite's tables: the normalised and the absolute one, every expert on every task, the two about routers,
+    and that of tasks which models answer without having merged them. All as CSV and on one page in Markdown, the first
+    three in LaTeX too.
 
     scores, intervals: the files that rules score and intervals wrote.
     knowledge: for each model `protocol`, and `true_task`: what it was told about the true task of a test row.

@@ -1,8 +1,8 @@
 """A bootstrap over test rows: as many rows as there are, drawn from them with replacement, 10,000 times.
 
-The rows that are drawn depend on the task's name and the count of its rows alone, so every model of a suite is scored on
-the same resamples, and so is every suite with the same task: differences and ratios of two models are paired. Source:
-Efron and Tibshirani 1993, chapters 6 and 13.
+The rows that are drawn depend on the task's name and the count of its rows alone, so every model of a suite is scored
+on the same resamples, and so is every suite with the same task: differences and ratios of two models are paired.
+Source: Efron and Tibshirani 1993, chapters 6 and 13.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from twin_merging.scoring.bootstrap import RESAMPLES
 from twin_merging.scoring.weighted import Floats, weighted_metric
 
-RESAMPLES = 10_000
-LEVEL = 0.95
 _NUMBERS, _AT_ONCE = 2**17, 32  # counts, and at least resamples, that are held at once: they fit a core's cache
 
 

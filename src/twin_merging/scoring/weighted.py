@@ -41,8 +41,8 @@ def _accuracy(outputs: Floats, references: Floats) -> Weighted:
 
 
 def _matthews(outputs: Floats, references: Floats) -> Weighted:
-    """Matthews correlation from the counts of a confusion matrix: of right rows, of rows of each label, and of rows that
-    were given each label. 0 where a side has one label alone. Source: Gorodkin 2004, equation 8."""
+    """Matthews correlation from the counts of a confusion matrix: of right rows, of rows of each label, and of rows
+    that were given each label. 0 where a side has one label alone. Source: Gorodkin 2004, equation 8."""
     labels = np.unique(np.concatenate([outputs.ravel(), references]))
     right = (outputs == references).astype(float)
     given = (outputs[:, None] == labels[:, None]).astype(float)
@@ -59,8 +59,8 @@ def _matthews(outputs: Floats, references: Floats) -> Weighted:
 
 
 def _accuracy_f1(outputs: Floats, references: Floats) -> Weighted:
-    """Mean of accuracy and F1 of label 1: twice the rows that are 1 on both sides, over those that are on either. 0 where
-    there are none."""
+    """Mean of accuracy and F1 of label 1: twice the rows that are 1 on both sides, over those that are on either. 0
+    where there are none."""
     right, given = (outputs == references).astype(float), (outputs == 1).astype(float)
     true = (references == 1).astype(float)
 
@@ -109,8 +109,8 @@ class _Ranked:
         return np.add.reduceat(ordered, self.starts, axis=0) if self.tied else ordered
 
     def centred(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Each group's rank (groups, c) less the mean rank, and the sum (c,) of their squares over all rows. Rows of one
-        group share the mean of their ranks."""
+        """Each group's rank (groups, c) less the mean rank, and the sum (c,) of their squares over all rows. Rows of
+        one group share the mean of their ranks."""
         counts = self.sums(weights)
         ranks = np.cumsum(counts, axis=0)
         ranks -= counts / 2

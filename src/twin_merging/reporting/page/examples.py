@@ -1,7 +1,7 @@
 """Test rows to look at: what a model was asked, what it answered, what is right, and how its router weighed the tasks.
 
-Which rows are shown depends on the suite's seed, the task and the row's place alone, so two models are shown on the same
-rows where both are right, or both wrong.
+Which rows are shown depends on the suite's seed, the task and the row's place alone, so two models are shown on the
+same rows where both are right, or both wrong.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def examples(
 ) -> dict[str, Any]:
     """Rows by task, and for each task and model which of them are shown with what the model made of them.
 
-    tasks: of each `metric`, and `answered`, what the task's answers are made by; data: its folder; predictions: of each
-    model its file; weighed: of each merged model the tasks that a router weighs, in its order. limit, sample: which test rows were answered, as for stage predict.
+    tasks: of each `metric`, and `answered`, what the task's answers are made by; data: its folder. predictions: of each
+    model its file; weighed: of each merged model the tasks that a router weighs, in its order. limit, sample: which
+    test rows were answered, as for stage predict.
     """
     view = family_named(family).answers
     found = {
@@ -108,7 +109,8 @@ def _of_model(task: _OfTask, lines: Sequence[Mapping[str, Any]], weighed: Sequen
     order = [row for row in task.order if row in by_row]
     pool = order[:DRAWN] if task.by_degrees else order
     chosen = [by_row[row] for row in pool]
-    grades = row_grades(task.metric, [line["output"] for line in chosen], [_plain(line["reference"]) for line in chosen])
+    outputs, references = ([_plain(line[side]) for line in chosen] for side in ("output", "reference"))
+    grades = row_grades(task.metric, outputs, references)
     graded = dict(zip(pool, grades, strict=True))
     good, bad = _halves(pool, graded) if task.by_degrees else _sides(pool, graded)
     return {
@@ -148,7 +150,8 @@ def largest(weights: Sequence[float], tasks: Sequence[str]) -> list[tuple[str, f
     named = sorted(zip(tasks, map(float, weights), strict=True), key=lambda pair: -pair[1])
     shown = [(name, round(weight, 3)) for name, weight in named if weight >= LEAST]
     others = [weight for _, weight in named if weight < LEAST]
-    return [*shown, (f"{len(others)} others" if len(others) > 1 else "1 other", round(sum(others), 3))] if others else shown
+    name = "1 other" if len(others) == 1 else f"{len(others)} others"
+    return [*shown, (name, round(sum(others), 3))] if others else shown
 
 
 def _plain(value: Any) -> Any:

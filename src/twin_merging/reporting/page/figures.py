@@ -14,7 +14,7 @@ LARGEST = 3_000_000
 
 
 def figures(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """SVG files in their order, each with the title and the description that its own elements give.
+    """SVG files in their order, each with the title, the caption and the description that its own elements give.
 
     As an image nothing in a figure runs, and no name in one meets a name in another.
     """
@@ -23,8 +23,9 @@ def figures(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _figure(file: Path) -> dict[str, Any]:
     svg = file.read_text(encoding="utf-8")
-    words = {"name": file.name, "title": _element("title", svg) or file.stem, "caption": _element("desc", svg)}
-    return {**words, "source": None if len(svg) > LARGEST else _as_address(svg)}
+    caption, _, description = _element("desc", svg).partition("\n")
+    words = {"title": _element("title", svg) or file.stem, "caption": caption, "description": description}
+    return {"name": file.name, **words, "source": None if len(svg) > LARGEST else _as_address(svg)}
 
 
 def _element(name: str, svg: str) -> str:

@@ -20,7 +20,15 @@ from twin_merging.reporting.page.figures import figures
 from twin_merging.reporting.page.overview import overview
 from twin_merging.reporting.page.routing import routing
 from twin_merging.reporting.page.runs import runs
-from twin_merging.reporting.page.scores import ABSOLUTE, NORMALISED, cross_table, headline, read_intervals, score_table, unseen_table
+from twin_merging.reporting.page.scores import (
+    ABSOLUTE,
+    NORMALISED,
+    cross_table,
+    headline,
+    read_intervals,
+    score_table,
+    unseen_table,
+)
 from twin_merging.reporting.page.sources import audit, sources
 from twin_merging.reporting.page.words import many, plain, size, spaced
 
@@ -74,6 +82,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
         "overview": overview(settings, provenance["rows"]),
         "headline": headline(tables[0], models),
         "tables": tables,
+        "told_more": settings["told_more"],
         "experts": cross_table(files.experts),
         "unseen": unseen_table(files.unseen),
         "figures": figures(files.figures),
@@ -87,7 +96,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
 
 
 def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, float | None]) -> dict[str, Any]:
-    """Examples of every task, and which task and model are shown first: the first task, the model of the best average."""
+    """Examples of every task, and what is shown first: the first task, and the model of the best average."""
     merged = [name for name, entry in settings["models"].items() if "method" in entry]
     best = max(merged, key=lambda name: averages.get(name) or 0.0, default="pretrained")
     found = examples(
@@ -105,7 +114,7 @@ def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, 
 
 
 def rendered(content: Mapping[str, Any]) -> str:
-    """The page as HTML. Everything in it is escaped; nothing but its own style and script may be used, by their hashes."""
+    """The page as HTML. Everything in it is escaped. Nothing but its own style and script may be used, by their hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -47,15 +47,17 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _changes(difference: Mapping[str, Any]) -> list[dict[str, str]]:
     """All that may have changed a score: what it is of, what changed, and how."""
-    scores = difference["scores"]
-    found = [("option", line["key"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["options"]]
-    found += [("code", f"rule {line['rule']}", f"{line['old']} → {line['new']}") for line in difference["code"]]
-    found += [("version", line["package"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["versions"]]
-    found += [("source", line["source"], f"{plain(line['old'])} → {plain(line['new'])}") for line in difference["sources"]]
-    found += [("test rows", line["task"], f"{line['old']} → {line['new']}") for line in difference["rows"]]
-    found += [("model", model, "added") for model in scores["added"]]
-    found += [("model", model, "removed") for model in scores["removed"]]
+    found = [("option", line["key"], _turned(line)) for line in difference["options"]]
+    found += [("code", f"rule {line['rule']}", _turned(line)) for line in difference["code"]]
+    found += [("version", line["package"], _turned(line)) for line in difference["versions"]]
+    found += [("source", line["source"], _turned(line)) for line in difference["sources"]]
+    found += [("test rows", line["task"], _turned(line)) for line in difference["rows"]]
+    found += [("model", model, end) for end in ("added", "removed") for model in difference["scores"][end]]
     return [dict(zip(("of", "what", "how"), line, strict=True)) for line in found]
+
+
+def _turned(line: Mapping[str, Any]) -> str:
+    return f"{plain(line['old'])} → {plain(line['new'])}"
 
 
 def _score(line: Mapping[str, Any]) -> dict[str, Any]:

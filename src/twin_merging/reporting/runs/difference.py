@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twin_merging.errors import UserError
 from twin_merging.reporting.runs.differences import (
     code_changes,
     cost_changes,
@@ -49,7 +50,12 @@ def about(run: Run) -> dict[str, Any]:
 
 def _of_tables(one: Run, two: Run) -> dict[str, Any]:
     """Of a table only the scores are known: no rows, so no intervals, and nothing of what they were made from."""
-    scale = next(run["scale"] for run in (one, two) if "table" in run)
+    scales = {run["scale"] for run in (one, two) if "table" in run}
+    if len(scales) > 1:
+        raise UserError(
+            f"{one['table']} and {two['table']}: one has normalised and one absolute scores; name two alike"
+        )
+    (scale,) = scales
     old, new = (_table_of(run, scale) for run in (one, two))
     lines = [
         {"scale": scale, "model": model, "task": task, "old": row[task], "new": new[model][task],

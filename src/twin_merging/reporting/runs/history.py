@@ -7,7 +7,7 @@ from typing import Any
 
 from twin_merging.reporting.runs.difference import difference
 from twin_merging.reporting.runs.differences import phrase
-from twin_merging.reporting.runs.kept import Run, in_order, read_run
+from twin_merging.reporting.runs.kept import Run, in_order, readable
 from twin_merging.reporting.runs.scores import NORMALISED, averages
 
 
@@ -17,21 +17,20 @@ def history(folder: Path, now: str | None = None) -> dict[str, Any]:
 
     now: the hash of the run that the results hold now, where the folder does not name it yet.
     """
-    files = [run.file for run in in_order(folder, now)]
-    last = [read_run(file) for file in files[-2:]]
+    last = [run for _, run in readable(in_order(folder, now)[-2:])]
     return {"runs": list_of_runs(folder, now), "difference": difference(*last) if len(last) > 1 else None}
 
 
 def list_of_runs(folder: Path, now: str | None = None) -> list[dict[str, Any]]:
     """Every run that a folder keeps, the last first: as `summary` gives it, with `file`, its name there, and `is_now`,
     whether the results hold it now."""
-    found: list[dict[str, Any]] = []
-    before: Run | None = None
     kept = in_order(folder, now)
-    for run in kept:
-        content = read_run(run.file)
-        found.append({**summary(content, before), "file": run.file.name, "is_now": run is kept[-1]})
-        before = content
+    runs = readable(kept)
+    before = [None, *(run for _, run in runs)]
+    found = [
+        {**summary(run, earlier), "file": file.file.name, "is_now": file is kept[-1]}
+        for (file, run), earlier in zip(runs, before, strict=False)
+    ]
     return found[::-1]
 
 

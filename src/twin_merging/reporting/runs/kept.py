@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from twin_merging.io.files import read_json
 
 FORMAT = 1
 NEWEST = "newest.json"
+PARTS = ("hash", "suite", "finished", "git", "options", "code", "versions", "sources", "tasks", "models", "intervals",
+         "cost")  # fmt: skip
 FOLDER = "runs"  # of a suite's results
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{8})\.json")
 Run = Mapping[str, Any]
@@ -52,6 +55,16 @@ def in_order(folder: Path, now: str | None = None) -> list[Kept]:
     return sorted(kept_runs(folder), key=lambda run: (run.hash == now, run.time, run.hash))
 
 
+def readable(runs: Iterable[Kept]) -> list[tuple[Kept, Run]]:
+    """The runs that can be read, each with its snapshot. Left out are those that another version kept, or that are
+    damaged: they are in nobody's way."""
+    found = []
+    for kept in runs:
+        with suppress(UserError):
+            found.append((kept, read_run(kept.file)))
+    return found
+
+
 def read_run(file: Path) -> Run:
     """The snapshot in a file. Raises UserError for a file that is none."""
     try:
@@ -68,9 +81,10 @@ def parsed(text: str, place: str) -> Run:
     try:
         run = json.loads(text)
         known = run["format"] == FORMAT
-        _ = run["hash"], run["options"], run["tasks"], run["models"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place}: not a run's snapshot; list runs with: python -m twin_merging runs") from None
+        run, known = {}, True
+    if known and not set(PARTS) <= set(run):
+        raise UserError(f"{place}: not a run's snapshot; list runs with: python -m twin_merging runs")
     if not known:
         raise UserError(f"{place}: a snapshot of format {run['format']}, not {FORMAT}; read it with its own version")
     return run

@@ -73,7 +73,7 @@ def _nth(folder: Path, number: int) -> Path:
     runs = in_order(folder)
     if not 1 <= number <= len(runs):
         raise UserError(
-            f"{folder}: holds {len(runs)} runs, no run {number} counted from the last; name 1 to {len(runs)}"
+            f"{folder}: holds {len(runs)} runs, and no run {number} counted from the last; name a smaller N"
         )
     return runs[-number].file
 

@@ -42,9 +42,9 @@ def write_snapshot(
     """Keep a suite's finished scores as a snapshot in `folder`, unless one with this content is there.
 
     settings: `suite` (its name), `options` (its content in normal form), `models` (for each kind, protocol and
-    true_task). records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of rule
-    intervals; predictions: by model. newest: where to name the run; changes: where to write all runs, and what differs
-    from the one before.
+    true_task). records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of
+    rule intervals; predictions: by model. newest: where to name the run; changes: where to write all runs, and what
+    differs from the one before.
     """
     run = snapshot(settings, records, sources, scores, intervals, predictions)
     if all(other.hash != run["hash"] for other in kept_runs(folder)):
