@@ -53,6 +53,7 @@ def sizes(tmp_path: Path) -> dict[str, int]:
             dtype=torch.bfloat16,
         )
         found["vectors"] = saved(folder / "exclusive/one/vectors.safetensors", norm=(6,))
+        write_json(folder / "merge.json", {"tasks": {"one": {"exclusive_numbers": 37}}})
         found["router"] = saved(folder / "router/model.safetensors", fc=(4, 4))
     return found
 
@@ -85,7 +86,7 @@ def test_each_model_has_its_parts_and_their_sum(tmp_path: Path, sizes: dict[str,
 
 def test_parameters_ranks_and_number_formats(tmp_path: Path, sizes: dict[str, int]) -> None:
     table = table_of(tmp_path)
-    assert table["parameters"].tolist() == [150, 110, 250, 100 + 5 + 60 + 6 + 16, 100 + 5 + 40 + 6 + 16, 290]
+    assert table["parameters"].tolist() == [150, 110, 250, 100 + 5 + 60 + 6 + 16, 100 + 5 + 37 + 16, 290]
     assert table["rank"].fillna(0).tolist() == [0, 0, 0, 3, 2, 0]
     assert table["store"].tolist() == ["float32", "float32", "float32", "bfloat16", "int8", "float32"]
 
