@@ -165,6 +165,7 @@ def test_the_order_of_tasks_and_methods_changes_only_what_has_that_order(tmp_pat
         ROUTER,
         NEAR,
         "intervals()",
+        "snapshot()",
     }
 
 

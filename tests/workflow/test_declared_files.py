@@ -34,6 +34,7 @@ pytestmark = pytest.mark.workflow
 SUITE = f"""
 title: Observed
 published: inputs/published.csv
+figures: {{plane: {{method: twin, tasks: [one, two], grid: [0, 1], rows: 4}}}}
 base: {{path: inputs/base}}
 tasks:
   one:
@@ -84,6 +85,7 @@ TARGETS = [
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     "results/tables/observed-cost.csv",
+    "results/figures/observed-plane.svg",
     *(
         f"results/made/experts/{file}"
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")

@@ -91,13 +91,11 @@ def mixtures(suite: Suite) -> list[Settings]:
 
 
 def _grouped(suite: Suite, key: Any) -> list[Settings]:
-    """Dynamic methods by a key. Left out are those whose weights no router gives."""
+    """Methods with a router by a key."""
     found: dict[Any, Settings] = {}
-    for name in suite.dynamic:
-        entry = suite.methods[name]
-        if entry.options.get("weights", "router") == "router":
-            group = found.setdefault(key(name, entry), {"models": [], "tasks": suite.merged(name)})
-            group["models"].append(name)
+    for name in suite.with_router:
+        group = found.setdefault(key(name, suite.methods[name]), {"models": [], "tasks": suite.merged(name)})
+        group["models"].append(name)
     return list(found.values())
 
 
