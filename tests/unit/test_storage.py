@@ -14,7 +14,7 @@ from twin_merging.io.files import write_json
 from twin_merging.reporting.cost import write_cost
 from twin_merging.reporting.storage import write_storage
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "sum": {"kind": "static", "store": None, "tasks": ["one", "two"]},
     "masks": {"kind": "masked", "store": None, "tasks": ["one", "two"]},
     "twin": {"kind": "dynamic", "store": None, "tasks": ["one"]},
