@@ -16,6 +16,7 @@ KINDS = {
     "masked": "masked: one merged model and a mask for each task",
     "dynamic": "dynamic: a router weighs the experts for each input",
 }
+USUAL = {"lora_space": "product"}  # said of every static method, and another one only to match old figures
 DISPOSITIONS = {"merge": "merged", "expert": "the true task's own", "base": "left as in the base"}
 
 
@@ -63,11 +64,11 @@ def _answered(limit: int | None, rows: int) -> int:
 
 
 def _method(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A method in words; options that are nothing are left out."""
+    """A method in words; options that are nothing, or as usual, are left out."""
     options = [
-        {"name": spaced(name), "value": plain(value), "words": entry["words"].get(name) or ""}
+        {"name": spaced(name), "value": plain(value), "words": (entry["words"].get(name) or "").replace("`", "")}
         for name, value in entry["options"].items()
-        if value is not None and value != {}
+        if value is not None and value != {} and USUAL.get(name) != value
     ]
     return {**{key: entry[key] for key in ("kind", "method", "protocol", "told", "summary", "source")},
             "options": options}  # fmt: skip
