@@ -153,7 +153,7 @@ def _write_tables(tables: Path, results: Path, suite: Suite) -> None:
     tasks = list(suite.tasks)
     models = ["pretrained", *suite.methods, "experts"]
     scores = {model: [30.0 + 7 * place + number for number in range(len(tasks))] for place, model in enumerate(models)}
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"model": model, "protocol": "strict" if "strict" in model else "reference", "true_task": "head+bias",
          **dict(zip(tasks, own, strict=True)), "avg": sum(own) / len(own)}
         for model, own in scores.items()
