@@ -1,4 +1,4 @@
-"""`snakemake --report`: what a report holds, in which categories, under which labels and captions, without a network."""
+"""`snakemake --report`: what a report holds, in which categories, under which labels and captions, with no network."""
 
 from __future__ import annotations
 
