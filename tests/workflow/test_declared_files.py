@@ -53,7 +53,8 @@ router: {{shared: regmean, hub: {{repo: own/router, revision: {commit_of("own/ro
 methods:
   regmean: {{method: regmean}}
   emr: {{method: emr}}
-  twin: {{method: twin, fraction: 0.25}}
+  sum: {{method: task_arithmetic, scaling: {{choose: [0.3, 0.5]}}}}
+  twin: {{method: twin, fraction: {{choose: [0.1, 0.25]}}}}
 """
 # One whose base is a generated language model, and that has rows for in-context examples.
 GENERATED = """

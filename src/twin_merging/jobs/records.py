@@ -19,7 +19,6 @@ from twin_merging.errors import UserError
 from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, sha256, write_json
 from twin_merging.jobs.machine import commit, hardware, software
-from twin_merging.jobs.store import rule_of
 from twin_merging.jobs.usage import peak_memory
 
 RECORD = "record"  # the name of a rule's output that is the job's record
@@ -79,7 +78,7 @@ def write_record(job: Any, started: str, inputs: Inputs | None = None) -> dict[s
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
         wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
     record = {
-        "rule": rule_of(file),
+        "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),

@@ -78,7 +78,7 @@ def settings() -> Settings | None:
 
 
 def rule_of(record: str) -> str:
-    """The rule of a job, by its record's place; another workflow that uses this one may rename its rules."""
+    """The rule of a job, by its record's place, as `records.record_name` has it."""
     return Path(record).with_suffix("").parts[3]
 
 
