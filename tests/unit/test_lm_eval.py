@@ -80,7 +80,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, edits: dict[str, Any]
 def test_a_suite_s_targets_have_a_job_a_model_and_the_tables(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, SUITE)
     tables = ["results/tables/mine-lm-eval.md", "results/tables/mine-lm-eval.csv"]
-    assert targets.tables(suite)[-2:] == targets.all_of(suite)[-2:] == tables
+    assert set(tables) <= set(targets.tables(suite)) & set(targets.all_of(suite))
     found = targets.jobs(suite)
     assert [names for rule, names in found if rule == "lm_eval"] == [{"model": model} for model in MODELS]
     assert found[-1] == ("lm_eval_table", {})

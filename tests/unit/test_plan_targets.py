@@ -11,7 +11,7 @@ from tests.plans import edited, suite_of
 from tests.unit.test_plan_settings import SUITE
 from twin_merging.jobs import digest
 from twin_merging.plan import constraints
-from twin_merging.plan.targets import all_of, cards, cost_tables, job_name, jobs, making, tables
+from twin_merging.plan.targets import all_of, cards, cost_tables, figures, job_name, jobs, making, page, tables
 from twin_merging.plan.warnings import warnings_of
 from twin_merging.suite.suite import Suite
 
@@ -31,7 +31,13 @@ def test_targets_are_tables_and_cards(suite: Suite) -> None:
     assert tables(suite) == [f"results/tables/mine{end}" for end in ends]
     assert cards(suite) == ["results/mine/models/twin/README.md", "results/mine/models/near/README.md"]
     assert cost_tables(suite) == ["results/tables/mine-cost.md", "results/tables/mine-cost.csv"]
-    assert all_of(suite) == ["results/tables/mine.csv", *cards(suite), *cost_tables(suite)]
+    assert all_of(suite) == [
+        "results/tables/mine.csv",
+        *cost_tables(suite),
+        *cards(suite),
+        *figures(suite),
+        page(suite),
+    ]
 
 
 def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:

@@ -80,14 +80,14 @@ def independent(tables: dict[str, Any], model: str, task: str, count: int) -> np
 
 def test_intervals_are_of_the_same_rows_in_both_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against resamples that are written out row by row, of methods and of a task's expert that changed too."""
-    monkeypatch.setattr("twin_merging.scoring.resampling.RESAMPLES", 300)
-    monkeypatch.setattr(row_counts, "__defaults__", (300, 2**12))
+    monkeypatch.setattr("twin_merging.scoring.resampling.RESAMPLES", 40)
+    monkeypatch.setattr(row_counts, "__defaults__", (40, 2**9))
     tables = answers(), answers(twin=0.3, **{"expert-both": 0.2})
     one, two = (run_of(Path(place, "mine"), own) for place, own in zip("ab", tables, strict=True))
     found = difference(one, two, threads=2)
     assert found == difference(one, two)
     drawn = {
-        (side, model, task): independent(tables[side], model, task, 300)
+        (side, model, task): independent(tables[side], model, task, 40)
         for side in (0, 1)
         for task in METRICS
         for model in ("twin", "sum", f"expert-{task}")
@@ -122,7 +122,7 @@ def test_accuracies_have_mcnemars_test_and_others_none() -> None:
     assert not any("p" in lines[task] for task in METRICS if task != "right")
 
 
-@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (50, 50), (700, 900), (0, 2000)])
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (50, 50), (700, 900), (0, 900)])
 def test_mcnemars_p_is_that_of_the_exact_binomial_test(gained: int, lost: int) -> None:
     wanted = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert mcnemar(gained, lost) == pytest.approx(wanted, rel=1e-9, abs=1e-300)

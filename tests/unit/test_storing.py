@@ -30,7 +30,7 @@ from twin_merging.model.loading import load_vectors
 from twin_merging.reporting.storage import write_storage
 
 SHORT = STORES[1:]
-LIKE = {"rtol": 1e-5, "atol": 1e-5}
+LIKE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def saved(dense: Any, folder: Path, store: str, **options: Any) -> Any:

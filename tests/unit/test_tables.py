@@ -114,7 +114,7 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         "twin": {"protocol": "strict", "true_task": "nothing"},
         "experts": {"protocol": "none", "true_task": "everything"},
     }
-    names = ("normalised", "absolute", "experts", "router", "routing", "unseen", "markdown")
+    names: tuple[str, ...] = ("normalised", "absolute", "experts", "router", "routing", "unseen", "markdown")
     names += ("latex", "latex_absolute", "latex_experts")
     outputs = {name: tmp_path / f"{name}.out" for name in names}
     rows = Rows(static=[], competing=["twin"])

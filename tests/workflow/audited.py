@@ -34,7 +34,7 @@ tasks:
     expert: {{hub: {{repo: {REPO}, revision: {commit_of(REPO)}}}}}
 router: {{shared: plain, epochs: 3, batch_size: 16}}
 methods:
-  plain: {{method: task_arithmetic, scaling: 0.29}}
+  plain: {{method: task_arithmetic, scaling: {{choose: [0.29, 0.5]}}}}
   twin: {{method: twin, fraction: 0.25}}
 """
 

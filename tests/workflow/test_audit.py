@@ -18,7 +18,7 @@ from twin_merging.io.files import read_json, sha256
 
 pytestmark = pytest.mark.workflow
 
-CHECKS = ["files", "chain", "tables", "predictions", "sources", "statements", "test rows"]
+CHECKS = ["files", "chain", "tables", "predictions", "sources", "statements", "choices", "test rows"]
 
 
 def test_what_the_workflow_made_passes_every_check(audited: Path) -> None:

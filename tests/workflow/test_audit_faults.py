@@ -135,10 +135,47 @@ def unstated_protocol(results: Path) -> list[str]:
     return ["failed          Protocol", "scores.csv: model plain: protocol reference is not the suite's"]
 
 
+def edited_choice(results: Path) -> list[str]:
+    """As if the job had chosen so: its record has the hash of what is written."""
+    path = results / "pinned/choices/plain.json"
+    chosen = read_json(path)
+    best, other = (
+        chosen["chosen"],
+        *(one["values"] for one in chosen["candidates"] if one["values"] != chosen["chosen"]),
+    )
+    write_json(path, {**chosen, "chosen": other})
+    provenance = provenance_of(results)
+    job(provenance, "choose/plain")["outputs"]["results/pinned/choices/plain.json"]["sha256"] = sha256(path)
+    write_json(results / "pinned/provenance.json", provenance)
+    return [
+        "failed          Options were",
+        f"choices/plain.json: chose {other}, but {best} is the best of what was tried",
+        f"models/plain/merge.json: merged with scaling {best['scaling']}, but {other['scaling']} was chosen",
+    ]
+
+
+def choice_that_read_test_rows(results: Path) -> list[str]:
+    provenance = provenance_of(results)
+    name = "results/pinned/data/two/test.parquet"
+    job(provenance, "choose/plain")["inputs"][name] = job(provenance, "fetch_data/two")["outputs"][name]
+    write_json(results / "pinned/provenance.json", provenance)
+    return [f"{name}: choose/plain read it, and the choice results/pinned/choices/plain.json rests on that job",
+            f"{name}: choose/plain read it, and a model rests on that job"]  # fmt: skip
+
+
+def edited_candidate(results: Path) -> list[str]:
+    path = results / "pinned/choices/plain.json"
+    chosen = read_json(path)
+    chosen["candidates"][1]["average"] += 1
+    write_json(path, {**chosen, "experts": {**chosen["experts"], "one": 0.99}})
+    return ["is written, its scores give", "expert one scores 0.99 here, but", "choices/plain.json: SHA-256"]
+
+
 @pytest.mark.parametrize(
     "plant",
     [flipped_weight, edited_score, edited_cell, edited_prediction, edited_reference, stale_exclusive,
-     exclusive_of_another_run, lost_record, unpinned_source, chosen_on_test_rows, missing_model, unstated_protocol],
+     exclusive_of_another_run, lost_record, unpinned_source, chosen_on_test_rows, missing_model, unstated_protocol,
+     edited_choice, choice_that_read_test_rows, edited_candidate],
 )  # fmt: skip
 def test_a_planted_fault_is_found_and_named(
     audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], plant: Callable[[Path], list[str]]

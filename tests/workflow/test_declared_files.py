@@ -34,6 +34,7 @@ pytestmark = pytest.mark.workflow
 SUITE = f"""
 title: Observed
 published: inputs/published.csv
+figures: {{plane: {{method: twin, tasks: [one, two], grid: [0, 1], rows: 4}}}}
 base: {{path: inputs/base}}
 tasks:
   one:
@@ -52,7 +53,8 @@ router: {{shared: regmean, hub: {{repo: own/router, revision: {commit_of("own/ro
 methods:
   regmean: {{method: regmean}}
   emr: {{method: emr}}
-  twin: {{method: twin, fraction: 0.25}}
+  sum: {{method: task_arithmetic, scaling: {{choose: [0.3, 0.5]}}}}
+  twin: {{method: twin, fraction: {{choose: [0.1, 0.25]}}}}
 """
 # One whose base is a generated language model, and that has rows for in-context examples.
 GENERATED = """
@@ -83,6 +85,7 @@ TARGETS = [
     "results/both/predictions/twin-factor.parquet",
     "results/tables/observed-published.csv",
     "results/tables/observed-cost.csv",
+    "results/figures/observed-plane.svg",
     *(
         f"results/made/experts/{file}"
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")

@@ -7,6 +7,7 @@ rule assemble:
         shared=asked(inputs.shared_model),
         router=asked(inputs.router_of),
         factors=asked(inputs.merged_factors),
+        choice=asked(inputs.own_choice),
     output:
         config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",

@@ -6,6 +6,7 @@ rule compress:
         base=inside("results/{suite}/base", *WEIGHTS),
         task_vectors=asked(inputs.compressed_from),
         shared=asked(inputs.shared_body),
+        choice=asked(inputs.chosen_coefficients),
     output:
         "results/{suite}/exclusive/{shared}/{task}.safetensors",
         record="results/{suite}/records/compress/{shared}/{task}.json",

@@ -67,10 +67,3 @@ rule plane:
         code=code_with("plane", plan_modules.model_modules),
     script:
         "../scripts/plane.py"
-
-
-# All figures of the default suite: snakemake figures --config default_suite=NAME
-rule figures:
-    input:
-        lambda w: targets.figures(suite_named(CHECKED.default_suite)),
-    localrule: True

@@ -8,6 +8,7 @@ rule merge:
         statistics=asked(inputs.training_statistics),
         base=asked(inputs.base_model),
         experts=asked(inputs.merged_expert_files),
+        choice=asked(inputs.own_choice),
     output:
         config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
@@ -74,6 +75,7 @@ rule merge_factors:
     input:
         task_vectors=asked(inputs.task_vectors),
         base=inside("results/{suite}/base", *WEIGHTS),
+        choice=asked(inputs.shared_choice),
     output:
         "results/{suite}/factors/{shared}/merged.safetensors",
         record="results/{suite}/records/merge_factors/{shared}.json",

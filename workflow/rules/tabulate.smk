@@ -7,6 +7,7 @@ rule tabulate:
         intervals="results/{suite}/intervals.csv",
         predictions=asked(inputs.routed_predictions),
         router_metrics=asked(inputs.router_metrics),
+        choices=asked(inputs.choices),
         # not read: whoever asks for a table keeps the run that it belongs to
         run="results/{suite}/runs/newest.json",
         begun=begun,

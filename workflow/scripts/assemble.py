@@ -7,11 +7,13 @@ from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
+    from twin_merging.merging.chosen import resolve
     from twin_merging.model.assemble import assemble
 
     settings = job.params.settings
+    entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
     assemble(
-        settings["entry"],
+        entry,
         settings["head"],
         shared=folder(job.input.shared[0]),
         exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True)),
@@ -20,6 +22,7 @@ def main(job: Any) -> None:
         output=folder(job.output.config),
         left_out=settings.get("left_out", []),
         factors=Path(job.input.factors[0]) if job.input.factors else None,
+        chosen=chosen,
     )
 
 

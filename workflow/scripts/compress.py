@@ -9,8 +9,9 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
     from twin_merging.compression.compress import compress
+    from twin_merging.io.files import read_json
 
-    settings = job.params.settings
+    settings, choice = job.params.settings, job.input.choice
     files = [Path(file) for file in job.input.task_vectors]
     compress(
         task=job.wildcards.task,
@@ -20,7 +21,7 @@ def main(job: Any) -> None:
         sizes=settings["sizes"],
         protocol=Protocol("", settings["groups"]),
         output=Path(job.output[0]),
-        coefficients=settings["coefficients"],
+        coefficients=read_json(Path(choice[0]))["coefficients"] if choice else settings["coefficients"],
     )
 
 

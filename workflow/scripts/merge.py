@@ -8,11 +8,13 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merge import merge_directory
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry, left_out = settings["entry"], settings.get("left_out", [])
+    entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
+    left_out = settings.get("left_out", [])
     tasks = [task for task in settings["heads"] if task not in left_out]
     statistics = map(Path, job.input.statistics)
     merge_directory(
@@ -27,6 +29,7 @@ def main(job: Any) -> None:
         left_out=left_out,
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
+        chosen=chosen,
     )
 
 

@@ -8,11 +8,12 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merged_factors import merge_factors
     from twin_merging.merging.registry import merging_methods
 
     settings = job.params.settings
-    entry = settings["entry"]
+    entry, _ = resolve(settings["entry"], next(iter(job.input.choice), None))
     merge_factors(
         method=merging_methods()[entry["method"]],
         options={option: value for option, value in entry.items() if option not in ("method", "protocol")},

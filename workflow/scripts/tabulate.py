@@ -21,6 +21,7 @@ def main(job: Any) -> None:
         told_more=settings["told_more"],
         predictions=dict(zip(settings["dynamic"], map(Path, job.input.predictions), strict=True)),
         router_metrics=dict(zip(settings["dynamic"], map(Path, job.input.router_metrics), strict=True)),
+        choices=[Path(file) for file in job.input.choices],
         subsets=settings.get("subsets"),
         outputs={name: Path(path) for name, path in job.output.items() if name != "record"},
     )

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twin_merging.auditing.choice_checks import check_choices
 from twin_merging.auditing.file_checks import check_chain, check_files
 from twin_merging.auditing.prediction_checks import ROWS, check_predictions, check_test_rows
 from twin_merging.auditing.report import report_page
@@ -33,6 +34,7 @@ def audit(results: Results, rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
         "predictions": ("Predictions follow from the models", partial(check_predictions, rows=rows, seed=seed)),
         "sources": ("All sources are pinned", check_sources),
         "statements": ("Protocol and rows are stated", check_statements),
+        "choices": ("Options were chosen on validation rows", check_choices),
         "test rows": ("No test row was used for choosing", check_test_rows),
     }
     started = now()

@@ -64,6 +64,7 @@ def recomputed_tables(results: Results, job: Job, folder: Path) -> Mapping[str, 
         router_metrics=of_model["router_metrics"],
         subsets=settings.get("subsets"),
         outputs=outputs,
+        choices=[results.path(file) for file in inputs.get("choices", [])],
     )
     return outputs
 

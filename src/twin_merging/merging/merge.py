@@ -38,6 +38,7 @@ def merge_directory(
     statistics: Mapping[str, Path] | None = None,
     left_out: Collection[str] = (),
     workers: int = 1,
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
     """Merge, from the files of the stages before, and write the merged model's directory.
 
@@ -47,7 +48,8 @@ def merge_directory(
     base: a model directory. experts: a model directory for each task. task_vectors, statistics: a file for each task.
     heads: what merge.json says of each task's head: its number of `labels` (1: a regression), or nothing where a task
     has no head of its own. left_out: experts that are not merged, and of which the head alone is kept.
-    workers: how many processes work at once.
+    workers: how many processes work at once. chosen: of options that were chosen on validation rows, what merge.json
+    says of the choice (twin_merging.merging.chosen).
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -76,6 +78,7 @@ def merge_directory(
         experts=opened,
         files=files,
         workers=workers,
+        chosen=chosen,
     )
     seconds = time.monotonic() - began
     log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(task_vectors), method.name, seconds)
@@ -120,6 +123,7 @@ def write_record(
     left_out: Mapping[str, Mapping[str, Any]] | None = None,
     workers: int = 1,
     hashes: bool = True,
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
     """Write merge.json, which says how the model was made: of `tasks`, and `left_out` where there are any.
 
@@ -134,6 +138,7 @@ def write_record(
     record: dict[str, Any] = {
         "method": method.name,
         "options": dict(options),
+        **({} if chosen is None else {"chosen": dict(chosen)}),
         "protocol": protocol.name,
         "groups": dict(protocol.groups),
         "head": "oracle",

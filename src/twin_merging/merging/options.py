@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from twin_merging.errors import unknown
 from twin_merging.io.fields import ABSENT, KINDS, Text
 from twin_merging.io.validation import Model, validate
+from twin_merging.merging.choices import is_choice
 from twin_merging.merging.registry import Method, Option, merging_methods
 
 SEED, THEN = "seed", "then"
@@ -119,6 +120,12 @@ def complete_options(
     `in_suite`: an entry's `method`, `protocol` and so on may stand beside them. known: more tasks that a mapping may
     have values of, which are not read. Raises ValueError, naming the key below `at`, its value and what is allowed.
     """
+    for key, value in given.items():
+        if is_choice(value) and key in method.options:
+            place = f"{at}.{key}".lstrip(".")
+            raise ValueError(
+                f"{place}: a number is chosen on validation rows in a suite's workflow alone; give the number"
+            )
     options = validate(options_model(method, in_suite), given, at).plain()
     for key, value in options.items():
         place = f"{at}.{key}".lstrip(".")

@@ -76,6 +76,7 @@ class Method:
     statistics: Statistics | None = None
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None
     linear: Linear | None = None
+    scales: str | None = None
 
     @property
     def module(self) -> str:
@@ -104,6 +105,7 @@ def merging_method(
     statistics: Statistics | None = None,
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None,
     linear: Linear | None = None,
+    scales: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -118,12 +120,16 @@ def merging_method(
     check: called with the options and the names of the tasks when a suite is read; raises ValueError.
     linear: called with the options and the names of the tasks, gives each task's coefficient c_t, where the method is
     theta_0 + sum_t c_t tau_t.
+    scales: the option that the merged change is proportional to, where there is one; `then`: that of the method which
+    the vectors are handed to. Several values of it are then merged once (twin_merging.merging.scales).
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
         options = options_of(function)
-        _METHODS[name] = Method(name, kind, source, function, options, whole, prepare, statistics, check, linear)
+        _METHODS[name] = Method(
+            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales
+        )
         return function
 
     return register

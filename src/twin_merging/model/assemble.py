@@ -44,13 +44,15 @@ def assemble(
     output: Path,
     factors: Path | None = None,
     left_out: Collection[str] = (),
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
     entry: the method's entry of the suite; head: oracle or routed; shared: its shared expert's directory; exclusives:
     a file a task, in the router's order; router: the trained state, of `router_settings`, None where these are of a
     kind that no training makes; factors: of a method in factor space the shared factors, with exclusive files of that
-    space. left_out: tasks that are not merged, and whose rows the model answers with their heads.
+    space. left_out: tasks that are not merged, and whose rows the model answers with their heads. chosen: of options
+    that were chosen on validation rows, what merge.json says of the choice.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -98,6 +100,7 @@ def assemble(
         "method": entry["method"],
         "family": family,
         "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
+        **({} if chosen is None else {"chosen": dict(chosen)}),
         "protocol": below["protocol"],
         "groups": below["groups"],
         "head": head,

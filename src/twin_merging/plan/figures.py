@@ -81,20 +81,21 @@ def routers(suite: Suite) -> list[Settings]:
 
 
 def mixtures(suite: Suite) -> list[Settings]:
-    """The same for weights, which depend on more than the router."""
-    return _grouped(
-        suite, lambda name, entry: (suite.router_name(name), entry.options["temperature"], entry.options["top_k"])
-    )
+    """The same for weights, which depend on more than the router. What is chosen for one method is its own."""
+
+    def key(name: str, entry: Entry) -> tuple[str, ...]:
+        weighed = {option: entry.options[option] for option in ("temperature", "top_k")}
+        return suite.router_name(name), str(weighed), name if weighed.keys() & entry.choices.keys() else ""
+
+    return _grouped(suite, key)
 
 
 def _grouped(suite: Suite, key: Any) -> list[Settings]:
-    """Dynamic methods by a key. Left out are those whose weights no router gives."""
+    """Methods with a router by a key."""
     found: dict[Any, Settings] = {}
-    for name in suite.dynamic:
-        entry = suite.methods[name]
-        if entry.options.get("weights", "router") == "router":
-            group = found.setdefault(key(name, entry), {"models": [], "tasks": suite.merged(name)})
-            group["models"].append(name)
+    for name in suite.with_router:
+        group = found.setdefault(key(name, suite.methods[name]), {"models": [], "tasks": suite.merged(name)})
+        group["models"].append(name)
     return list(found.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from twin_merging.errors import UserError
@@ -244,6 +244,51 @@ def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
     return inside(f"results/{suite.name}/models/{wildcards['shared']}", *WEIGHTS, "merge.json")
 
 
+def shared_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What was chosen for a shared expert; nothing where all of its options are numbers."""
+    return own_choice(suite, {"method": wildcards["shared"]})
+
+
+def chosen_coefficients(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The same, where exclusive vectors are computed from the coefficients of a linear sum of LoRA adapters."""
+    return shared_choice(suite, wildcards) if linear_coefficients(suite, wildcards["shared"]) else []
+
+
+# -- choices on validation rows
+
+
+def validation_data(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The validation rows of one task, or of those that a method merges. Unseen tasks choose nothing."""
+    tasks = [wildcards["task"]] if "task" in wildcards else suite.merged(wildcards["method"])
+    return _rows(suite, tasks, "validation")
+
+
+def own_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What was chosen for a method; nothing where all of its options are numbers."""
+    method = wildcards["method"]
+    return [f"results/{suite.name}/choices/{method}.json"] if suite.methods[method].choices else []
+
+
+def choices(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """What was chosen for all methods."""
+    return [file for method in suite.choosing for file in own_choice(suite, {"method": method})]
+
+
+def validation_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Each merged expert's score on its own task's validation rows."""
+    return [f"results/{suite.name}/choices/experts/{task}.json" for task in suite.merged(wildcards["method"])]
+
+
+def _merged_experts(suite: Suite, wildcards: Wildcards) -> list[str]:
+    return _experts_files(suite, suite.merged(wildcards["method"]))
+
+
+def tried_from(suite: Suite, wildcards: Wildcards, kind: str) -> list[str]:
+    """What a method's candidates are made of, of one kind: a merge's inputs, or a dynamic model's."""
+    functions = _TRIED[suite.methods[wildcards["method"]].kind == "dynamic"]
+    return functions[kind](suite, wildcards) if kind in functions else []
+
+
 # -- routers
 
 
@@ -361,3 +406,20 @@ def published_scores(suite: Suite, wildcards: Wildcards) -> str:
         raise UserError(f"{suite.file}: key 'published' is missing; name a file of published scores to compare with")
     read_published(Path(file), list(suite.tasks))
     return file
+
+
+# What candidates are made of, whether their method is dynamic, by the names of the inputs of rule choose.
+_TRIED: dict[bool, dict[str, Callable[[Suite, Wildcards], list[str]]]] = {
+    False: {
+        "task_vectors": task_vectors,
+        "statistics": training_statistics,
+        "base": base_model,
+        "experts": _merged_experts,
+    },
+    True: {
+        "shared": shared_model,
+        "exclusives": assembled_from,
+        "router": router_of,
+        "factors": merged_factors,
+    },
+}

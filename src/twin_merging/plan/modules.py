@@ -18,6 +18,11 @@ def method_modules(suite: Suite, method: str) -> list[str]:
     return [entry.method.module, *([merging_methods()[then["method"]].module] if then else [])]
 
 
+def choice_modules(suite: Suite, method: str) -> list[str]:
+    """What the candidates of a method are made by, and what answers for them."""
+    return [*method_modules(suite, method), *model_modules(suite)]
+
+
 def family_modules(suite: Suite) -> list[str]:
     """The library module of the suite's family, which jobs find by its name."""
     return [MODULES[suite.family]]

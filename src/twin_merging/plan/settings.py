@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twin_merging.plan import lm_eval, settings_page
+from twin_merging.plan import settings_choices as choices
 from twin_merging.plan import settings_figures as figures
 from twin_merging.plan import settings_models as models
 from twin_merging.plan import settings_scores as scores
@@ -43,6 +44,8 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "merge_masked": ("merge", models.merge),
     "merge_decoder": ("merge", models.merge),
     "merge_factors": ("merge", models.merge_factors),
+    "answer_validation": ("predict", choices.answer_validation),
+    "choose": ("predict", choices.choose),
     "compress": ("compress", models.compress),
     "compress_factors": ("compress", models.compress_factors),
     "route_features": ("route", models.route_features),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twin_merging.merging.choices import first_of
 from twin_merging.merging.options import coefficients
 from twin_merging.plan.settings_parts import Settings, Wildcards, of_task, of_tasks
 from twin_merging.routing.layers import features_named
@@ -41,11 +42,12 @@ def left_out(suite: Suite, method: str) -> Settings:
 
 
 def linear_coefficients(suite: Suite, shared: str) -> dict[str, float] | None:
-    """Each task's coefficient where all experts are LoRA adapters and the shared expert is a linear sum of them."""
+    """Each task's coefficient where all experts are LoRA adapters and the shared expert is a linear sum of them. Of
+    coefficients that are chosen, those of the first candidate."""
     merged = suite.merged(shared)
     if not all(suite.tasks[name].expert.is_adapter for name in merged):
         return None
-    return coefficients(suite.method(shared), suite.methods[shared].options, merged)
+    return coefficients(suite.method(shared), first_of(suite.methods[shared].options), merged)
 
 
 def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -53,7 +55,7 @@ def compress(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {
         "sizes": suite.compression(shared),
         "groups": dict(suite.protocol(shared).groups),
-        "coefficients": linear_coefficients(suite, shared),
+        "coefficients": None if suite.methods[shared].choices else linear_coefficients(suite, shared),
         "threads": threads,
     }
 

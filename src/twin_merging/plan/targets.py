@@ -129,9 +129,12 @@ def of_method(suite: Suite, method: str) -> Iterator[Job]:
     if entry.method.statistics:
         for owner in entry.merged:
             yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
+    for owner in entry.merged if entry.choices else ():
+        yield "answer_validation", {"task": owner}
     if entry.kind == "dynamic":
         yield from _dynamic(suite, method)
     else:
+        yield from _choice(suite, method)
         rules = {"static": f"merge{'_decoder' * is_of_decoders(suite)}", "masked": "merge_masked"}
         yield rules[entry.kind], {"method": method}
 
@@ -152,7 +155,13 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
     if method in suite.with_router:
         yield from _router(suite, shared, suite.router_name(method))
+    yield from _choice(suite, method)
     yield assembling_rule(suite, method), {"method": method}
+
+
+def _choice(suite: Suite, method: str) -> Iterator[Job]:
+    if suite.methods[method].choices:
+        yield "choose", {"method": method}
 
 
 def _router(suite: Suite, shared: str, router: str) -> Iterator[Job]:

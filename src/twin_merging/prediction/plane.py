@@ -14,24 +14,24 @@ from twin_merging.io.files import whole_file
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.answers import WaitingRows, answered, waiting_rows
 from twin_merging.prediction.files import references_of, stored_row
-from twin_merging.routing.router import Router
+from twin_merging.routing.fixed import FixedRouter
 from twin_merging.scoring.metrics import score
 from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Answers
 
 
-class GivenWeights(Router):
-    """A router that gives every input the same weights (T,), whatever it reads, and reads as little as it can."""
+class GivenWeights(FixedRouter):
+    """The same weights (T,) for every input."""
 
     kind = "given"
 
-    def __init__(self, tasks: list[str], weights: Sequence[float]):
-        super().__init__(tasks, size=0, features="embedding")
-        self.register_buffer("given", torch.tensor(weights, dtype=torch.float32))
+    def __init__(self, tasks: list[str], given: Mapping[str, float]):
+        """given: the weights of some tasks; those of the others are 0."""
+        super().__init__(tasks, 0, "embedding")
+        self._given = torch.tensor([given.get(task, 0.0) for task in tasks], dtype=torch.float32)
 
-    def weights(self, features: torch.Tensor) -> torch.Tensor:
-        given: torch.Tensor = self.get_buffer("given")
-        return given.expand(len(features), -1)
+    def weights_of(self, rows: int, tasks: Sequence[str | None] | None, device: Any = None) -> torch.Tensor:
+        return self._given.to(device).expand(rows, -1)
 
 
 def score_plane(
@@ -58,7 +58,7 @@ def score_plane(
     right = references_of(rows, tasks)
     lines = []
     for a, b in ((a, b) for a in grid for b in grid):
-        model.router = GivenWeights(model.tasks, [{pair[0]: a, pair[1]: b}.get(task, 0.0) for task in model.tasks])
+        model.router = GivenWeights(model.tasks, {pair[0]: a, pair[1]: b})
         outputs = pd.Series(list(_outputs(model, loaded, waiting)))
         for task in pair:
             own = (right["task"] == task).to_numpy()

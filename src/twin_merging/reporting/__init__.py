@@ -1,1 +1,1 @@
-"""Stages tabulate, card and compare: turn scores into tables and pages."""
+"""Stages tabulate, card, compare and snapshot: turn scores into tables and pages."""

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from twin_merging.io.files import read_json, write_text
+from twin_merging.reporting.choices import chosen_line
 from twin_merging.reporting.normalisation import (
     AVERAGE,
     absolute_scores,
@@ -92,11 +93,13 @@ def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequenc
     how = f"`{record['method']}`" + (f" over the shared expert `{shared['method']}`" if shared else "")
     groups = ", ".join(f"{group}: {what}" for group, what in record["groups"].items())
     options = ", ".join(f"{key}: {value}" for key, value in record["options"].items() if value not in (None, {}))
+    chosen = f"\n* chosen: {chosen_line(record['chosen'])}" if "chosen" in record else ""
     left_out = f"\n* left out of the merge: {', '.join(record['left_out'])}" if "left_out" in record else ""
     head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
     return (
         f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
-        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n* options: {options or 'none'}\n"
+        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n"
+        f"* options: {options or 'none'}{chosen}\n"
         f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
     )
 

@@ -57,8 +57,9 @@ class Table:
 
 def of_frame(table: pd.DataFrame, texts: int) -> Table:
     """A table of plain numbers behind so many columns of texts."""
-    rows = [[*map(str, row[:texts]), *(Cell(float(value)) for value in row[texts:])]
-            for row in table.itertuples(index=False, name=None)]  # fmt: skip
+    rows: list[list[str | Cell]] = []
+    for row in table.itertuples(index=False, name=None):
+        rows.append([*map(str, row[:texts]), *(Cell(float(value)) for value in row[texts:])])
     return Table([str(column) for column in table.columns], rows, texts)
 
 
@@ -66,7 +67,7 @@ class Intervals:
     """The lines of a suite's intervals, by scale, row and task."""
 
     def __init__(self, lines: pd.DataFrame) -> None:
-        self._lines: dict[Any, dict[str, Any]] = {
+        self._lines: dict[Any, Any] = {
             (line["scale"], line["model"], line["task"]): line for line in lines.to_dict("records")
         }
 

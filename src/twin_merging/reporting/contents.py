@@ -16,7 +16,7 @@ class Contents:
 
     rows: test rows of each task; normalised, absolute: a row for each model, a column for each task and `avg`;
     knowledge, protocols, told_more: as `reporting.tables.write_tables` has them; about_some: which models are about
-    which tasks."""
+    which tasks; choices: what was chosen on validation rows."""
 
     title: str
     suite: str
@@ -32,3 +32,4 @@ class Contents:
     protocols: Mapping[str, Sequence[str]]
     told_more: Sequence[str]
     about_some: Sequence[str]
+    choices: Sequence[str] = ()

@@ -124,7 +124,7 @@ def normalised(drawn: Resampled) -> Resampled:
     return found
 
 
-def _tasks_of(table: pd.DataFrame, model: str) -> list[str]:
+def _tasks_of(table: Any, model: str) -> list[str]:
     """The tasks that a row has a score of."""
     return [task for task in table.columns if task != AVERAGE and pd.notna(table.loc[model, task])]
 
@@ -136,7 +136,7 @@ def _of_column(drawn: Resampled, model: str, task: str, table: pd.DataFrame) -> 
     return np.mean([drawn[own][model] for own in _tasks_of(table, model)], axis=0)
 
 
-def _column(task: str, table: pd.DataFrame, drawn: Mapping[str, Floats], rows: Rows) -> list[list[Any]]:
+def _column(task: str, table: Any, drawn: Mapping[str, Floats], rows: Rows) -> list[list[Any]]:
     """The lines of one column of a table. drawn: the resamples of each row that has a score in it."""
     values: dict[str, float] = {model: float(table.loc[model, task]) for model in drawn}
     tasks = {model: _tasks_of(table, model) for model in drawn}

@@ -45,7 +45,7 @@ def _character(char: str) -> str:
         return " "
     if ord(char) < 128:
         return char
-    base, *marks = unicodedata.normalize("NFD", char)
+    base, *marks = list(unicodedata.normalize("NFD", char))
     if len(marks) == 1 and marks[0] in ACCENTS and ord(base) < 128:
         return rf"\{ACCENTS[marks[0]]}{{{base}}}"
     if greek := _GREEK.fullmatch(unicodedata.name(char, "")):

@@ -53,7 +53,7 @@ def markdown_page(found: Contents) -> str:
             named = ", ".join(models)
             parts += [f"Test rows of each task (row) by the task that the router of {named} chose (column):"]
             parts += [markdown(table)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in [*parts, *found.choices] if part) + "\n"
 
 
 def _scores(found: Contents, scale: str, frame: pd.DataFrame) -> list[str]:

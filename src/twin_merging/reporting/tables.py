@@ -9,6 +9,7 @@ import pandas as pd
 
 from twin_merging.io.files import whole_file, write_text
 from twin_merging.reporting.cells import Intervals
+from twin_merging.reporting.choices import choices_section
 from twin_merging.reporting.contents import Contents
 from twin_merging.reporting.latex_tables import latex_tables
 from twin_merging.reporting.markdown import markdown_page
@@ -37,6 +38,7 @@ def write_tables(
     router_metrics: Mapping[str, Path],
     outputs: Mapping[str, Path],
     subsets: Subsets | None = None,
+    choices: Sequence[Path] = (),
 ) -> None:
     """Write a suite's tables: the normalised and the absolute one, every expert on every task, the two about routers,
     and that of tasks which models answer without having merged them. All as CSV and on one page in Markdown, the first
@@ -48,7 +50,8 @@ def write_tables(
     than these, and are not marked as best.
     predictions, router_metrics: for each model with a router, its predictions, and the measurements of its router.
     subsets: the models that are about some of the tasks. outputs: paths named normalised, markdown, absolute, experts,
-    router, routing, unseen, and latex, latex_absolute, latex_experts.
+    router, routing, unseen, and latex, latex_absolute, latex_experts. choices: for each model with options that were
+    chosen on validation rows, what rule choose wrote.
     """
     lines, subsets = pd.read_csv(scores), subsets or {}
     everything = absolute_scores(lines, tasks)
@@ -69,6 +72,7 @@ def write_tables(
         protocols=protocols,
         told_more=told_more,
         about_some=notes(subsets),
+        choices=choices_section(choices),
     )
     _write_csv(_with_knowledge(found.normalised, knowledge), outputs["normalised"])
     _write_csv(_with_knowledge(found.absolute, knowledge), outputs["absolute"])

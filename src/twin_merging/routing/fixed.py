@@ -43,5 +43,5 @@ class OracleRouter(FixedRouter):
         for task in tasks:
             if task not in self.tasks:
                 raise ValueError(f"no weights are for task '{task}'; name one of {', '.join(self.tasks)}")
-        own = torch.tensor([self.tasks.index(task) for task in tasks], device=device)
+        own = torch.tensor([self.tasks.index(task) for task in tasks if task is not None], device=device)
         return torch.nn.functional.one_hot(own, len(self.tasks)).float()

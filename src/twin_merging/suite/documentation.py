@@ -24,6 +24,7 @@ from twin_merging.io.validation import plain
 from twin_merging.merging.options import DynamicInSuite, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
+from twin_merging.suite.choices import Choice
 from twin_merging.suite.configuration import Configuration, Threads
 from twin_merging.suite.figures import Figures, Plane
 from twin_merging.suite.lm_eval import LmEval
@@ -97,6 +98,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`figures`": (Figures,),
     "`plane`": (Plane,),
     "`features`": (Layers,),
+    "`choose`": (Choice,),
     "Keys of an entry": (DynamicInSuite,),
 }
 

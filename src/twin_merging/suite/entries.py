@@ -9,11 +9,13 @@ from typing import Any
 
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.io.validation import one_of
+from twin_merging.merging.choices import candidates_of, filled
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.options import own_options
 from twin_merging.suite.ablations import with_ablations
+from twin_merging.suite.choices import choices_of, with_choices
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.expansion import LEAVE_OUT, SWEEP, TASKS, Point, Sweep, expanded, method_of, subset_of
 from twin_merging.suite.models import SuiteFile
@@ -71,11 +73,20 @@ def _protocols(file: SuiteFile) -> list[str]:
 
 def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> Entry:
     """One method's entry in normal form."""
-    at, content, tasks = f"methods.{name}", point.content, list(file.tasks)
+    at, content = f"methods.{name}", point.content
     if name in RESERVED or name.startswith("expert-"):
         raise ValueError(f"{at}: the name is taken by a model that is not merged; choose another")
     method = method_of(at, content)
     _check_family(f"{at}.method", method, file.family)
+    choices = choices_of(content, method, at)
+    contents = [filled(content, values) for values in candidates_of(choices)]
+    found = [_of_numbers(name, method, replace(point, content=one), file, protocols) for one in contents]
+    return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
+
+
+def _of_numbers(name: str, method: Method, point: Point, file: SuiteFile, protocols: list[str]) -> Entry:
+    """The same for an entry that chooses nothing."""
+    at, content, tasks = f"methods.{name}", point.content, list(file.tasks)
     merged, evaluated = subset_of(at, content, tasks)
     options = complete_options(method, content, list(merged), file.seed, at, in_suite=True, known=tasks)
     for key in ("method", "protocol", TASKS, LEAVE_OUT):

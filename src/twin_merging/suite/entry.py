@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twin_merging.merging.choices import choices_in
 from twin_merging.merging.registry import Method
 from twin_merging.suite.expansion import LEAVE_OUT, TASKS, Sweep
 
@@ -34,6 +35,11 @@ class Entry:
     def weights(self) -> str:
         """What weighs a dynamic method's exclusive vectors: `router`, `uniform` or `oracle`."""
         return self.options.get("weights", "router")
+
+    @property
+    def choices(self) -> dict[str, list[Any]]:
+        """Options that are chosen on validation rows, by path, with the values to try."""
+        return choices_in(self.options)
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from twin_merging.merging.options import THEN, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import RouterOptions
+from twin_merging.suite.choices import Choice, is_number
 from twin_merging.suite.configuration import Configuration
 from twin_merging.suite.expansion import SWEEP
 from twin_merging.suite.models import DecoderSuite, EncoderSuite
@@ -32,7 +33,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 def _suite() -> dict[str, Any]:
     """A suite of either family; which one, its key `family` says."""
-    models = (EncoderSuite, DecoderSuite, RouterOptions)
+    models = (EncoderSuite, DecoderSuite, RouterOptions, Choice)
     references, whole = models_json_schema([(model, "validation") for model in models], schema_generator=_Untitled)
     definitions = whole["$defs"]
     encoder, decoder = (references[model, "validation"] for model in models[:2])
@@ -67,6 +68,7 @@ def _methods(definitions: dict[str, Any]) -> dict[str, Any]:
 def _entry(method: Method) -> dict[str, Any]:
     found = options_model(method, in_suite=True).model_json_schema(schema_generator=_Untitled)
     options = found["properties"]
+    options |= {name: _or_choice(options[name]) for name, own in method.options.items() if is_number(own.kind)}
     options["method"] = {"const": method.name}
     if THEN in method.options:
         names = method.options[THEN].rules["methods"]
@@ -79,3 +81,10 @@ def _entry(method: Method) -> dict[str, Any]:
     if method.kind == "dynamic":
         options["router"].update({"anyOf": [{"$ref": f"{_AT}RouterOptions"}, {"type": "null"}]})
     return found
+
+
+def _or_choice(rules: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an option that may be chosen on validation rows, from that of its values."""
+    beside: dict[str, Any] = {key: rules[key] for key in ("default", "description") if key in rules}
+    kinds = {key: rule for key, rule in rules.items() if key not in beside}
+    return {**beside, "anyOf": [*(kinds.get("anyOf") or [kinds]), {"$ref": f"{_AT}Choice"}]}

@@ -75,6 +75,11 @@ class Suite:
     def masked(self) -> list[str]:
         return self._of_kind("masked")
 
+    @property
+    def choosing(self) -> list[str]:
+        """Methods that have options which are chosen on validation rows."""
+        return [name for name, entry in self.methods.items() if entry.choices]
+
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name, entry in self.methods.items() if entry.kind == kind]
 
@@ -141,13 +146,14 @@ class Suite:
         return self.methods[method].options["lora_space"]
 
     def compression(self, shared: str, space: str = "product") -> dict[str, float]:
-        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`."""
+        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`, or any
+        of its candidates."""
         own = [name for name in self.dynamic if self.shared(name) == shared and self.lora_space(name) == space]
-        asked = [self.methods[name].options for name in own]
+        asked = [self.methods[name] for name in own]
         sizes: dict[str, float] = {}
         for size in ("rank", "fraction", "energy"):
-            if found := [options[size] for options in asked if size in options]:
-                sizes[size] = max(found)
+            if found := [entry.choices.get(size, [entry.options[size]]) for entry in asked if size in entry.options]:
+                sizes[size] = max(value for values in found for value in values)
         return sizes
 
     def router_name(self, method: str) -> str:

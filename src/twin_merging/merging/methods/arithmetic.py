@@ -16,7 +16,7 @@ def _scalings(options: Mapping[str, Any], tasks: list[str]) -> dict[str, float]:
     return {task: scaling[task] if isinstance(scaling, Mapping) else scaling for task in tasks}
 
 
-@merging_method("static", source="Ilharco et al. 2023, arXiv 2212.04089", linear=_scalings)
+@merging_method("static", source="Ilharco et al. 2023, arXiv 2212.04089", linear=_scalings, scales="scaling")
 def task_arithmetic(
     parameter: Parameter,
     *,

@@ -68,7 +68,7 @@ def _prepare_dare(inputs: Inputs, *, drop_rate: float, then: Mapping[str, Any], 
     return _then(inputs, then, dropped)
 
 
-@merging_method("static", source="Yu et al. 2024, arXiv 2311.03099", prepare=_prepare_dare)
+@merging_method("static", source="Yu et al. 2024, arXiv 2311.03099", prepare=_prepare_dare, scales="then")
 def dare(
     parameter: Parameter,
     prepared: Then,
@@ -116,7 +116,13 @@ def _prepare_della(inputs: Inputs, *, density: float, epsilon: float, seed: int,
     return Election(dropped)
 
 
-@merging_method("static", source="Deep et al. 2024, arXiv 2406.11617", prepare=_prepare_della, check=_check_della)
+@merging_method(
+    "static",
+    source="Deep et al. 2024, arXiv 2406.11617",
+    prepare=_prepare_della,
+    check=_check_della,
+    scales="scaling",
+)
 def della(
     parameter: Parameter,
     election: Election,
@@ -179,6 +185,7 @@ def _between(vector: torch.Tensor, bounds: Magnitudes, task: str, name: str) -> 
     source="Davari and Belilovsky 2024, arXiv 2312.06795",
     prepare=_prepare_breadcrumbs,
     check=_check_breadcrumbs,
+    scales="scaling",
 )
 def breadcrumbs(
     parameter: Parameter,

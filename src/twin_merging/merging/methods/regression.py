@@ -41,7 +41,7 @@ def regmean(
     return parameter.base + (mean.double() + divided(weighted, total)).float()
 
 
-@merging_method("static", source="Cheng et al. 2025, arXiv 2503.08099", whole=True)
+@merging_method("static", source="Cheng et al. 2025, arXiv 2503.08099", whole=True, scales="scaling")
 def wudi(
     parameter: Parameter,
     *,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SCALING = {"description": "factor of the merged change"}
 
 
-@merging_method("static", source="Gargiulo et al. 2025, arXiv 2412.00081", whole=True)
+@merging_method("static", source="Gargiulo et al. 2025, arXiv 2412.00081", whole=True, scales="scaling")
 def tsv_m(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
     """Task Singular Vectors: keep the leading singular triples of each task's matrix, made orthogonal to each other.
 
@@ -35,7 +35,7 @@ def tsv_m(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> 
     return parameter.base + (scaling * change).float()
 
 
-@merging_method("static", source="Marczak et al. 2025, arXiv 2502.04959", whole=True)
+@merging_method("static", source="Marczak et al. 2025, arXiv 2502.04959", whole=True, scales="scaling")
 def iso_c(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
     """Isotropic merging: take the sum of the tasks' matrices, and set all its singular values to their mean.
 

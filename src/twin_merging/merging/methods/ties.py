@@ -30,7 +30,7 @@ def _thresholds(inputs: Inputs, *, density: float, trim: Scope, **_: Any) -> Ele
     return Election(magnitudes_at(inputs, lambda count: [count - int(density * count)], trim))
 
 
-@merging_method("static", source="Yadav et al. 2023, arXiv 2306.01708", prepare=_thresholds)
+@merging_method("static", source="Yadav et al. 2023, arXiv 2306.01708", prepare=_thresholds, scales="scaling")
 def ties(
     parameter: Parameter,
     election: Election,

@@ -114,7 +114,7 @@ def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, 
 
 
 def rendered(content: Mapping[str, Any]) -> str:
-    """The page as HTML. Everything in it is escaped. Nothing but its own style and script may be used, by their hashes."""
+    """The page as HTML. Everything in it is escaped. Only its own style and script may be used, by their hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

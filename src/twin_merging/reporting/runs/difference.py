@@ -52,9 +52,8 @@ def _of_tables(one: Run, two: Run) -> dict[str, Any]:
     """Of a table only the scores are known: no rows, so no intervals, and nothing of what they were made from."""
     scales = {run["scale"] for run in (one, two) if "table" in run}
     if len(scales) > 1:
-        raise UserError(
-            f"{one['table']} and {two['table']}: one has normalised and one absolute scores; name two alike"
-        )
+        names = f"{one['table']} and {two['table']}"
+        raise UserError(f"{names}: one has normalised and one has absolute scores; name two alike")
     (scale,) = scales
     old, new = (_table_of(run, scale) for run in (one, two))
     lines = [

@@ -49,9 +49,9 @@ def code_changes(one: Run, two: Run) -> list[dict[str, Any]]:
 
 
 def version_changes(one: Run, two: Run) -> list[dict[str, Any]]:
-    """Each package whose version differs: `package`, `old`, `new`; None for one that was not installed."""
-    packages = dict.fromkeys([*one["versions"], *two["versions"]])
-    pairs = ((package, one["versions"].get(package), two["versions"].get(package)) for package in packages)
+    """Each package whose version differs, of those that both runs say: `package`, `old`, `new`; None for one that was
+    not installed."""
+    pairs = ((package, old, two["versions"].get(package, old)) for package, old in one["versions"].items())
     return [{"package": package, "old": old, "new": new} for package, old, new in pairs if old != new]
 
 

@@ -28,9 +28,9 @@ def run_named(name: str, results: Path, suite: str | None = None) -> Run:
 def file_named(name: str, results: Path, suite: str | None = None) -> Path:
     """The file that a name stands for. It may be
 
-    a file; a results folder (with `suite` where it holds several), a suite's folder in one, or its folder
-    `runs`: the run that it holds now; SUITE or SUITE@N: the N-th last run of a suite in `results`, SUITE@1 the one that
-    it holds now; four or more digits of a run's hash.
+    a file; a results folder (with `suite` where it holds several), a suite's folder in one, or a folder with kept runs:
+    the run that it holds now; SUITE or SUITE@N: the N-th last run of a suite in `results`, SUITE@1 the one that it
+    holds now; four or more digits of a run's hash.
     """
     path = Path(name)
     if path.is_file():
@@ -56,9 +56,9 @@ def file_named(name: str, results: Path, suite: str | None = None) -> Path:
 
 
 def _newest(folder: Path, suite: str | None) -> Path:
-    if folder.name == FOLDER or (folder / FOLDER).is_dir():
-        place = folder if folder.name == FOLDER else folder / FOLDER
-        return _nth(place, 1)
+    for place in (folder, folder / FOLDER):
+        if kept_runs(place):
+            return _nth(place, 1)
     known = suites_of(folder)
     if suite is None and len(known) != 1:
         what = f"holds runs of {', '.join(known)}; name one with --suite" if known else "holds no runs; make a table"

@@ -144,7 +144,8 @@ def _versions(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
     packages = dict.fromkeys(package for record in jobs.values() for package in record["software"])
     found: dict[str, str | None] = {}
     for package in packages:
-        versions = _each(record["software"].get(package) for record in jobs.values())
+        software = [record["software"] for record in jobs.values()]
+        versions = _each(known[package] for known in software if package in known)
         found[package] = ", ".join(sorted(map(str, versions))) if versions != [None] else None
     return found
 

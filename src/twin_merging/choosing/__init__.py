@@ -1,0 +1,1 @@
+"""Stage choose: the values of a method's options that are chosen on validation rows."""

@@ -1,0 +1,67 @@
+# Stage choose: options of a method whose values are chosen on validation rows. No rule here reads a test row.
+
+
+# An expert's score on its own task's validation rows, which all choices are normalised by.
+rule answer_validation:
+    input:
+        base=asked(inputs.base_model),
+        expert=asked(inputs.expert_files),
+        data=asked(inputs.validation_data),
+    output:
+        "results/{suite}/choices/experts/{task}.json",
+        record="results/{suite}/records/answer_validation/{task}.json",
+    log:
+        "results/{suite}/logs/answer_validation/{task}.log",
+        benchmark="results/{suite}/benchmarks/answer_validation/{task}.tsv",
+    conda:
+        ENVIRONMENT
+    threads: threads_of("predict")
+    resources:
+        mem_mb=6000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=settings_of("answer_validation"),
+        code=code_with("answer_validation", plan_modules.model_modules),
+    script:
+        "../scripts/answer_validation.py"
+
+
+def tried_from(kind):
+    return asked(lambda suite, wildcards: inputs.tried_from(suite, wildcards, kind))
+
+
+rule choose:
+    input:
+        task_vectors=tried_from("task_vectors"),
+        statistics=tried_from("statistics"),
+        base=tried_from("base"),
+        experts=tried_from("experts"),
+        exclusives=tried_from("exclusives"),
+        shared=tried_from("shared"),
+        router=tried_from("router"),
+        factors=tried_from("factors"),
+        scores=asked(inputs.validation_scores),
+        data=asked(inputs.validation_data),
+    output:
+        "results/{suite}/choices/{method}.json",
+        record="results/{suite}/records/choose/{method}.json",
+    log:
+        "results/{suite}/logs/choose/{method}.log",
+        benchmark="results/{suite}/benchmarks/choose/{method}.tsv",
+    wildcard_constraints:
+        suite=constraints.suites_where(SUITES, "choices", lambda suite: suite.choosing, end=r"\.json"),
+    conda:
+        ENVIRONMENT
+    threads: threads_of("predict")
+    resources:
+        mem_mb=6000,
+        runtime=480,
+        gpu=0,
+    params:
+        settings=settings_of("choose"),
+        # Candidates lie here one at a time; removed when the job ends.
+        candidates="results/{suite}/checkpoints/choose-{method}",
+        code=lambda w: code("choose", *plan_modules.choice_modules(suite_of(w), w.method)),
+    script:
+        "../scripts/choose.py"
