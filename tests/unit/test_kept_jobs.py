@@ -20,7 +20,7 @@ from twin_merging.io.store import Store
 from twin_merging.jobs import machine
 from twin_merging.jobs.kept import Kept
 from twin_merging.jobs.records import Inputs
-from twin_merging.jobs.store import HASHES, RULES, STORE, may_be_kept, use_store
+from twin_merging.jobs.store import HASHES, RULES, STORE, TELL_THE_SUITE, may_be_kept, use_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,6 +160,17 @@ def test_a_suite_under_another_name_takes_it_with_paths_of_its_own() -> None:
     assert [path for path in paths if "mine" in path or "yours" not in path] == []
     assert record["wildcards"]["suite"] == "yours"
     assert outputs_of(job)["results/tables/yours-ties.csv"] == "a,table"
+
+
+def test_a_suite_under_another_name_makes_itself_what_its_name_stands_in() -> None:
+    run(job_of(rule="tabulate"))
+    make_inputs("yours")
+    assert run(job_of("yours", rule="tabulate"))
+
+
+def test_no_other_rule_s_script_knows_the_suite_s_name() -> None:
+    scripts = [file.stem for file in (ROOT / "workflow/scripts").glob("*.py") if "wildcards.suite" in file.read_text()]
+    assert set(scripts) & RULES == TELL_THE_SUITE
 
 
 def _setting(job: Any) -> None:
