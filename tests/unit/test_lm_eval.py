@@ -181,6 +181,17 @@ def test_lm_eval_that_is_not_installed_is_said_with_how_to_install_it(
         prediction.evaluate_model(model, tmp_path, {"tasks": ["a"]}, tmp_path / "found.json")
 
 
+def test_a_model_that_weighs_by_the_true_task_is_not_asked(tmp_path: Path) -> None:
+    oracle = {"methods/oracle": {"method": "twin", "rank": 2, "shared": "sum", "weights": "oracle"}}
+    suite = suite_of(tmp_path, edited(SUITE, oracle))
+    assert suite.dynamic == ["twin", "oracle"]
+    assert suite.lm_eval_models == MODELS
+    with pytest.raises(
+        UserError, match=r"lm_eval\.models: 'oracle' weighs by the true task, and a row of lm-eval is of"
+    ):
+        suite_of(tmp_path, edited(SUITE, {**oracle, "lm_eval/models": ["oracle"]}))
+
+
 def test_a_model_that_has_to_be_told_the_task_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "version", lambda name: "0.4.13")
     for has_private, words in ((True, "has parameters of each task's own"), (False, "weighs by the true task")):
