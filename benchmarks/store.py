@@ -3,9 +3,9 @@
     python benchmarks/store.py RESULTS SUITE
 
 RESULTS holds a finished run of SUITE, which is copied and stays as it is. Each job of its records asks a new store, and
-puts its outputs in, as it would have when it ran; then each takes them. The processor time of both is compared with that
-of all jobs, from their benchmark files. Hashing is not counted, since a job without a store hashes the same files for
-its record. The time of importing what a script needs to ask is measured apart, for each job.
+puts its outputs in, as it would have when it ran; then each takes them. The processor time of both is compared with
+that of all jobs, from their benchmark files. Hashing is not counted, since a job without a store hashes the same files
+for its record. The time of importing what a script needs to ask is measured apart, for each job.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.messages import one_sentence
 from tests.tiny import LABELS, merged, sentences
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.choosing.assembled import AssembledCandidates
+from twin_merging.choosing.best import best_of
 from twin_merging.choosing.choose import choose
 from twin_merging.choosing.merged import MergedCandidates
 from twin_merging.choosing.validation import ValidationRows
@@ -221,13 +223,17 @@ def test_a_masked_methods_candidates_are_loaded_each(fetched: Path, data: dict[s
     method = Method("sparse", "masked", "none", sparse, {"share": Option(float, {})})
     entry = {"method": "emr", "protocol": "strict", "share": {"choose": [0.1, 1.0]}}
     candidates = static(fetched, tmp_path / "place", entry, method=method)
-    rows = rows_of(data)
-    found = {number: rows.scores(model, fetched / "base", "oracle") for number, model in
-             candidates.models(candidates_of(choices_in(entry)))}  # fmt: skip
-    assert sorted(found) == [0, 1]
-    stored = [load_file(tmp_path / "place" / str(number) / UNIFIED) for number in (0, 1)]
-    name = next(iter(stored[0]))
-    assert (stored[0][name] != 0).sum() < (stored[1][name] != 0).sum()
+    kept = []
+    for number, model in candidates.models(candidates_of(choices_in(entry))):
+        assert rows_of(data, 4).scores(model, fetched / "base", "oracle").keys() == {"one", "two"}
+        assert [path.name for path in (tmp_path / "place").iterdir()] == [str(number)], "one candidate at a time"
+        stored = load_file(tmp_path / "place" / str(number) / UNIFIED)
+        kept.append(sum(int((vector != 0).sum()) for vector in stored.values()))
+    assert 0 < kept[0] < kept[1]
+
+
+def test_the_best_is_the_first_of_equal_ones_and_no_number_is_never_best() -> None:
+    assert [best_of(found) for found in ([1.0, 3.0, 3.0], [math.nan, -2.0], [-1.0, math.nan])] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(

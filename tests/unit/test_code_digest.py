@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import twin_merging
-from twin_merging.jobs.digest import code_digest, settings_digest, syntax
+from twin_merging.jobs.digest import TEMPLATES, code_digest, settings_digest, syntax
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
@@ -30,14 +30,15 @@ MODULES: dict[str, set[str]] = {
     "scoring/calibration.py": {"route", "tabulate", "audit"},
     "routing/features.py": {"route_features", "predict", "plane", "audit"},
     "routing/router.py": {"route", "assemble", "predict", "plane", "audit"},
-    "scoring/metrics.py": {"finetune", "score", "intervals", "snapshot", "plane", "audit"},
+    "scoring/metrics.py": {"finetune", "score", "intervals", "snapshot", "plane", "page", "audit"},
     "scoring/weighted.py": {"intervals", "audit"},
     "reporting/intervals.py": {"intervals", "audit"},
     "reporting/latex.py": {"tabulate", "audit"},
     "reporting/storage.py": {"storage", "audit"},
     "reporting/cost.py": {"cost"},
     "reporting/tables.py": {"tabulate", "audit"},
-    "reporting/normalisation.py": {"intervals", "tabulate", "storage", "cost", "compare", "card", "figure", "audit"},
+    "reporting/normalisation.py": {"intervals", "tabulate", "storage", "cost", "compare", "card", "figure",
+                                   "page", "audit"},
     "reporting/figures/style.py": {"figure"},
     "reporting/figures/averages.py": {"figure"},
     "reporting/figures/radar.py": set(),  # which the script finds by the name of another figure
@@ -47,6 +48,7 @@ MODULES: dict[str, set[str]] = {
     "reporting/runs/snapshot.py": {"snapshot"},
     "reporting/runs/markdown.py": set(),
     "reporting/card.py": {"card"},
+    "reporting/page/examples.py": {"page"},
     "prediction/predict.py": {"predict", "plane", "audit"},
     "model/gated.py": {"predict", "plane", "audit"},
     "model/gated_layers.py": {"predict", "plane", "audit"},
@@ -54,12 +56,16 @@ MODULES: dict[str, set[str]] = {
     "synthetic/words.py": {"generate_base", "generate_data"},
     "finetuning/finetune.py": {"finetune"},
     "jobs/records.py": {"snapshot", "provenance", "audit", "crate", "cost"},
+    "jobs/store.py": set(),
+    "jobs/kept.py": set(),
+    "io/store.py": set(),
+    "io/store_size.py": set(),
     "jobs/machine.py": {"snapshot", "provenance", "audit", "crate", "cost"},
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
     "finetuning/processes.py": {"finetune"},
     "tasks/classification.py": {"fetch_data", "generate_data", "finetune", "training_statistics", "route_features",
-                                "card", "predict", "plane", "audit"},
+                                "card", "page", "predict", "plane", "audit"},
     "model/classifier.py": {"predict", "plane", "audit"},
     # A suite of classifiers has nothing to do with language models.
     "tasks/generation.py": set(),
@@ -68,7 +74,7 @@ MODULES: dict[str, set[str]] = {
 }  # fmt: skip
 # What the rules name for a suite of classifiers.
 _TASKS, _MODEL = "twin_merging.tasks.classification", "twin_merging.model.classifier"
-_READERS = ("fetch_data", "finetune", "training_statistics", "route_features", "card")
+_READERS = ("fetch_data", "finetune", "training_statistics", "route_features", "card", "page")
 BY_NAME = {
     "merge": ["twin_merging.merging.methods.arithmetic"],
     "predict": [_TASKS, _MODEL],
@@ -126,6 +132,28 @@ def a_statement(text: str) -> str:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_change_in_a_module_reaches_exactly_the_scripts_that_import_it(copied: Path, module: str) -> None:
     assert changed_by(copied, module, a_statement) == MODULES[module]
+
+
+@pytest.mark.parametrize(
+    ("template", "scripts"),
+    [
+        ("reporting/page/page.html", {"page"}),
+        ("reporting/page/scores.html", {"page"}),
+        ("reporting/page/page.css", {"page"}),
+        ("reporting/page/page.js", {"page"}),
+        ("auditing/report.html", {"audit"}),
+    ],
+)
+def test_a_change_in_a_template_reaches_the_scripts_that_import_the_module_beside_it(
+    copied: Path, template: str, scripts: set[str]
+) -> None:
+    assert changed_by(copied, template, lambda text: f"{text}\n") == scripts
+
+
+def test_every_template_lies_beside_the_module_that_reads_it() -> None:
+    templates = [file for end in TEMPLATES for file in Path(twin_merging.__file__).parent.rglob(f"*{end}")]
+    assert len(templates) > 10
+    assert [file for file in templates if not file.with_suffix(".py").is_file()] == []
 
 
 def test_a_module_with_every_job_behind_it_reaches_every_script(copied: Path) -> None:

@@ -352,6 +352,31 @@ def test_a_shared_store_is_taken_from_and_kept_in_the_own_one(tmp_path: Path) ->
     assert not run(job)
 
 
+def test_damage_in_a_shared_store_is_named_and_left_to_its_owner(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = shared_by(tmp_path / "other")
+    (tmp_path / "other/results/theirs/models/ties/weights.txt").write_text("edited")
+    before = {file: file.stat().st_mtime_ns for file in shared.rglob("*")}
+    use_store("results/.store", None, str(shared), writes=False, any_machine=False)
+    with caplog.at_level(logging.INFO):
+        assert run(job_of())
+    assert f"{shared}: damaged, and not used" in caplog.text
+    assert {file: file.stat().st_mtime_ns for file in shared.rglob("*")} == before
+
+
+def test_a_store_is_kept_within_its_limit_by_the_jobs() -> None:
+    use_store("results/.store", 2e-9, None, writes=False, any_machine=False)  # two bytes
+    first, second = job_of(), job_of(more={"method": "dare"})
+    assert run(first)
+    Path("results/mine/base.txt").write_text("another base")
+    Path("results/.store/trimmed").unlink()
+    assert run(second)  # which replaces what the first made
+    assert not run(second)
+    make_inputs()
+    assert run(first)
+
+
 def test_a_shared_store_that_may_be_written_gets_copies(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     use_store("results/.store", None, str(tmp_path / "shared"), writes=True, any_machine=False)

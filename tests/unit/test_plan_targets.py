@@ -31,7 +31,13 @@ def test_targets_are_tables_and_cards(suite: Suite) -> None:
     assert tables(suite) == [f"results/tables/mine{end}" for end in ends]
     assert cards(suite) == ["results/mine/models/twin/README.md", "results/mine/models/near/README.md"]
     assert cost_tables(suite) == ["results/tables/mine-cost.md", "results/tables/mine-cost.csv"]
-    assert all_of(suite) == ["results/tables/mine.csv", *cost_tables(suite), *cards(suite), *figures(suite), page(suite)]
+    assert all_of(suite) == [
+        "results/tables/mine.csv",
+        *cost_tables(suite),
+        *cards(suite),
+        *figures(suite),
+        page(suite),
+    ]
 
 
 def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:

@@ -44,15 +44,18 @@ def sizes(tmp_path: Path) -> dict[str, int]:
     found["unified"] = saved(tmp_path / "models/masks/unified.safetensors", weight=(10, 10))
     for task in ("one", "two"):
         found["mask"] = saved(tmp_path / f"models/masks/masks/{task}.safetensors", weight=(10, 2), dtype=torch.uint8)
-    for model, rank in (("twin", 3), ("small", 2)):
+    folder = tmp_path / "models"
+    lora: Any = {"x__lora_A__weight": (3, 10), "x__lora_B__weight": (10, 3)}
+    found["twin"] = saved(folder / "twin/exclusive/one/adapter_model.safetensors", torch.bfloat16, **lora)
+    halves: Any = {
+        f"x__weight__{part}{end}": (2, n) for part in ("down", "up") for end, n in (("", 10), ("__scales", 1))
+    }
+    saved(folder / "small/exclusive/one/quantised.safetensors", torch.int8, **halves)
+    write_json(folder / "small/merge.json", {"tasks": {"one": {"exclusive_numbers": 2 * (10 + 10) + 6}}})
+    for model in ("twin", "small"):
         folder = tmp_path / "models" / model
-        found[model] = saved(
-            folder / "exclusive/one/adapter_model.safetensors",
-            x__lora_A__weight=(rank, 10),
-            x__lora_B__weight=(10, rank),
-            dtype=torch.bfloat16,
-        )
         found["vectors"] = saved(folder / "exclusive/one/vectors.safetensors", norm=(6,))
+        write_json(folder / "merge.json", {"tasks": {"one": {"exclusive_numbers": 37}}})
         found["router"] = saved(folder / "router/model.safetensors", fc=(4, 4))
     return found
 
@@ -85,7 +88,7 @@ def test_each_model_has_its_parts_and_their_sum(tmp_path: Path, sizes: dict[str,
 
 def test_parameters_ranks_and_number_formats(tmp_path: Path, sizes: dict[str, int]) -> None:
     table = table_of(tmp_path)
-    assert table["parameters"].tolist() == [150, 110, 250, 100 + 5 + 60 + 6 + 16, 100 + 5 + 40 + 6 + 16, 290]
+    assert table["parameters"].tolist() == [150, 110, 250, 100 + 5 + 60 + 6 + 16, 100 + 5 + 37 + 16, 290]
     assert table["rank"].fillna(0).tolist() == [0, 0, 0, 3, 2, 0]
     assert table["store"].tolist() == ["float32", "float32", "float32", "bfloat16", "int8", "float32"]
 

@@ -103,6 +103,16 @@ def test_a_file_that_was_cut_short_is_put_in_anew(store: Store, tmp_path: Path) 
     assert store.file(name).read_text() == "content"
 
 
+def test_a_file_that_only_the_store_has_becomes_one_with_that_which_is_put_in(store: Store, tmp_path: Path) -> None:
+    name = put(store, "key", "content", tmp_path / "made")
+    (tmp_path / "made").unlink()
+    put(store, "other", "content", tmp_path / "again")
+    assert store.file(name).samefile(tmp_path / "again")
+    put(store, "third", "content", tmp_path / "more")
+    assert store.file(name).samefile(tmp_path / "again")
+    assert sum(sizes(store).values()) == 0
+
+
 def test_a_changed_entry_is_noticed(store: Store, tmp_path: Path) -> None:
     put(store, "key", "content", tmp_path / "made")
     file = store.entry_file("group", "key")

@@ -36,10 +36,10 @@ def test_a_sweep_adds_the_jobs_of_what_differs(placeholders: Path, tmp_path: Pat
     append(MINE, SWEEPS)(folder)
     run = snakemake(folder, "--dry-run", "--", TABLE)
     assert run.returncode == 0, run.stderr
-    assert rules_of(run) == {
-        "merge": 2, "compress": 3, "route_features": 2, "route": 2, "assemble": 5, "predict": 7, "score": 1,
-        "tabulate": 1,
-    }  # fmt: skip
+    found = rules_of(run)
+    wanted = {"merge": 2, "compress": 3, "route_features": 2, "route": 2, "assemble": 5, "predict": 7}
+    assert {rule: found.pop(rule, 0) for rule in wanted} == wanted
+    assert set(found.values()) == {1}  # score and the like, which are about all models together
     of_points = {job for job in jobs_of(run) if job[0] in ("merge", "compress", "route_features", "route")}
     assert of_points == {
         *(("merge", f"first-tasks-{count}") for count in (1, 2)),

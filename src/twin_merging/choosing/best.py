@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 
 def best_of(averages: Sequence[float]) -> int:
-    """The place of the largest number; of equal ones the first."""
-    return max(range(len(averages)), key=averages.__getitem__)
+    """The place of the largest number; of equal ones the first. What is no number is never the largest."""
+    return max(range(len(averages)), key=lambda place: -math.inf if math.isnan(averages[place]) else averages[place])
 
 
 def normalised(scores: Mapping[str, float], experts: Mapping[str, float]) -> tuple[dict[str, float | None], float]:

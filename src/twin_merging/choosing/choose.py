@@ -100,4 +100,5 @@ def _scores(
         found[number] = {"scores": scores, "normalised": shares, "average": average}
         log.info("%s: average %.4f", described(tried[number]), average)
         progress.update(len(found))
+        del model  # before the next one is loaded, where each candidate is
     return [found[number] for number in range(len(tried))]

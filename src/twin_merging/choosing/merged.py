@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ class MergedCandidates:
                 statistics=self.statistics, workers=self.workers,
             )  # fmt: skip
             yield number, load_merged(folder, self.dtype)
+            shutil.rmtree(folder)
 
     def _options(self, values: Values) -> dict[str, Any]:
         entry = filled(self.entry, values)
