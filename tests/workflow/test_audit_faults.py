@@ -58,6 +58,24 @@ def edited_cell(results: Path) -> list[str]:
     return ["results/tables/pinned.csv: row twin reference head+bias, column one"]
 
 
+def edited_intervals(results: Path) -> list[str]:
+    """And what is written of them in LaTeX, and a count of bytes."""
+    for name, old, new in (
+        ("pinned/intervals.csv", "normalised,twin,one,", "normalised,twin,one,1"),
+        ("tables/pinned.tex", "twin & reference & head+bias & $", "twin & reference & head+bias & $1"),
+        ("tables/pinned-storage.csv", "twin,dynamic,", "twin,dynamic,1"),
+    ):
+        path = results / name
+        text = path.read_text()
+        assert text.count(old) == 1, text
+        path.write_text(text.replace(old, new))
+    return [
+        "results/pinned/intervals.csv: row normalised twin one, column value",
+        "results/tables/pinned.tex: line ",
+        "results/tables/pinned-storage.csv: row twin, column rank",
+    ]
+
+
 def edited_prediction(results: Path) -> list[str]:
     flip_a_prediction(results / "pinned/predictions/twin.parquet")
     return ["failed          Predictions follow", "predictions/twin.parquet: task two, row 7: output",
@@ -173,7 +191,7 @@ def edited_candidate(results: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "plant",
-    [flipped_weight, edited_score, edited_cell, edited_prediction, edited_reference, stale_exclusive,
+    [flipped_weight, edited_score, edited_cell, edited_intervals, edited_prediction, edited_reference, stale_exclusive,
      exclusive_of_another_run, lost_record, unpinned_source, chosen_on_test_rows, missing_model, unstated_protocol,
      edited_choice, choice_that_read_test_rows, edited_candidate],
 )  # fmt: skip

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from twin_merging.io.files import read_json
+from twin_merging.merging.choices import described
+from twin_merging.reporting.choices import counted, tried
 from twin_merging.reporting.page.words import origin, plain, spaced
 
 KINDS = {
@@ -15,10 +19,17 @@ KINDS = {
 DISPOSITIONS = {"merge": "merged", "expert": "the true task's own", "base": "left as in the base"}
 
 
-def overview(settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """settings: of the rule; rows: of each task and split how many there are."""
+def overview(
+    settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]], choices: Sequence[Path]
+) -> dict[str, Any]:
+    """settings: of the rule; rows: of each task and split how many there are; choices: what stage choose wrote."""
+    chosen = {one["name"]: _chosen(one) for one in map(read_json, choices)}
     test = {task: _answered(settings["limits"]["test"], rows[task]["test"]) for task in settings["tasks"]}
-    methods = [{"name": name, **_method(entry)} for name, entry in settings["models"].items() if "method" in entry]
+    methods = [
+        {"name": name, "chosen": chosen.get(name, ""), **_method(entry)}
+        for name, entry in settings["models"].items()
+        if "method" in entry
+    ]
     return {
         "base": origin(settings["base"]),
         "dtype": settings["dtype"],
@@ -40,6 +51,11 @@ def overview(settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]])
         "test_rows": sum(test.values()),
         "limits": {key: value for key, value in settings["limits"].items() if value and key != "sample"},
     }  # fmt: skip
+
+
+def _chosen(choice: Mapping[str, Any]) -> str:
+    rows, found = counted(choice["rows"]), described(choice["chosen"])
+    return f"{found}, chosen on {rows} validation rows a task, of {tried(choice['options'])}"
 
 
 def _answered(limit: int | None, rows: int) -> int:
