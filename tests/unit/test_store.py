@@ -143,7 +143,8 @@ def test_jobs_that_put_and_take_at_once_disturb_none(store: Store, tmp_path: Pat
         content = "content" * (1 + number % 2 * 50_000)
         name = put(store, f"key{number % 3}", content, tmp_path / str(number) / "made")
         store.take(name, tmp_path / str(number) / "taken")
-        return (tmp_path / str(number) / "taken").read_text() == content and name
+        assert (tmp_path / str(number) / "taken").read_text() == content
+        return name
 
     with ThreadPoolExecutor(8) as pool:
         names = set(pool.map(job, range(60)))

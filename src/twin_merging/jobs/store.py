@@ -91,7 +91,7 @@ def group_of(job: Any) -> str | None:
         return None
     rule, wildcards = rule_of(record), dict(job.wildcards.items())
     if rule not in TELL_THE_SUITE:
-        wildcards.pop("suite")
+        wildcards.pop("suite", None)
     return digest([FORMAT, rule, wildcards, job.params.get("settings"), job.params.get("code")])[:16]
 
 
