@@ -1,11 +1,6 @@
 # Stage figures: pictures of a suite's tables, each made by a job that reads what it shows and no more.
 
 
-def read_by_figure(what):
-    """An input function: the files of one kind that a figure reads, none where it reads none such."""
-    return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
-
-
 rule figure:
     input:
         intervals=read_by_figure("intervals"),
