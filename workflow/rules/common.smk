@@ -123,6 +123,11 @@ def asked(function, *kind):
     return paths
 
 
+def read_by_figure(what):
+    """An input function: the files of one kind that a figure reads, none where it reads none such."""
+    return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
+
+
 def timeless(function):
     """The same for inputs that make no job stale, whatever is in them."""
     return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
