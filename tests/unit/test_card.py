@@ -121,3 +121,16 @@ def test_the_router_is_said_to_be_measured_on_held_out_rows(routed: str) -> None
 def test_every_input_has_its_hash_as_it_is(routed: str) -> None:
     assert "| base           | 1e5       |" in routed
     assert "| task_vectors/a | abc       |" in routed
+
+
+def test_whole_numbers_are_counted_as_numbers_and_said_to_be_nothing_for_peft(tmp_path: Path) -> None:
+    tasks = {task: {"labels": 2, "exclusive_numbers": 7} for task in ("a", "b")}
+    card = card_of(tmp_path, {**ROUTED, "options": {"store": "int4"}, "tasks": tasks})
+    assert "| exclusive, a |         7 |" in card
+    assert "whole numbers (int4)" in card
+    assert "export DIR --weight a=1 --form lora" in card
+
+
+def test_a_model_that_is_told_its_weights_is_loaded_by_names_of_tasks(tmp_path: Path) -> None:
+    card = card_of(tmp_path, {**ROUTED, "head": "oracle", "options": {"weights": "oracle"}})
+    assert "output = model(**batch, tasks=['a'] * len(TEXTS))" in card
