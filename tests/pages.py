@@ -83,7 +83,7 @@ def make_results(folder: Path, text: str = SUITE) -> tuple[Suite, Files]:
     """Write what the page of a suite is made from below `folder`."""
     suite = suite_of(folder, text, "mine")
     results, tables = folder / "results/mine", folder / "results/tables"
-    for place in (results / "predictions", results / "runs", tables):
+    for place in (results / "predictions", results / "runs", results / "choices", tables):
         place.mkdir(parents=True, exist_ok=True)
     for task in suite.tasks:
         _write_rows(results / "data" / task, suite, task)
@@ -92,6 +92,8 @@ def make_results(folder: Path, text: str = SUITE) -> tuple[Suite, Files]:
     _write_tables(tables, results, suite)
     write_json(results / "runs/changes.json", history(2))
     write_json(results / "provenance.json", provenance(suite))
+    choice = {"name": "mean", "chosen": {"scaling": 0.3}, "options": {"scaling": [0.2, 0.3]}, "rows": {"labels": 10}}
+    write_json(results / "choices/mean.json", choice)
     (folder / "figure.svg").write_text(SVG)
     names = ("absolute", "experts", "unseen", "router", "routing", "cost")
     return suite, Files(
@@ -102,6 +104,7 @@ def make_results(folder: Path, text: str = SUITE) -> tuple[Suite, Files]:
         provenance=results / "provenance.json",
         predictions={model: results / "predictions" / f"{model}.parquet" for model in suite.models},
         data={task: results / "data" / task for task in suite.tasks},
+        choices=[results / "choices/mean.json"],
         figures=[folder / "figure.svg"],
         audit=None,
     )
@@ -150,7 +153,7 @@ def _write_tables(tables: Path, results: Path, suite: Suite) -> None:
     tasks = list(suite.tasks)
     models = ["pretrained", *suite.methods, "experts"]
     scores = {model: [30.0 + 7 * place + number for number in range(len(tasks))] for place, model in enumerate(models)}
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"model": model, "protocol": "strict" if "strict" in model else "reference", "true_task": "head+bias",
          **dict(zip(tasks, own, strict=True)), "avg": sum(own) / len(own)}
         for model, own in scores.items()

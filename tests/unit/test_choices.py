@@ -20,6 +20,7 @@ from twin_merging.merging.scales import merges_for, scale_of
 from twin_merging.plan import inputs, modules, settings
 from twin_merging.plan.figures import mixtures
 from twin_merging.plan.targets import jobs
+from twin_merging.reporting.choices import choices_section, chosen_line
 from twin_merging.suite.schemas import schemas
 
 CHOSEN: dict[str, Any] = {
@@ -266,3 +267,19 @@ def test_weights_that_are_chosen_are_a_methods_own(tmp_path: Path) -> None:
     other = {"methods/other": {"method": "twin", "rank": 3}, "methods/third": {"method": "twin", "rank": 4}}
     suite = load(tmp_path, in_suite({"methods/twin": twin, "methods/again": twin, **other}))
     assert [mixture["models"] for mixture in mixtures(suite)] == [["twin"], ["again"], ["other", "third"]]
+
+
+def test_a_table_and_a_card_say_what_was_chosen(tmp_path: Path) -> None:
+    assert choices_section([]) == []
+    content = {
+        "name": "mine", "chosen": {"density": 0.2, "scaling": 1.0}, "average": 91.239, "rows": {"one": 500, "two": 277},
+        "options": {"density": [0.1, 0.2], "scaling": [0.5, 1.0]}, "candidates": [{}] * 4,
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    says, table = choices_section([tmp_path / "mine.json"])
+    assert "never on test rows" in says
+    assert [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")] == [
+        "mine", "density 0.2, scaling 1", "density 0.1, 0.2; scaling 0.5, 1", "4", "277 to 500", "91.24"
+    ]  # fmt: skip
+    chosen = {"values": {"scaling": 0.3}, "tried": {"scaling": [0.1, 0.3]}, "validation_rows": {"one": 20, "two": 20}}
+    assert chosen_line(chosen) == "scaling 0.3, chosen on 20 validation rows a task, of scaling 0.1, 0.3"

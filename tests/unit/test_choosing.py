@@ -63,6 +63,16 @@ def data(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return {task: root / task for task in TEXT}
 
 
+def noting(calls: list[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that writes down what it is called with."""
+
+    def noted(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        return function(*given, **more)
+
+    return noted
+
+
 def relabel(rows: ValidationRows, model: Any, tokenizer: Path, folder: Path, column: str) -> None:
     """Make what a model answers the right answer of each row."""
     found = iter(answer_rows(model, tokenizer, rows.rows, rows.views, INFERENCE, "oracle"))
@@ -192,7 +202,7 @@ def test_several_scalings_decompose_once(
 ) -> None:
     calls: list[Any] = []
     svd = torch.linalg.svd
-    monkeypatch.setattr("torch.linalg.svd", lambda *given, **more: calls.append(1) or svd(*given, **more))
+    monkeypatch.setattr("torch.linalg.svd", noting(calls, svd))
     merged(fetched, tmp_path / "one", "tsv_m", {"scaling": 1.0}, "strict")
     once = len(calls)
     calls.clear()
@@ -205,9 +215,7 @@ def test_thresholds_are_found_once_for_each_density(
     fetched: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(
-        "twin_merging.merging.methods.ties.magnitudes_at", lambda *given: calls.append(1) or magnitudes_at(*given)
-    )
+    monkeypatch.setattr("twin_merging.merging.methods.ties.magnitudes_at", noting(calls, magnitudes_at))
     entry = entry_of("ties", density={"choose": [0.2, 0.5]}, scaling={"choose": [0.2, 0.4, 0.6]})
     chosen(static(fetched, tmp_path / "place", entry), rows_of(data, 4), tmp_path / "choice.json")
     assert len(calls) == 2
@@ -282,17 +290,13 @@ def check_assembled(
         assemble(own, "oracle", shared, exclusives, folder / "router", settings, output, factors)
 
     wanted = by_brute_force(entry, make, rows, folder)
-    loaded: list[Path] = []
+    loaded: list[Any] = []
     load = load_merged
-    monkeypatch.setattr(
-        "twin_merging.choosing.assembled.load_merged", lambda place, dtype: loaded.append(place) or load(place, dtype)
-    )
+    monkeypatch.setattr("twin_merging.choosing.assembled.load_merged", noting(loaded, load))
     monkeypatch.setattr("torch.linalg.svd", None)  # nothing is decomposed
-    routed: list[int] = []
+    routed: list[Any] = []
     route = TwinModel.route
-    monkeypatch.setattr(
-        TwinModel, "route", lambda self, ids, *rest, **more: routed.append(len(ids)) or route(self, ids, *rest, **more)
-    )
+    monkeypatch.setattr(TwinModel, "route", noting(routed, route))
     candidates = AssembledCandidates(
         entry, "oracle", shared, exclusives, folder / "router", settings, factors, "float32", folder / "place"
     )
@@ -300,7 +304,9 @@ def check_assembled(
     assert [one["scores"] for one in found["candidates"]] == wanted
     assert len({str(scores) for scores in wanted}) > 1, "candidates that answer alike show nothing"
     assert len(loaded) == 1
-    assert sum(routed) == sum(rows.counts.values()), "the router read each row once for all candidates"
+    assert sum(len(ids) for _, ids, *_ in routed) == sum(rows.counts.values()), (
+        "the router read each row once for all candidates"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from twin_merging.checkpoints.groups import DISPOSITIONS, PROTOCOLS
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import validate
-from twin_merging.merging.options import Common
+from twin_merging.merging.options import Common, DynamicInSuite
 from twin_merging.merging.registry import merging_methods, options_of
 from twin_merging.reporting.published import read_published
 from twin_merging.scoring.metrics import METRICS
@@ -70,7 +70,7 @@ def test_a_section_has_every_key_of_its_part(heading: str) -> None:
 
 def test_every_part_of_the_models_has_a_section() -> None:
     documented = {field for models in SECTIONS.values() for model in models for field in model.model_fields}
-    parts = models_of(Configuration) | models_of(EncoderSuite) | models_of(DecoderSuite) | {Choice}
+    parts = models_of(Configuration) | models_of(EncoderSuite) | models_of(DecoderSuite) | {Choice, DynamicInSuite}
     assert {field for part in parts for field in part.model_fields} == documented
 
 

@@ -20,7 +20,7 @@ from twin_merging.io.store import Store
 from twin_merging.jobs import machine
 from twin_merging.jobs.kept import Kept
 from twin_merging.jobs.records import Inputs
-from twin_merging.jobs.store import HASHES, RULES, STORE, may_be_kept, use_store
+from twin_merging.jobs.store import HASHES, RULES, STORE, TELL_THE_SUITE, may_be_kept, use_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,6 +160,17 @@ def test_a_suite_under_another_name_takes_it_with_paths_of_its_own() -> None:
     assert [path for path in paths if "mine" in path or "yours" not in path] == []
     assert record["wildcards"]["suite"] == "yours"
     assert outputs_of(job)["results/tables/yours-ties.csv"] == "a,table"
+
+
+def test_a_suite_under_another_name_makes_itself_what_its_name_stands_in() -> None:
+    run(job_of(rule="tabulate"))
+    make_inputs("yours")
+    assert run(job_of("yours", rule="tabulate"))
+
+
+def test_no_other_rule_s_script_knows_the_suite_s_name() -> None:
+    scripts = [file.stem for file in (ROOT / "workflow/scripts").glob("*.py") if "wildcards.suite" in file.read_text()]
+    assert set(scripts) & RULES == TELL_THE_SUITE
 
 
 def _setting(job: Any) -> None:
@@ -350,6 +361,31 @@ def test_a_shared_store_is_taken_from_and_kept_in_the_own_one(tmp_path: Path) ->
     assert sorted(shared.rglob("*")) == before
     use_store("results/.store", None, None, writes=False, any_machine=False)
     assert not run(job)
+
+
+def test_damage_in_a_shared_store_is_named_and_left_to_its_owner(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = shared_by(tmp_path / "other")
+    (tmp_path / "other/results/theirs/models/ties/weights.txt").write_text("edited")
+    before = {file: file.stat().st_mtime_ns for file in shared.rglob("*")}
+    use_store("results/.store", None, str(shared), writes=False, any_machine=False)
+    with caplog.at_level(logging.INFO):
+        assert run(job_of())
+    assert f"{shared}: damaged, and not used" in caplog.text
+    assert {file: file.stat().st_mtime_ns for file in shared.rglob("*")} == before
+
+
+def test_a_store_is_kept_within_its_limit_by_the_jobs() -> None:
+    use_store("results/.store", 2e-9, None, writes=False, any_machine=False)  # two bytes
+    first, second = job_of(), job_of(more={"method": "dare"})
+    assert run(first)
+    Path("results/mine/base.txt").write_text("another base")
+    Path("results/.store/trimmed").unlink()
+    assert run(second)  # which replaces what the first made
+    assert not run(second)
+    make_inputs()
+    assert run(first)
 
 
 def test_a_shared_store_that_may_be_written_gets_copies(tmp_path: Path) -> None:

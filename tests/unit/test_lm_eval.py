@@ -176,18 +176,28 @@ def test_lm_eval_that_is_not_installed_is_said_with_how_to_install_it(
     said = r'not installed: pip install "twin-merging\[lm-eval\]" \(docs/lm-eval.md\)'
     with pytest.raises(UserError, match=rf"mine\.yaml: key 'lm_eval' needs the library lm-eval, which is {said}"):
         inputs.lm_eval_installed(suite_of(tmp_path, SUITE), {})
-    model: Any = SimpleNamespace(has_private=False, router=None)
+    model: Any = SimpleNamespace(needs_tasks=False, router=None)
     with pytest.raises(UserError, match=f"the library lm-eval is {said}"):
         prediction.evaluate_model(model, tmp_path, {"tasks": ["a"]}, tmp_path / "found.json")
 
 
-def test_a_static_model_with_parameters_of_each_task_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_weighs_by_the_true_task_is_not_asked(tmp_path: Path) -> None:
+    oracle = {"methods/oracle": {"method": "twin", "rank": 2, "shared": "sum", "weights": "oracle"}}
+    suite = suite_of(tmp_path, edited(SUITE, oracle))
+    assert suite.dynamic == ["twin", "oracle"]
+    assert suite.lm_eval_models == MODELS
+    with pytest.raises(
+        UserError, match=r"lm_eval\.models: 'oracle' weighs by the true task, and a row of lm-eval is of"
+    ):
+        suite_of(tmp_path, edited(SUITE, {**oracle, "lm_eval/models": ["oracle"]}))
+
+
+def test_a_model_that_has_to_be_told_the_task_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "version", lambda name: "0.4.13")
-    model: Any = SimpleNamespace(has_private=True, router=None, name_or_path="results/mine/models/sum")
-    with pytest.raises(UserError, match=r"models/sum: has parameters of each task's own, .* leave the model out of"):
-        prediction.evaluate_model(model, tmp_path, {"tasks": ["a"]}, tmp_path / "found.json")
+    for has_private, words in ((True, "has parameters of each task's own"), (False, "weighs by the true task")):
+        model: Any = SimpleNamespace(needs_tasks=True, has_private=has_private, name_or_path="results/mine/models/sum")
+        with pytest.raises(UserError, match=rf"models/sum: {words}, .* leave the model out of"):
+            prediction.evaluate_model(model, tmp_path, {"tasks": ["a"]}, tmp_path / "found.json")
     assert list(tmp_path.iterdir()) == []
 
 

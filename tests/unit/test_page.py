@@ -147,6 +147,10 @@ def test_a_language_models_examples(tmp_path: Path) -> None:
     assert all(example["output"] == "something else" for example in found["summaries"]["models"]["sum"]["bad"])
 
 
+def test_an_option_that_was_chosen_is_said(page: str) -> None:
+    assert "<p>Its options: scaling 0.3, chosen on 10 validation rows a task, of scaling 0.2, 0.3.</p>" in page
+
+
 def test_the_score_table_has_marks_intervals_and_empty_cells(page: str) -> None:
     row = re.findall(r'<tr class="" data-model="twin".*?</tr>', page, flags=re.S)[0]
     assert row.count('<td class="number best"') == 3
@@ -176,7 +180,7 @@ def test_one_run_is_no_comparison_and_other_optional_parts_may_be_missing(tmp_pa
     write_json(files.runs, history(1))
     for file in (files.routing, files.router, files.unseen, files.cost, files.intervals):
         file.write_text(file.read_text().splitlines()[0] + "\n")
-    bare = replace(files, figures=[])
+    bare = replace(files, figures=[], choices=[])
     text = rendered(content(settings.of_job(suite, "page", {"suite": "mine"}), bare))
     Reader(text)
     for missing in ("runs", "routing", "cost", "figures"):

@@ -103,6 +103,16 @@ def test_a_file_that_was_cut_short_is_put_in_anew(store: Store, tmp_path: Path) 
     assert store.file(name).read_text() == "content"
 
 
+def test_a_file_that_only_the_store_has_becomes_one_with_that_which_is_put_in(store: Store, tmp_path: Path) -> None:
+    name = put(store, "key", "content", tmp_path / "made")
+    (tmp_path / "made").unlink()
+    put(store, "other", "content", tmp_path / "again")
+    assert store.file(name).samefile(tmp_path / "again")
+    put(store, "third", "content", tmp_path / "more")
+    assert store.file(name).samefile(tmp_path / "again")
+    assert sum(sizes(store).values()) == 0
+
+
 def test_a_changed_entry_is_noticed(store: Store, tmp_path: Path) -> None:
     put(store, "key", "content", tmp_path / "made")
     file = store.entry_file("group", "key")
@@ -133,7 +143,8 @@ def test_jobs_that_put_and_take_at_once_disturb_none(store: Store, tmp_path: Pat
         content = "content" * (1 + number % 2 * 50_000)
         name = put(store, f"key{number % 3}", content, tmp_path / str(number) / "made")
         store.take(name, tmp_path / str(number) / "taken")
-        return (tmp_path / str(number) / "taken").read_text() == content and name
+        assert (tmp_path / str(number) / "taken").read_text() == content
+        return name
 
     with ThreadPoolExecutor(8) as pool:
         names = set(pool.map(job, range(60)))

@@ -1,4 +1,4 @@
-"""`snakemake --report`: what a report holds, in which categories, under which labels and captions, with no network."""
+"""`snakemake --report`: what a report holds, by category, label and caption, and that it asks no network."""
 
 from __future__ import annotations
 

@@ -27,20 +27,16 @@ rule answer_validation:
         "../scripts/answer_validation.py"
 
 
-def tried_from(kind):
-    return asked(lambda suite, wildcards: inputs.tried_from(suite, wildcards, kind))
-
-
 rule choose:
     input:
-        task_vectors=tried_from("task_vectors"),
-        statistics=tried_from("statistics"),
-        base=tried_from("base"),
-        experts=tried_from("experts"),
-        exclusives=tried_from("exclusives"),
-        shared=tried_from("shared"),
-        router=tried_from("router"),
-        factors=tried_from("factors"),
+        task_vectors=asked(inputs.tried_from, "task_vectors"),
+        statistics=asked(inputs.tried_from, "statistics"),
+        base=asked(inputs.tried_from, "base"),
+        experts=asked(inputs.tried_from, "experts"),
+        exclusives=asked(inputs.tried_from, "exclusives"),
+        shared=asked(inputs.tried_from, "shared"),
+        router=asked(inputs.tried_from, "router"),
+        factors=asked(inputs.tried_from, "factors"),
         scores=asked(inputs.validation_scores),
         data=asked(inputs.validation_data),
     output:

@@ -106,14 +106,14 @@ def suite_of(wildcards):
     return suite_named(wildcards.suite)
 
 
-def asked(function):
-    """An input function: what `function(suite, wildcards)` gives, under names that Snakemake reads as they stand. Of
+def asked(function, *kind):
+    """An input function: what `function(suite, wildcards, *kind)` gives, under names that Snakemake reads as they stand. Of
     some the time does not count (`is_ancient`); what cannot be found ends the run with one sentence."""
 
     def paths(wildcards):
         suite = suite_of(wildcards)
         try:
-            found = function(suite, dict(wildcards.items()))
+            found = function(suite, dict(wildcards.items()), *kind)
         except UserError as error:
             stop(error)
         if isinstance(found, str):
@@ -121,6 +121,11 @@ def asked(function):
         return [ancient(alias(path)) if inputs.is_ancient(suite, path) else alias(path) for path in found]
 
     return paths
+
+
+def read_by_figure(what):
+    """An input function: the files of one kind that a figure reads, none where it reads none such."""
+    return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
 
 
 def timeless(function):

@@ -1,20 +1,15 @@
 # Stage figures: pictures of a suite's tables, each made by a job that reads what it shows and no more.
 
 
-def read_by_figure(what):
-    """An input function: the files of one kind that a figure reads, none where it reads none such."""
-    return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
-
-
 rule figure:
     input:
-        intervals=read_by_figure("intervals"),
-        storage=read_by_figure("storage"),
-        experts=read_by_figure("experts"),
-        routing=read_by_figure("routing"),
-        predictions=read_by_figure("predictions"),
-        exclusives=read_by_figure("exclusives"),
-        plane=read_by_figure("plane"),
+        intervals=asked(plan_figures.read, "intervals"),
+        storage=asked(plan_figures.read, "storage"),
+        experts=asked(plan_figures.read, "experts"),
+        routing=asked(plan_figures.read, "routing"),
+        predictions=asked(plan_figures.read, "predictions"),
+        exclusives=asked(plan_figures.read, "exclusives"),
+        plane=asked(plan_figures.read, "plane"),
         begun=begun,
     output:
         svg=in_report(

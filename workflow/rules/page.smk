@@ -14,6 +14,7 @@ rule page:
         cost="results/tables/{suite}-cost.csv",
         intervals="results/{suite}/intervals.csv",
         runs="results/{suite}/runs/changes.json",
+        choices=asked(inputs.choices),
         figures=asked(inputs.shown_figures),
         provenance="results/{suite}/provenance.json",
         predictions=asked(inputs.predictions),

@@ -23,6 +23,7 @@ def main(job: Any) -> None:
             cost=Path(read.cost),
             intervals=Path(read.intervals),
             runs=Path(read.runs),
+            choices=[Path(file) for file in read.choices],
             figures=[Path(file) for file in read.figures],
             provenance=Path(read.provenance),
             predictions={Path(file).stem: Path(file) for file in read.predictions},

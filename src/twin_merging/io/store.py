@@ -105,12 +105,14 @@ class Store:
 
     def _keep(self, name: str, file: Path) -> None:
         place = self.file(name)
-        if self._is_inside(place) and place.stat().st_size == file.stat().st_size:
+        can_be_one = self.own and file.stat().st_nlink == 1
+        is_there = self._is_inside(place) and place.stat().st_size == file.stat().st_size
+        if is_there and (not can_be_one or place.stat().st_nlink > 1):
             with suppress(OSError):  # another user's
                 os.utime(place, (time.time(), place.stat().st_mtime))  # no clean-up takes it for left behind
             return
         with beside(place) as partial:
-            if not (self.own and os.stat(file).st_nlink == 1 and _link(file, partial)):
+            if not (can_be_one and _link(file, partial)):
                 copy_file(file, partial)
             os.replace(partial, place)
 

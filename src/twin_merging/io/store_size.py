@@ -87,12 +87,13 @@ def trim(store: Store, limit: int) -> int:
 
 
 def trim_now_and_then(store: Store, limit: int) -> None:
-    """The same, where no process has looked for a minute. What cannot be removed stays."""
+    """The same, where no process has looked for a minute, and there is too much. What cannot be removed stays."""
     stamp = store.root / TRIMMED
     with suppress(OSError):
         if not stamp.exists() or time.time() - stamp.stat().st_mtime > EVERY:
             stamp.touch()
-            trim(store, limit)
+            if sum(sizes(store).values()) > limit:
+                trim(store, limit)
 
 
 def damaged(store: Store) -> list[str]:

@@ -108,19 +108,21 @@ class Kept:
                 return False
             names = content["kept"]
             self._place(store, content)
-        except (DamagedError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (DamagedError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
             for path in self.job.output:
                 remove(Path(path))
             if isinstance(error, OSError):
                 log.warning("%s: cannot be taken from: %s; the job runs", store, error)
             else:
                 _say(f"{store}: damaged, and not used: {error}; the job runs")
-                store.drop(self._group, self.key, names)
+                if store in self._writable:
+                    store.drop(self._group, self.key, names)
             return False
-        store.mark_used(self._group, self.key)
+        if store in self._writable:
+            store.mark_used(self._group, self.key)
         log.info("taken from %s, where it lies since %s as %s", store, content["made"], self.key)
         for other in self._writable:
-            if other.root != store.root:
+            if not other.entry_file(self._group, self.key).is_file():
                 self._put(other, content, {entry["sha256"]: path for path, entry in self._files(content).items()
                                            if not entry.get("link")})  # fmt: skip
         return True

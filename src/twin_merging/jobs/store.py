@@ -25,8 +25,10 @@ RULES = frozenset({
     "generate_base", "generate_base_decoder", "generate_data", "finetune", "finetune_adapter",
     "task_vectors", "training_statistics", "merge", "merge_masked", "merge_decoder", "merge_factors",
     "compress", "compress_factors", "route_features", "route", "assemble", "assemble_decoder", "assemble_factors",
-    "predict", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
+    "predict", "answer_validation", "choose", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
 })  # fmt: skip
+
+TELL_THE_SUITE = frozenset({"tabulate"})  # those of them in whose outputs the suite's name stands
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ def group_of(job: Any) -> str | None:
     record = job.output.get("record")
     if record is None or rule_of(record) not in RULES:
         return None
-    wildcards = {name: value for name, value in job.wildcards.items() if name != "suite"}
-    return digest([FORMAT, rule_of(record), wildcards, job.params.get("settings"), job.params.get("code")])[:16]
+    rule, wildcards = rule_of(record), dict(job.wildcards.items())
+    if rule not in TELL_THE_SUITE:
+        wildcards.pop("suite", None)
+    return digest([FORMAT, rule, wildcards, job.params.get("settings"), job.params.get("code")])[:16]
 
 
 def digest(content: Any) -> str:

@@ -53,10 +53,12 @@ def places(
     used = [*taken, *marks]
     found: dict[int, Box] = {}
     for stack in _stacks(points, radius):
-        columns = list(_columns([points[place] for place in stack], [sizes[place] for place in stack], frame, radius))
-        others = [*taken, *marks * WORSE, *found.values()]
-        best = min(columns, key=lambda column: sum(_covered(box, frame, others) for box in column))
-        found |= zip(stack, best, strict=True)
+        own, others = [points[place] for place in stack], [*taken, *marks * WORSE, *found.values()]
+        columns = _columns(own, [sizes[place] for place in stack], frame, radius)
+        costs = [
+            (sum(_cost(*pair, frame, others) for pair in zip(own, column, strict=True)), column) for column in columns
+        ]
+        found |= zip(stack, min(costs, key=lambda cost: cost[0])[1], strict=True)
     for place in sorted(range(len(points)), key=lambda place: (-points[place][1], points[place][0], place)):
         if place not in found:
             others, candidates = [*used, *found.values()], list(_around(points[place], sizes[place], radius))
@@ -67,6 +69,11 @@ def places(
 
 def _covered(box: Box, frame: Box, others: Sequence[Box]) -> float:
     return box.outside(frame) + sum(box.overlap(other) for other in others)
+
+
+def _cost(point: Point, box: Box, frame: Box, others: Sequence[Box]) -> float:
+    """How bad a place in a column is: what it covers, and how far it is from its point."""
+    return _covered(box, frame, others) + 0.5 * min(abs(box.left - point[0]), abs(box.right - point[0]))
 
 
 def _stacks(points: Sequence[Point], radius: float) -> list[list[int]]:

@@ -96,7 +96,7 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters in all)"
 
 
-def _by_task(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _by_task(file: Path) -> dict[str, list[dict[Any, Any]]]:
     import pandas as pd
 
     table = pd.read_parquet(file, columns=["task", "row", "output", "reference", "weights"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from twin_merging.io.files import read_json
+from twin_merging.merging.choices import described
+from twin_merging.reporting.choices import counted, tried
 from twin_merging.reporting.page.words import origin, plain, spaced
 
 KINDS = {
@@ -12,13 +16,21 @@ KINDS = {
     "masked": "masked: one merged model and a mask for each task",
     "dynamic": "dynamic: a router weighs the experts for each input",
 }
+USUAL = {"lora_space": "product"}  # said of every static method, and another one only to match old figures
 DISPOSITIONS = {"merge": "merged", "expert": "the true task's own", "base": "left as in the base"}
 
 
-def overview(settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """settings: of the rule; rows: of each task and split how many there are."""
+def overview(
+    settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]], choices: Sequence[Path]
+) -> dict[str, Any]:
+    """settings: of the rule; rows: of each task and split how many there are; choices: what stage choose wrote."""
+    chosen = {one["name"]: _chosen(one) for one in map(read_json, choices)}
     test = {task: _answered(settings["limits"]["test"], rows[task]["test"]) for task in settings["tasks"]}
-    methods = [{"name": name, **_method(entry)} for name, entry in settings["models"].items() if "method" in entry]
+    methods = [
+        {"name": name, "chosen": chosen.get(name, ""), **_method(entry)}
+        for name, entry in settings["models"].items()
+        if "method" in entry
+    ]
     return {
         "base": origin(settings["base"]),
         "dtype": settings["dtype"],
@@ -42,16 +54,21 @@ def overview(settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, int]])
     }  # fmt: skip
 
 
+def _chosen(choice: Mapping[str, Any]) -> str:
+    rows, found = counted(choice["rows"]), described(choice["chosen"])
+    return f"{found}, chosen on {rows} validation rows a task, of {tried(choice['options'])}"
+
+
 def _answered(limit: int | None, rows: int) -> int:
     return min(limit, rows) if limit else rows
 
 
 def _method(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A method in words; options that are nothing are left out."""
+    """A method in words; options that are nothing, or as usual, are left out."""
     options = [
-        {"name": spaced(name), "value": plain(value), "words": entry["words"].get(name) or ""}
+        {"name": spaced(name), "value": plain(value), "words": (entry["words"].get(name) or "").replace("`", "")}
         for name, value in entry["options"].items()
-        if value is not None and value != {}
+        if value is not None and value != {} and USUAL.get(name) != value
     ]
     return {**{key: entry[key] for key in ("kind", "method", "protocol", "told", "summary", "source")},
             "options": options}  # fmt: skip

@@ -40,8 +40,9 @@ class Files:
     """What the page is made from.
 
     normalised, absolute, experts, unseen, router, routing, cost: tables of the suite; intervals: of their scores;
-    runs: the suite's history; predictions: of each model; data: of each task the folder of its rows; figures: in the
-    order of the page; audit: the suite's, where there is one.
+    runs: the suite's history; predictions: of each model; data: of each task the folder of its rows; choices: what was
+    chosen on validation rows for methods that say so; figures: in the order of the page; audit: the suite's, where
+    there is one.
     """
 
     normalised: Path
@@ -56,6 +57,7 @@ class Files:
     provenance: Path
     predictions: Mapping[str, Path]
     data: Mapping[str, Path]
+    choices: Sequence[Path]
     figures: Sequence[Path]
     audit: Path | None
 
@@ -79,7 +81,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
     return {
         "name": settings["name"],
         "title": settings["title"],
-        "overview": overview(settings, provenance["rows"]),
+        "overview": overview(settings, provenance["rows"], files.choices),
         "headline": headline(tables[0], models),
         "tables": tables,
         "told_more": settings["told_more"],
@@ -114,7 +116,8 @@ def _examples(settings: Mapping[str, Any], files: Files, averages: Mapping[str, 
 
 
 def rendered(content: Mapping[str, Any]) -> str:
-    """The page as HTML. Everything in it is escaped. Only its own style and script may be used, by their hashes."""
+    """The page as HTML, with everything in it escaped. Nothing but its own style and script may be used, by their
+    hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

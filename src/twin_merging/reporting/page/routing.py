@@ -41,7 +41,7 @@ def _tables(file: Path) -> list[dict[str, Any]]:
 
 def _shaded(lines: list[tuple[str, tuple[int, ...]]], tasks: list[str]) -> dict[str, Any]:
     """Counts with a shade of 0 to 10, a row's share; and how many rows went to their own task."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"task": task, "cells": [
             {"count": count, "shade": _shade(count, sum(counts)), "own": name == task}
             for name, count in zip(tasks, counts, strict=True)

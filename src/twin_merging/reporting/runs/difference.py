@@ -27,7 +27,7 @@ def difference(one: Run, two: Run, threads: int = 1) -> dict[str, Any]:
     """
     if "table" in one or "table" in two:
         return _of_tables(one, two)
-    found = {
+    found: dict[str, Any] = {
         "options": option_changes(one, two),
         "code": code_changes(one, two),
         "versions": version_changes(one, two),

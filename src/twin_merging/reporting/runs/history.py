@@ -18,7 +18,8 @@ def history(folder: Path, now: str | None = None) -> dict[str, Any]:
     now: the hash of the run that the results hold now, where the folder does not name it yet.
     """
     last = [run for _, run in readable(in_order(folder, now)[-2:])]
-    return {"runs": list_of_runs(folder, now), "difference": difference(*last) if len(last) > 1 else None}
+    differs = difference(last[0], last[1]) if len(last) == 2 else None
+    return {"runs": list_of_runs(folder, now), "difference": differs}
 
 
 def list_of_runs(folder: Path, now: str | None = None) -> list[dict[str, Any]]:

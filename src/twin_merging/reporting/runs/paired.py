@@ -51,8 +51,11 @@ def rows_of_cell(run: Run, cell: Cell) -> np.ndarray:
 def _of_task(task: Mapping[str, Any], name: str, rows: np.ndarray, threads: int) -> Floats:
     """Scores (models, resamples) from what is kept of the models' rows (models, n)."""
     different, back = np.unique(rows, axis=0, return_inverse=True)  # a model that did not change is scored once
-    score = weighted_metric(task["metric"], different, unpack(task["kept"])) if "kept" in task else _mean(different)
-    counts, parts = row_counts(name, task["rows"]), []
+    if "kept" in task:
+        score = weighted_metric(task["metric"], different.tolist(), unpack(task["kept"]).tolist())
+    else:
+        score = _mean(different)
+    counts, parts = row_counts(name, task["rows"]), list[Floats]()
     with ThreadPoolExecutor(threads) as pool:  # a few blocks at a time, which is all that memory has to hold
         while blocks := list(islice(counts, 2 * threads)):
             parts += pool.map(score, blocks)
