@@ -68,7 +68,7 @@ def write_exclusive(path: Path, squares: Sequence[Sequence[float]], norms: Seque
     """An exclusive file of matrices with these squared singular values, and these squared norms before the cut."""
     import torch
 
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for number, (own, norm2) in enumerate(zip(squares, norms, strict=True)):
         name = f"layer.{number}.weight"
         tensors |= {f"{name}.U": torch.zeros(4, len(own)), f"{name}.V": torch.zeros(len(own), 5)}

@@ -103,7 +103,7 @@ def make_inputs(suite: str = "mine") -> None:
 
 
 def outputs_of(job: Any) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for path in map(Path, job.output[:-1]):
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         found.update((str(file), file.read_text()) for file in files)
@@ -323,9 +323,14 @@ def test_what_was_read_must_be_what_was_hashed(caplog: pytest.LogCaptureFixture)
 def test_inputs_are_hashed_once_by_a_script_and_its_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     run(job_of())
     Path("results/mine/base.txt").write_text("new")
-    job, read = job_of(), []
-    whole = Inputs.of
-    monkeypatch.setattr(Inputs, "of", lambda job: read.append(job) or whole(job))
+    job, whole = job_of(), Inputs.of
+    read: list[Any] = []
+
+    def counted(job: Any) -> Inputs:
+        read.append(job)
+        return whole(job)
+
+    monkeypatch.setattr(Inputs, "of", counted)
     remove_outputs(job)
     assert not is_there(job)  # the script
     assert not is_there(job)  # its fork

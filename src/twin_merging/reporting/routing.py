@@ -79,7 +79,9 @@ def _routed_tests(path: Path, routed: Sequence[str]) -> tuple[list[str], dict[st
     names = pd.Series(np.array(routed, dtype=object)[chosen], index=table.index)
     counts = pd.crosstab(table["task"], names).reindex(columns=list(routed), fill_value=0)
     others = [task for task in dict.fromkeys(table["task"]) if task not in routed]
-    return [*routed, *others], {str(task): row.to_dict() for task, row in counts.iterrows()}
+    return [*routed, *others], {
+        str(task): {str(name): int(count) for name, count in row.items()} for task, row in counts.iterrows()
+    }
 
 
 def _table(lines: Mapping[Any, list[Any]], keys: list[str], columns: list[str]) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def draw(settings: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> Dr
 
 def _best(task: str, own: pd.DataFrame) -> str:
     scores = own.to_numpy(dtype=float)
-    row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+    row, column = (int(place) for place in np.unravel_index(int(scores.argmax()), scores.shape))
     return f"{task}: best {scores[row, column]:.1f} at a = {own.columns[column]}, b = {own.index[row]}"
 
 

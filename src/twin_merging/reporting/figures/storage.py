@@ -81,6 +81,7 @@ def _axis_of_bytes(axes: Any, counts: Sequence[float]) -> None:
     low, high = low / 1.35, high * 1.6
     axes.set_xlim(low, high)
     powers = [10.0**power for power in range(15)]
+    ticks: list[float] = []
     for steps in (STEPS, STEPS[::2], (1, 3), (1,)):
         ticks = sorted({step * power for power in powers for step in steps if low <= step * power <= high})
         if len(ticks) <= 8:
