@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,10 @@ def test_another_workflow_uses_it_as_a_module(tmp_path: Path, rename: str) -> No
     assert run.returncode == 0, run.stderr
     prefix = "twin_" if rename else ""
     assert {(f"{prefix}finetune", "sentiment"), (f"{prefix}merge", "merged"), (f"{prefix}crate", "")} <= jobs_of(run)
+
+
+def test_the_output_that_shares_a_file_with_an_input_is_touched_first() -> None:
+    """Snakemake touches a job's outputs in their order, and fails it where one is then older than an input."""
+    text = (REPOSITORY / "workflow/rules/assemble.smk").read_text()
+    first = re.findall(r"^    output:\n        (\w+)=", text, flags=re.MULTILINE)
+    assert first == ["weights"] * text.count("    output:")

@@ -1,4 +1,6 @@
-# Stage assemble: a dynamic method's model from shared expert, exclusive vectors and router.
+# Stage assemble: a dynamic method's model from shared expert, exclusive vectors and router. Its weights are the shared
+# expert's file under a second name. Snakemake touches outputs in this order, and after that no output may be older than an
+# input: so the weights, which are one with an input, come first.
 
 
 rule assemble:
@@ -9,8 +11,8 @@ rule assemble:
         factors=asked(inputs.merged_factors),
         choice=asked(inputs.own_choice),
     output:
-        config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
+        config="results/{suite}/models/{method}/config.json",
         tokenizer="results/{suite}/models/{method}/tokenizer.json",
         tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
         private=directory("results/{suite}/models/{method}/private"),
@@ -41,8 +43,8 @@ rule assemble:
 # Language models have a generation_config.json too.
 use rule assemble as assemble_decoder with:
     output:
-        config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
+        config="results/{suite}/models/{method}/config.json",
         tokenizer="results/{suite}/models/{method}/tokenizer.json",
         tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
         generation_config="results/{suite}/models/{method}/generation_config.json",
@@ -63,8 +65,8 @@ use rule assemble as assemble_decoder with:
 # And in factor space the shared factors.
 use rule assemble as assemble_factors with:
     output:
-        config="results/{suite}/models/{method}/config.json",
         weights="results/{suite}/models/{method}/model.safetensors",
+        config="results/{suite}/models/{method}/config.json",
         tokenizer="results/{suite}/models/{method}/tokenizer.json",
         tokenizer_config="results/{suite}/models/{method}/tokenizer_config.json",
         generation_config="results/{suite}/models/{method}/generation_config.json",
