@@ -17,11 +17,12 @@ from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 from twin_merging.auditing.audit import audit, mending, notes, write_report
 from twin_merging.auditing.crate import write_crate
 from twin_merging.auditing.provenance import chain, sources
-from twin_merging.auditing.report import plain, size
+from twin_merging.auditing.report import plain
 from twin_merging.auditing.results import Results
 from twin_merging.auditing.source_checks import check_sources
 from twin_merging.errors import UserError
 from twin_merging.io.files import sha256, write_json
+from twin_merging.io.sizes import human_bytes
 from twin_merging.jobs import records
 from twin_merging.jobs.machine import commit
 
@@ -234,7 +235,7 @@ def test_an_audit_without_provenance_is_one_sentence() -> None:
 
 
 def test_values_are_shown_plainly() -> None:
-    assert [size(count) for count in (12, 1500, 2.5e6)] == ["12 B", "1.5 kB", "2.5 MB"]
+    assert [human_bytes(count) for count in (12, 1500, 2.5e6)] == ["12 B", "1.5 kB", "2.5 MB"]
     assert plain({"a": 1, "b": {"c": [None, 2]}}) == "a: 1, b: (c: [none, 2])"
 
 

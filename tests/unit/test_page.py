@@ -16,11 +16,12 @@ import pytest
 
 from tests.pages import DECODERS, HOSTILE, ROWS, audit_report, history, make_page, make_results
 from twin_merging.io.files import sha256, write_json
+from twin_merging.io.sizes import human_bytes
 from twin_merging.plan import settings
 from twin_merging.reporting.page.examples import LONGEST, drawn, largest
 from twin_merging.reporting.page.page import as_data, content, rendered
 from twin_merging.reporting.page.scores import Axis
-from twin_merging.reporting.page.words import digits, number, origin, plain, signed, size
+from twin_merging.reporting.page.words import digits, number, origin, plain, signed
 from twin_merging.scoring.rows import row_grades
 
 # Elements that end where they begin.
@@ -241,7 +242,7 @@ def test_words() -> None:
     assert [digits(value) for value in (None, 1.234, -0.001, -2.5)] == ["", "1.23", "0.00", "−2.50"]
     assert [signed(value) for value in (1.0, -1.0, 0.0)] == ["+1.00", "−1.00", "+0.00"]
     assert [number(text) for text in ("", None, "nan", "inf", "x", "2.5")] == [None, None, None, None, None, 2.5]
-    assert [size(count) for count in (999, 1000, 2.5e6, 3e12)] == ["999 B", "1.0 kB", "2.5 MB", "3.0 TB"]
+    assert [human_bytes(count) for count in (999, 1000, 2.5e6, 3e12)] == ["999 B", "1 kB", "2.5 MB", "3 TB"]
     assert plain({"max_length": 48, "lora": {}, "chat": False, "rate": 0.00001}) == "max length 48, chat no, rate 1e-05"
     assert plain([1, "a"]) == "1, a"
     assert origin({"hub": {"repo": "a/b", "subfolder": "c"}}) == "a/b on the Hugging Face Hub, folder c"

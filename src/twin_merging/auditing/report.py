@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from twin_merging.auditing.results import Results
+from twin_merging.io.sizes import human_bytes
 
 
 def report_page(report: Mapping[str, Any], results: Results) -> str:
@@ -21,7 +22,7 @@ def report_page(report: Mapping[str, Any], results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=size, plain=plain)
+    environment.filters.update(size=human_bytes, plain=plain)
     return environment.get_template("report.html").render(
         report=report,
         provenance=results.provenance,
@@ -47,15 +48,6 @@ def _rounded(cell: str) -> str:
         return f"{float(cell):.2f}"
     except ValueError:
         return cell
-
-
-def size(count: float) -> str:
-    """Bytes as a reader takes them in."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def plain(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from twin_merging.io.sizes import human_bytes
 from twin_merging.reporting.figures.legends import of_points
 from twin_merging.reporting.figures.names import write_names
 from twin_merging.reporting.figures.scores import Scores
@@ -17,7 +18,6 @@ from twin_merging.reporting.figures.style import (
     Drawing,
     entitle,
     heading,
-    human_bytes,
     new_figure,
     point,
 )

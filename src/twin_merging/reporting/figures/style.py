@@ -201,15 +201,6 @@ def plain_number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def human_bytes(count: float) -> str:
-    """Bytes in decimal units, with at most three digits: 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 999.5 or unit == "TB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
 def luminance(colour: Sequence[float]) -> float:
     """Relative luminance of a colour (red, green, blue from 0 to 1), from 0 to 1, as WCAG 2 defines it."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging.reporting.page.words import Line, digits, number, read_lines, size
+from twin_merging.io.sizes import human_bytes
+from twin_merging.reporting.page.words import Line, digits, number, read_lines
 
 PARTS = ("shared", "exclusive", "private", "router")
 
@@ -29,9 +30,9 @@ def _line(line: Line, most: float, average: float | None) -> dict[str, Any]:
         "store": line.get("store") or "",
         "average": _shown(average, digits(average)),
         "parameters": _shown(number(line["parameters"]), f"{number(line['parameters']) or 0:,.0f}"),
-        "bytes": {"value": kept, "text": size(kept)},
+        "bytes": {"value": kept, "text": human_bytes(kept)},
         "bars": _bars(parts, most),
-        "parts": ", ".join(f"{part} {size(count)}" for part, count in parts.items() if count),
+        "parts": ", ".join(f"{part} {human_bytes(count)}" for part, count in parts.items() if count),
         "merge": _seconds(number(line.get("merge_seconds"))),
         "predict": _seconds(seconds),
         "per_row": _shown(*_milliseconds(seconds, rows)),

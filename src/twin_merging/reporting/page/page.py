@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from twin_merging.io.files import read_json, write_text
+from twin_merging.io.sizes import human_bytes
 from twin_merging.reporting.page.cost import cost
 from twin_merging.reporting.page.examples import examples
 from twin_merging.reporting.page.figures import figures
@@ -30,7 +31,7 @@ from twin_merging.reporting.page.scores import (
     unseen_table,
 )
 from twin_merging.reporting.page.sources import audit, sources
-from twin_merging.reporting.page.words import many, plain, size, spaced
+from twin_merging.reporting.page.words import many, plain, spaced
 
 HERE = Path(__file__).parent
 
@@ -121,7 +122,7 @@ def rendered(content: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(size=size, plain=plain, spaced=spaced, many=many, data=as_data)
+    environment.filters.update(size=human_bytes, plain=plain, spaced=spaced, many=many, data=as_data)
     style, script = (_inlined(HERE / f"page.{end}") for end in ("css", "js"))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; base-uri 'none'; "

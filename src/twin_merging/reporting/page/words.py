@@ -40,15 +40,6 @@ def signed(value: float) -> str:
     return text if text.startswith("−") else f"+{text}"
 
 
-def size(count: float) -> str:
-    """Bytes."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def many(count: int, thing: str) -> str:
     """`1 row`, `3,200 rows`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
