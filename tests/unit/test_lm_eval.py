@@ -100,11 +100,12 @@ def test_a_suite_s_targets_have_a_job_a_model_and_the_tables(tmp_path: Path) -> 
         (of_lm_eval("tasks", ["arc_easy", "piqa"]), {f"lm_eval({model})" for model in MODELS}),
         (of_lm_eval("models", MODELS), set()),
         (of_lm_eval("models", ["twin"]), {"lm_eval_table()"}),
-        ({"tasks/capitals/generation": {"stop": ["."]}}, {f"predict({model})" for model in MODELS}),
+        ({"tasks/capitals/generation": {"stop": ["."]}}, {f"predict({model})" for model in MODELS} | {"snapshot()"}),
         ({"title": "Others"}, {"tabulate()", "lm_eval_table()"}),
         (
             {"base/dtype": "bfloat16"},
-            {f"{rule}({model})" for rule in ("predict", "lm_eval") for model in MODELS} | {"route_features(sum/last)"},
+            {f"{rule}({model})" for rule in ("predict", "lm_eval") for model in MODELS}
+            | {"route_features(sum/last)", "snapshot()"},
         ),
     ],
     ids=["limit", "tasks", "all models", "one model", "a task's stop", "title", "dtype"],
