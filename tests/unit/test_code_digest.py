@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,28 +17,29 @@ from twin_merging.jobs.digest import TEMPLATES, code_digest, settings_digest, sy
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
-    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors"},
+    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors", "choose"},
     "compression/compress.py": {"compress"},
-    "compression/exclusives.py": {"compress", "compress_factors", "route", "assemble"},
+    "compression/exclusives.py": {"compress", "compress_factors", "route", "assemble", "choose"},
     "compression/compress_factors.py": {"compress_factors"},
     "merging/merged_factors.py": {"merge_factors"},
-    "model/factored.py": {"predict", "plane", "audit"},
+    "model/factored.py": {"answer_validation", "choose", "predict", "plane", "audit"},
     "routing/training.py": {"route"},
     "routing/fitting.py": {"route"},
     "routing/held_out.py": {"route"},
-    "routing/projection.py": {"route", "assemble", "predict", "plane", "audit"},
+    "routing/projection.py": {"route", "assemble", "answer_validation", "choose", "predict", "plane", "audit"},
     "scoring/calibration.py": {"route", "tabulate", "audit"},
-    "routing/features.py": {"route_features", "predict", "plane", "audit"},
-    "routing/router.py": {"route", "assemble", "predict", "plane", "audit"},
-    "scoring/metrics.py": {"finetune", "score", "intervals", "snapshot", "plane", "page", "audit"},
-    "scoring/weighted.py": {"intervals", "audit"},
+    "routing/features.py": {"route_features", "answer_validation", "choose", "predict", "plane", "audit"},
+    "routing/router.py": {"route", "assemble", "answer_validation", "choose", "predict", "plane", "audit"},
+    "scoring/metrics.py": {"finetune", "answer_validation", "choose", "plane", "score", "intervals", "snapshot",
+                           "page", "audit"},
+    "scoring/weighted.py": {"intervals", "snapshot", "audit"},
     "reporting/intervals.py": {"intervals", "audit"},
     "reporting/latex.py": {"tabulate", "audit"},
     "reporting/storage.py": {"storage", "audit"},
     "reporting/cost.py": {"cost"},
     "reporting/tables.py": {"tabulate", "audit"},
-    "reporting/normalisation.py": {"intervals", "tabulate", "storage", "cost", "compare", "card", "figure",
-                                   "page", "audit"},
+    "reporting/normalisation.py": {"intervals", "tabulate", "storage", "cost", "figure", "compare", "card", "page",
+                                   "audit"},
     "reporting/figures/style.py": {"figure"},
     "reporting/figures/averages.py": {"figure"},
     "reporting/figures/radar.py": set(),  # which the script finds by the name of another figure
@@ -49,24 +50,24 @@ MODULES: dict[str, set[str]] = {
     "reporting/runs/markdown.py": set(),
     "reporting/card.py": {"card"},
     "reporting/page/examples.py": {"page"},
-    "prediction/predict.py": {"predict", "plane", "audit"},
-    "model/gated.py": {"predict", "plane", "audit"},
-    "model/gated_layers.py": {"predict", "plane", "audit"},
-    "merging/methods/arithmetic.py": {"merge"},
+    "prediction/predict.py": {"answer_validation", "choose", "predict", "plane", "audit"},
+    "model/gated.py": {"answer_validation", "choose", "predict", "plane", "audit"},
+    "model/gated_layers.py": {"answer_validation", "choose", "predict", "plane", "audit"},
+    "merging/methods/arithmetic.py": {"merge", "choose"},
     "synthetic/words.py": {"generate_base", "generate_data"},
     "finetuning/finetune.py": {"finetune"},
-    "jobs/records.py": {"snapshot", "provenance", "audit", "crate", "cost"},
+    "jobs/records.py": {"snapshot", "cost", "provenance", "audit", "crate"},
     "jobs/store.py": set(),
     "jobs/kept.py": set(),
     "io/store.py": set(),
     "io/store_size.py": set(),
-    "jobs/machine.py": {"snapshot", "provenance", "audit", "crate", "cost"},
+    "jobs/machine.py": {"snapshot", "cost", "provenance", "audit", "crate"},
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
     "finetuning/processes.py": {"finetune"},
-    "tasks/classification.py": {"fetch_data", "generate_data", "finetune", "training_statistics", "route_features",
-                                "card", "page", "predict", "plane", "audit"},
-    "model/classifier.py": {"predict", "plane", "audit"},
+    "tasks/classification.py": {"generate_data", "fetch_data", "finetune", "training_statistics", "route_features",
+                                "answer_validation", "choose", "predict", "plane", "card", "page", "audit"},
+    "model/classifier.py": {"answer_validation", "choose", "predict", "plane", "audit"},
     # A suite of classifiers has nothing to do with language models.
     "tasks/generation.py": set(),
     "synthetic/generative/facts.py": set(),
@@ -80,6 +81,8 @@ BY_NAME = {
     "predict": [_TASKS, _MODEL],
     "audit": [_TASKS, _MODEL],
     "plane": [_TASKS, _MODEL],
+    "answer_validation": [_TASKS, _MODEL],
+    "choose": [_TASKS, _MODEL, "twin_merging.merging.methods.arithmetic"],
     "figure": ["twin_merging.reporting.figures.averages"],
     "generate_base": ["twin_merging.synthetic.base"],
     "generate_data": [_TASKS, "twin_merging.synthetic.recipes"],
@@ -87,42 +90,52 @@ BY_NAME = {
 }
 
 
-def digests(package: Path) -> dict[str, str]:
-    """Every script's digest, computed by a copy of the package."""
-    code = (
-        "import sys; from pathlib import Path; from twin_merging.jobs.digest import code_digest\n"
-        f"names = {BY_NAME!r}\n"
-        f"for script in sorted(Path({str(SCRIPTS)!r}).glob('[!l]*.py')):\n"  # lock always runs
-        "    print(script.stem, code_digest(script, names.get(script.stem, [])))"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(package)}, capture_output=True, text=True, check=True
-    )
-    return dict(line.split() for line in run.stdout.splitlines())
+class Copy:
+    """A copy of the package, and the digests that it gives. A file is parsed again only after it has changed."""
+
+    def __init__(self, root: Path):
+        self.package = root / "twin_merging"
+        shutil.copytree(Path(twin_merging.__file__).parent, self.package)
+        spec = importlib.util.spec_from_file_location("copied_digest", self.package / "jobs/digest.py")
+        assert spec is not None
+        assert spec.loader is not None
+        self.module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = self.module  # where its dataclass looks for its names
+        spec.loader.exec_module(self.module)
+        self.read, self.known = self.module._read.__wrapped__, dict[Path, Any]()
+        self.module._read = self._read
+        self.before = self.digests()
+
+    def _read(self, path: Path) -> Any:
+        if path not in self.known:
+            self.known[path] = self.read(path)
+        return self.known[path]
+
+    def digests(self) -> dict[str, str]:
+        """Every script's digest."""
+        scripts = sorted(SCRIPTS.glob("[!l]*.py"))  # lock always runs
+        return {script.stem: self.module.code_digest(script, BY_NAME.get(script.stem, [])) for script in scripts}
+
+    def changed_by(self, file: str, change: Callable[[str], str]) -> set[str]:
+        """The scripts whose digest changes when a file of the package does."""
+        place = self.package / file
+        text = place.read_text()
+        assert change(text) != text
+        place.write_text(change(text))
+        self.known.pop(place, None)
+        for template in TEMPLATES:  # which are read with the module beside them
+            if place.suffix == template:
+                self.known.pop(place.with_suffix(".py"), None)
+        after = self.digests()
+        place.write_text(text)
+        self.known.pop(place, None)
+        self.known.pop(place.with_suffix(".py"), None)
+        return {script for script in self.before if self.before[script] != after[script]}
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("package")
-    shutil.copytree(Path(twin_merging.__file__).parent, root / "twin_merging")
-    return root
-
-
-@cache
-def unchanged(package: Path) -> dict[str, str]:
-    return digests(package)
-
-
-def changed_by(package: Path, module: str, change: Callable[[str], str]) -> set[str]:
-    """The scripts whose digest changes when a module does."""
-    before = unchanged(package)
-    file = package / "twin_merging" / module
-    text = file.read_text()
-    assert change(text) != text
-    file.write_text(change(text))
-    after = digests(package)
-    file.write_text(text)
-    return {script for script in before if before[script] != after[script]}
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    return Copy(tmp_path_factory.mktemp("package"))
 
 
 def a_statement(text: str) -> str:
@@ -130,8 +143,8 @@ def a_statement(text: str) -> str:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_change_in_a_module_reaches_exactly_the_scripts_that_import_it(copied: Path, module: str) -> None:
-    assert changed_by(copied, module, a_statement) == MODULES[module]
+def test_a_change_in_a_module_reaches_exactly_the_scripts_that_import_it(copied: Copy, module: str) -> None:
+    assert copied.changed_by(module, a_statement) == MODULES[module]
 
 
 @pytest.mark.parametrize(
@@ -145,9 +158,9 @@ def test_a_change_in_a_module_reaches_exactly_the_scripts_that_import_it(copied:
     ],
 )
 def test_a_change_in_a_template_reaches_the_scripts_that_import_the_module_beside_it(
-    copied: Path, template: str, scripts: set[str]
+    copied: Copy, template: str, scripts: set[str]
 ) -> None:
-    assert changed_by(copied, template, lambda text: f"{text}\n") == scripts
+    assert copied.changed_by(template, lambda text: f"{text}\n") == scripts
 
 
 def test_every_template_lies_beside_the_module_that_reads_it() -> None:
@@ -156,22 +169,22 @@ def test_every_template_lies_beside_the_module_that_reads_it() -> None:
     assert [file for file in templates if not file.with_suffix(".py").is_file()] == []
 
 
-def test_a_module_with_every_job_behind_it_reaches_every_script(copied: Path) -> None:
-    assert changed_by(copied, "errors.py", a_statement) == set(unchanged(copied))
+def test_a_module_with_every_job_behind_it_reaches_every_script(copied: Copy) -> None:
+    assert copied.changed_by("errors.py", a_statement) == set(copied.before)
 
 
-def test_registration_with_transformers_is_in_no_job(copied: Path) -> None:
-    assert changed_by(copied, "api/auto.py", a_statement) == set()
+def test_registration_with_transformers_is_in_no_job(copied: Copy) -> None:
+    assert copied.changed_by("api/auto.py", a_statement) == set()
 
 
 @pytest.mark.parametrize("module", ["errors.py", "merging/registry.py", "merging/methods/ties.py"])
-def test_comments_docstrings_and_formatting_of_a_module_reach_no_script(copied: Path, module: str) -> None:
+def test_comments_docstrings_and_formatting_of_a_module_reach_no_script(copied: Copy, module: str) -> None:
     def only_words(text: str) -> str:
         tree = ast.parse(text)
         tree.body[0] = ast.Expr(ast.Constant("Another docstring."))
         return f"# written anew, without comments and as a machine would\n{ast.unparse(tree)}\n"
 
-    assert changed_by(copied, module, only_words) == set()
+    assert copied.changed_by(module, only_words) == set()
 
 
 CODE = '''"""A module."""
