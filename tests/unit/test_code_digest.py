@@ -99,11 +99,11 @@ class Copy:
         spec = importlib.util.spec_from_file_location("copied_digest", self.package / "jobs/digest.py")
         assert spec is not None
         assert spec.loader is not None
-        self.module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = self.module  # where its dataclass looks for its names
-        spec.loader.exec_module(self.module)
-        self.read, self.known = self.module._read.__wrapped__, dict[Path, Any]()
-        self.module._read = self._read
+        module: Any = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where its dataclass looks for its names
+        spec.loader.exec_module(module)
+        self.module, self.read, self.known = module, module._read.__wrapped__, dict[Path, Any]()
+        module._read = self._read
         self.before = self.digests()
 
     def _read(self, path: Path) -> Any:

@@ -113,10 +113,10 @@ def grey(colour: str) -> float:
 
 def test_kinds_of_models_are_told_apart_in_grey() -> None:
     looks = {look.label: look for look in style.KINDS.values()}.values()
-    assert len(looks) == 4
+    assert len(looks) == 5
     for one, other in combinations(looks, 2):
         assert abs(grey(one.colour) - grey(other.colour)) >= 30, (one, other)
-    assert len({(look.marker, look.colour) for look in looks}) == 4
+    assert len({(look.marker, look.colour) for look in looks}) == 5
 
 
 def test_bars_side_by_side_are_told_apart_in_grey() -> None:

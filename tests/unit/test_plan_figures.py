@@ -153,3 +153,14 @@ def test_a_plane_that_cannot_be_drawn_is_refused(tmp_path: Path, plane: dict[str
     once = {"method": "twin", "rank": 2, "onepass": True, "router": {"features": "embedding"}}
     methods = {"methods/once": once} if plane["method"] == "once" else {}
     refused(tmp_path, edited(SUITE, {**methods, "figures": {"plane": plane}}), *words)
+
+
+def test_averages_are_compared_between_models_of_all_tasks(tmp_path: Path) -> None:
+    few = {"method": "task_arithmetic", "tasks": ["made"]}
+    even = {"method": "twin", "shared": "sum", "rank": 1, "weights": "uniform"}
+    suite = suite_of(tmp_path, edited(SUITE, {"methods/few": few, "methods/even": even}))
+    for figure in ("averages", "methods", "storage"):
+        shown = settings.of_job(suite, "figure", {"figure": figure})["kinds"]
+        assert "few" not in shown
+        assert shown["even"] == "weighed"
+        assert shown["twin"] == "dynamic"

@@ -70,8 +70,18 @@ def _read(suite: Suite, figure: str) -> dict[str, list[str]]:
 
 
 def kinds(suite: Suite) -> dict[str, str]:
-    """The kind of each model that is no single expert."""
-    return {"pretrained": "pretrained", **{name: entry.kind for name, entry in suite.methods.items()}}
+    """The kind of each model that is no single expert; `weighed` is a dynamic one whose weights no router gives."""
+    routed = {name: entry.kind for name, entry in suite.methods.items()}
+    weighed = {name: "weighed" for name in suite.dynamic if name not in suite.with_router}
+    return {"pretrained": "pretrained", **routed, **weighed}
+
+
+def comparable(suite: Suite) -> dict[str, str]:
+    """The same for models about all of the suite's tasks: averages over other tasks say nothing beside these."""
+    every = tuple(suite.tasks)
+    return {
+        name: kind for name, kind in kinds(suite).items() if name == "pretrained" or suite.methods[name].merged == every
+    }
 
 
 def routers(suite: Suite) -> list[Settings]:

@@ -17,9 +17,9 @@ def _shown(suite: Suite, draws: str, figure: str) -> Settings:
     tasks = {"tasks": list(suite.tasks)}
     match draws:
         case "averages" | "methods" | "radar":
-            return {**tasks, "kinds": figures.kinds(suite)}
+            return {**tasks, "kinds": figures.comparable(suite)}
         case "storage":
-            return {"kinds": figures.kinds(suite)}
+            return {"kinds": figures.comparable(suite)}
         case "experts":
             return tasks
         case "routing":

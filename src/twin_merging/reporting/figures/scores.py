@@ -11,7 +11,7 @@ import pandas as pd
 
 from twin_merging.reporting.normalisation import AVERAGE, EXPERTS
 
-ORDER = ("pretrained", "static", "masked", "dynamic", "experts")
+ORDER = ("pretrained", "static", "masked", "weighed", "dynamic", "experts")
 AXES = {"normalised": "score, % of the expert's", "absolute": "score, % (correlations × 100)"}
 
 

@@ -83,7 +83,7 @@ def content(settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
         "name": settings["name"],
         "title": settings["title"],
         "overview": overview(settings, provenance["rows"], files.choices),
-        "headline": headline(tables[0], models),
+        "headline": headline(tables[0], models, settings["told_more"]),
         "tables": tables,
         "told_more": settings["told_more"],
         "experts": cross_table(files.experts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,13 @@ def _difference(interval: Line) -> str:
     return f"{signed(difference)} ({signed(low)} to {signed(high)}) than {interval['than']}"
 
 
-def headline(table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def headline(
+    table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], told_more: Collection[str]
+) -> list[dict[str, str]]:
     """The few averages that the page begins with: the best merged model of each kind, and the base's.
 
-    table: the normalised one. Of equal averages the first counts; models of some of the tasks are left out.
+    table: the normalised one. Of equal averages the first counts; left out are models of some of the tasks, and dynamic
+    ones that are told the true task's weights.
     """
     found = []
     words = {"dynamic": "best dynamic method", "masked": "best masked method", "static": "best static method"}
@@ -152,6 +155,7 @@ def headline(table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) 
     averages = {row["model"]: row["cells"][0] for row in whole if row["cells"][0]["value"] is not None}
     for kind, what in words.items():
         own = [model for model in averages if models.get(model, {}).get("kind") == kind]
+        own = [model for model in own if kind != "dynamic" or model not in told_more]
         if own:
             best = max(own, key=lambda model: averages[model]["value"])
             found.append({"what": what, "model": best, **_said(averages[best])})
