@@ -7,6 +7,8 @@ from typing import Any
 
 from twin_merging.reporting.figures.style import INK, KINDS, Look
 
+MOST = 4  # kinds of models that the width of a figure takes in one line
+
 
 def of_points(figure: Any, kinds: Collection[str], title: str | None = None) -> None:
     """What the markers mean. title: the name of an axis that all panels have in common."""
@@ -45,5 +47,6 @@ def of_lines(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None
 
 
 def _below(figure: Any, handles: list[Any], title: str | None) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, len(handles)), handlelength=1.4,
+    columns = len(handles) if len(handles) <= MOST else (len(handles) + 1) // 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, columns), handlelength=1.4,
                   columnspacing=1.4, title=title, title_fontsize=8)  # fmt: skip

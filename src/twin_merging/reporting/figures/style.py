@@ -40,7 +40,7 @@ KINDS = {
     "pretrained": Look("not merged", "#ffffff", "o", ""),
     "static": Look("one model for all inputs", "#8ccbee", "o", ""),
     "masked": Look("a mask for the true task", "#2f9e77", "s", "////"),
-    "weighed": Look("uniform or true-task weights", "#f0dcb8", "^", "...."),
+    "weighed": Look("uniform or true-task weights", "#f0dcb8", "^", "\\\\\\\\"),
     "dynamic": Look("routed by input", "#8c2d04", "D", ""),
     "experts": Look("not merged", "#ffffff", "o", ""),
 }
