@@ -140,7 +140,7 @@ OVERRIDES: dict[str, tuple[str, dict[str, Any]]] = {
 NOT_TINY: dict[str, tuple[str, str]] = {
     "blt": ("has no attribute 'num_hidden_layers'", "its cache asks its configuration for a field that it has not"),
     "dots3_note": ("`per_layer_config` keys must be", "two layers of a text's, but a picture's defaults for 42"),
-    "gemma3n": ("requires the PIL library", "its pictures need a package"),
+    "gemma3n": ("requires the timm library", "its pictures need a package"),
     "gemma4_assistant": ("hidden_size_per_layer_input must be 0", "it is no model without the one that it assists"),
     "gemma4_unified_assistant": ("The set of layer types", "it is no model without the one that it assists"),
     "musicgen": ("has no attribute 'dropout'", "its class is made of three models' configurations"),
