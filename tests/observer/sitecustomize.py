@@ -51,7 +51,7 @@ def write(file: Path, seen: list[tuple[str, bool]]) -> None:
         "rule": job.rule,
         "wildcards": dict(job.wildcards.items()),
         "declared": list(map(str, declared)),
-        "kept": job.params.get("checkpoints"),
+        "kept": job.params.get("checkpoints") or job.params.get("candidates"),
         "folder": os.getcwd(),
         "seen": seen,
     }))  # fmt: skip

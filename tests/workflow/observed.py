@@ -49,10 +49,11 @@ class Observation:
 
     def _is_declared(self, path: str) -> bool:
         """Whether a file is declared, lies in a declared folder, is what an output is written to before it is whole, or
-        is kept by a fine-tuning that goes on."""
+        is kept by a fine-tuning that goes on, or while candidates are tried."""
         parts = re.sub(r"(^|/)\.([^/]+)\.[0-9a-f]{8}-\d+-\d+-\d+\.partial(?=/|$)", r"\1\2", path).split("/")
         above = {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        return bool(above & self.declared) or (self.kept is not None and path.startswith(f"{self.kept}-"))
+        kept = self.kept is not None and (path.startswith(f"{self.kept}-") or self.kept in above)
+        return kept or bool(above & self.declared)
 
     def _is_known_folder(self, path: str) -> bool:
         """Whether a folder is declared, or a declared file's: libraries list the folder that they load from."""

@@ -20,7 +20,7 @@ METHODS = """methods:
 """
 TABLE = "results/tables/mine.csv"
 TWIN = {("choose", "twin"), ("assemble", "twin"), ("predict", "twin")}
-LAST = {("score", ""), ("tabulate", "")}
+LAST = {(rule, "") for rule in ("score", "intervals", "snapshot", "tabulate")}
 
 
 def test_a_choice_is_made_once_and_again_only_where_it_is_stale(tmp_path: Path) -> None:

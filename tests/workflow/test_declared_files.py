@@ -86,6 +86,7 @@ TARGETS = [
     "results/tables/observed-published.csv",
     "results/tables/observed-cost.csv",
     "results/figures/observed-plane.svg",
+    "results/observed/index.html",
     *(
         f"results/made/experts/{file}"
         for file in ("sentiment/model.safetensors", "similarity/adapter_model.safetensors")

@@ -30,6 +30,7 @@ rule provenance:
 rule audit:
     input:
         provenance="results/{suite}/provenance.json",
+        records=asked(records.records),
         audited=outputs_of(),
     log:
         "results/{suite}/logs/audit.log",
