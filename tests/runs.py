@@ -76,8 +76,8 @@ def keep_run(
     write_json(folder / "base/source.json", source)
     records = [_record(folder, rule, finished, code, torch) for rule in ("merge", "score")]
     write_snapshot(
+        suite=folder.name,
         settings={
-            "suite": folder.name,
             "options": options,
             "models": {m: {"kind": KINDS.get(m, "none")} for m in MODELS},
         },

@@ -165,7 +165,12 @@ ROWS = [
         several(delete(RECORD), edit(MINE, "density: 0.3", "density: 0.4")),
         DARE,
     ),
-    Row("a record deleted that the audit needs", delete(RECORD), f"{DARE} provenance()", arguments=(PROVENANCE,)),
+    Row(
+        "a record deleted that the audit needs",
+        delete(RECORD),
+        f"{DARE} storage() provenance()",
+        arguments=(PROVENANCE,),
+    ),
     Row("logs and benchmarks deleted", several(delete(f"{RESULTS}/logs"), delete(f"{RESULTS}/benchmarks")), ""),
 ]
 NAMES = {row.name: f"row-{number}" for number, row in enumerate(ROWS)}

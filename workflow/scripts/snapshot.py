@@ -10,6 +10,7 @@ def main(job: Any) -> None:
     from twin_merging.reporting.runs.snapshot import write_snapshot
 
     write_snapshot(
+        suite=job.wildcards.suite,
         settings=job.params.settings,
         records=job.input.records,
         sources=job.input.sources,

@@ -133,7 +133,6 @@ def snapshot(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     kinds = {name: entry.kind for name, entry in suite.methods.items()}
     left_out = {name: {"left_out": list(entry.left_out)} for name, entry in suite.methods.items() if entry.left_out}
     return {
-        "suite": suite.name,
         "options": {key: value for key, value in suite.content.items() if key not in _NO_OPTIONS},
         "models": {
             model: {"kind": kinds.get(model, "none"), **_knowledge(suite, model), **left_out.get(model, {})}

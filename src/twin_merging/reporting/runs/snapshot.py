@@ -29,6 +29,7 @@ CONTENT = ("options", "code", "versions", "sources", "tasks", "models")
 
 def write_snapshot(
     *,
+    suite: str,
     settings: Mapping[str, Any],
     records: Iterable[str],
     sources: Iterable[str],
@@ -41,12 +42,12 @@ def write_snapshot(
 ) -> None:
     """Keep a suite's finished scores as a snapshot in `folder`, unless one with this content is there.
 
-    settings: `suite` (its name), `options` (its content in normal form), `models` (for each kind, protocol and
-    true_task). records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of
-    rule intervals; predictions: by model. newest: where to name the run; changes: where to write all runs, and what
-    differs from the one before.
+    suite: its name. settings: `options` (its content in normal form), `models` (for each kind, protocol and true_task).
+    records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of rule intervals;
+    predictions: by model. newest: where to name the run; changes: where to write all runs, and what differs from the
+    one before.
     """
-    run = snapshot(settings, records, sources, scores, intervals, predictions)
+    run = snapshot(suite, settings, records, sources, scores, intervals, predictions)
     if all(other.hash != run["hash"] for other in kept_runs(folder)):
         with whole_file(folder / file_name(run)) as partial:
             partial.write_text(_as_text(run), encoding="utf-8")
@@ -55,6 +56,7 @@ def write_snapshot(
 
 
 def snapshot(
+    suite: str,
     settings: Mapping[str, Any],
     records: Iterable[str],
     sources: Iterable[str],
@@ -69,7 +71,7 @@ def snapshot(
     tasks, rows = _tasks_and_rows(lines, predictions)
     run = {
         "format": FORMAT,
-        "suite": settings["suite"],
+        "suite": suite,
         "finished": last["finished"],
         "git": {key: last["git"][key] for key in ("commit", "clean")},
         "hardware": _each(record["hardware"] for record in jobs.values()),
