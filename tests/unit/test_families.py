@@ -24,7 +24,7 @@ from twin_merging.model.forms import FORMS
 from twin_merging.model.twin import class_of
 from twin_merging.plan.settings_scores import true_task
 from twin_merging.scoring.metrics import METRICS, score
-from twin_merging.suite.suite import load_suite
+from twin_merging.suite.suite import Suite, load_suite
 from twin_merging.tasks.families import KINDS, MODULES, family_named, whole_model
 from twin_merging.tasks.generation import Ending, Generation
 from twin_merging.tasks.task import Longest
@@ -113,7 +113,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a text that ends answers": ({"tasks/next/generation": {"max_new_tokens": 2, "stop": ["w2"]}}, {"predict(*)"}),
     "an answer's length": ({"tasks/next/generation": {"max_new_tokens": 3}}, {"predict(*)"}),
     "other test rows": ({"limits/sample": "helm"}, {"predict(*)"}),
-    "a metric": ({"tasks/next/metric": "quasi_exact_match"}, {"score()"}),
+    "a metric": ({"tasks/next/metric": "quasi_exact_match"}, {"score()", "intervals()"}),
 }
 
 
@@ -124,8 +124,13 @@ def test_a_change_of_a_task_makes_exactly_these_settings_others(made: Path, tmp_
     splits = {"tasks/echo/data/splits": {"shots": "train"}}
     text = yaml.safe_dump(edited((made / "suites/written.yaml").read_text(), {**shots, **splits}), sort_keys=False)
     before, after = suite_of(tmp_path, text), suite_of(tmp_path, edited(text, edits))
-    predicted = {f"predict({model})" for model in before.models}
-    assert stale(before, after) == (wanted - {"predict(*)"}) | (predicted if "predict(*)" in wanted else set())
+    assert stale(before, after) == whole(wanted, before)
+
+
+def whole(wanted: set[str], suite: Suite) -> set[str]:
+    """The jobs with those of each model, and with the snapshot, which says every option."""
+    predicted = {f"predict({model})" for model in suite.models} if "predict(*)" in wanted else set()
+    return (wanted - {"predict(*)"}) | predicted | ({"snapshot()"} if wanted else set())
 
 
 # Of a task whose expert is trained here: it is trained on the prompts, and its best epoch is chosen by its answers.
@@ -139,7 +144,7 @@ OF_TRAINING: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"generation": {"max_new_tokens": 2, "stop": ["w2"]}},
         {"finetune(next)", "predict(*)"},
     ),
-    "a metric": ({"metric": "quasi_exact_match"}, {"finetune(next)", "score()"}),
+    "a metric": ({"metric": "quasi_exact_match"}, {"finetune(next)", "score()", "intervals()"}),
 }
 
 
@@ -150,8 +155,7 @@ def test_an_expert_that_is_trained_here_follows_its_task(made: Path, tmp_path: P
     text = yaml.safe_dump(edited((made / "suites/written.yaml").read_text(), trained), sort_keys=False)
     changed = edited(text, {f"tasks/next/{key}": value for key, value in edits.items()})
     before, after = suite_of(tmp_path, text), suite_of(tmp_path, changed)
-    predicted = {f"predict({model})" for model in before.models} if "predict(*)" in wanted else set()
-    assert stale(before, after) == (wanted - {"predict(*)"}) | predicted
+    assert stale(before, after) == whole(wanted, before)
 
 
 @pytest.mark.parametrize(
