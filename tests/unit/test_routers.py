@@ -15,7 +15,7 @@ from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.assemble import _router
 from twin_merging.routing.kinds import KINDS, build_router, load_router
 from twin_merging.routing.mlp import MLPRouter
-from twin_merging.routing.options import SEEDED
+from twin_merging.routing.options import OPTIONS, SEEDED
 from twin_merging.routing.router import Router
 from twin_merging.routing.training import make_router
 
@@ -26,7 +26,8 @@ def router(request: pytest.FixtureRequest, features: Path, exclusives: dict[str,
 
 
 def test_every_kind_has_settings_here() -> None:
-    assert list(SETTINGS) == list(KINDS)
+    assert list(SETTINGS) == list(OPTIONS)
+    assert set(KINDS) - set(OPTIONS) == {"uniform", "oracle"}  # which hold nothing, and are no router's kind in a suite
 
 
 def test_a_router_is_the_same_after_saving(router: Router, features: Path, tmp_path: Path) -> None:
