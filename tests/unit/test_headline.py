@@ -21,6 +21,7 @@ def table(tmp_path: Path) -> Path:
     for path in (
         file,
         file.with_name("mine-router.csv"),
+        tmp_path / "results" / "mine" / "index.html",
         tmp_path / "results" / "mine" / "models" / "twin" / "README.md",
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def test_each_model_has_one_line_with_its_average_and_the_rest_is_named(table: P
         ["twin", "strict", "nothing", "97.50"],
     ]
     named = [Path(line.split()[0]).relative_to(table.parents[1]).as_posix() for line in places.splitlines()]
-    assert named == ["tables/mine.csv", "tables/mine-router.csv", "mine/models/twin/README.md"]
+    assert named == ["mine/index.html", "tables/mine.csv", "tables/mine-router.csv", "mine/models/twin/README.md"]
 
 
 def test_a_model_without_an_average_has_a_dash(table: Path) -> None:

@@ -65,6 +65,7 @@ def headline(table: Path) -> str:
 def _places(table: Path) -> list[list[str]]:
     suite = table.stem
     found = [
+        (_models(table).with_name("index.html"), "tables, figures and examples on one page: open it in a browser"),
         (table.with_suffix(".md"), "all tables, to read"),
         (table, "each task's normalised score"),
         *((table.with_name(f"{suite}{end}"), what) for end, what in OTHERS.items()),
