@@ -11,7 +11,7 @@ import pandas as pd
 
 from twin_merging.io.files import write_json
 from twin_merging.reporting.intervals import Rows, interval_table
-from twin_merging.reporting.runs.snapshot import write_snapshot
+from twin_merging.reporting.runs.snapshot import snapshot, write_snapshot
 from twin_merging.scoring.score import score_predictions
 
 # A task of each kind of rows that a run keeps of a suite of encoders.
@@ -75,7 +75,7 @@ def keep_run(
     source = {"source": {"hub": {}}, "revision": revision, "files": {"a": revision * 30}}
     write_json(folder / "base/source.json", source)
     records = [_record(folder, rule, finished, code, torch) for rule in ("merge", "score")]
-    write_snapshot(
+    run = snapshot(
         suite=folder.name,
         settings={
             "options": options,
@@ -86,11 +86,10 @@ def keep_run(
         scores=folder / "scores.csv",
         intervals=folder / "intervals.csv",
         predictions=predictions,
-        folder=folder / "runs",
-        newest=folder / "runs/newest.json",
-        changes=folder / "runs/changes.json",
     )
-    return folder / "runs/newest.json"
+    kept, newest = folder / "runs", folder / "runs/newest.json"
+    write_snapshot(run, folder=kept, newest=newest, changes=kept / "changes.json")
+    return newest
 
 
 def _record(folder: Path, rule: str, finished: str, code: str, torch: str) -> str:

@@ -8,6 +8,7 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.merging.choices import method_options
     from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merge import merge_directory
     from twin_merging.merging.registry import merging_methods
@@ -19,7 +20,7 @@ def main(job: Any) -> None:
     statistics = map(Path, job.input.statistics)
     merge_directory(
         method=merging_methods()[entry["method"]],
-        options={option: value for option, value in entry.items() if option not in ("method", "protocol")},
+        options=method_options(entry),
         protocol=Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
         task_vectors=dict(zip(tasks, map(Path, job.input.task_vectors), strict=True)),

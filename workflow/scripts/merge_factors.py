@@ -8,6 +8,7 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.merging.choices import method_options
     from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merged_factors import merge_factors
     from twin_merging.merging.registry import merging_methods
@@ -16,7 +17,7 @@ def main(job: Any) -> None:
     entry, _ = resolve(settings["entry"], next(iter(job.input.choice), None))
     merge_factors(
         method=merging_methods()[entry["method"]],
-        options={option: value for option, value in entry.items() if option not in ("method", "protocol")},
+        options=method_options(entry),
         protocol=Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
         task_vectors={Path(file).stem: Path(file) for file in job.input.task_vectors},

@@ -7,9 +7,9 @@ from twin_merging.jobs.run import run_job
 
 
 def main(job: Any) -> None:
-    from twin_merging.reporting.runs.snapshot import write_snapshot
+    from twin_merging.reporting.runs.snapshot import snapshot, write_snapshot
 
-    write_snapshot(
+    run = snapshot(
         suite=job.wildcards.suite,
         settings=job.params.settings,
         records=job.input.records,
@@ -17,10 +17,9 @@ def main(job: Any) -> None:
         scores=Path(job.input.scores),
         intervals=Path(job.input.intervals),
         predictions={Path(file).stem: Path(file) for file in job.input.predictions},
-        folder=Path(job.params.runs),
-        newest=Path(job.output.newest),
-        changes=Path(job.output.changes),
     )
+    newest, changes = Path(job.output.newest), Path(job.output.changes)
+    write_snapshot(run, folder=Path(job.params.runs), newest=newest, changes=changes)
 
 
 run_job(snakemake, main)

@@ -17,7 +17,7 @@ from twin_merging.io.files import link_file, pass_on
 from twin_merging.io.tensors import WEIGHTS, Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
-from twin_merging.merging.choices import Values, filled
+from twin_merging.merging.choices import Values, filled, method_options
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.merge import merge_directory, merged_names, write_private, write_record
 from twin_merging.merging.registry import Method
@@ -91,8 +91,7 @@ class MergedCandidates:
             shutil.rmtree(folder)
 
     def _options(self, values: Values) -> dict[str, Any]:
-        entry = filled(self.entry, values)
-        return {option: value for option, value in entry.items() if option not in ("method", "protocol")}
+        return method_options(filled(self.entry, values))
 
     def _unmerged(self, start: Checkpoint) -> TwinModel:
         """The merged model but for its body, which is the base's."""

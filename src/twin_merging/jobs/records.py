@@ -1,7 +1,8 @@
 """The record of a job: what it read and wrote, by hash, with which settings, code, software, machine and commit.
 
 A record is the output `record` of its rule, results/{suite}/records/{rule}/... It is written last, when the job has
-ended well. It holds times, and so is never the same bytes twice: only the provenance of a suite reads records.
+ended well. It holds times, and so is never the same bytes twice: only what tells of times and of making reads records,
+as provenance, snapshot, cost and audit do.
 """
 
 from __future__ import annotations

@@ -55,6 +55,11 @@ def value_at(options: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def method_options(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a suite's entry that are its method's own."""
+    return {option: value for option, value in entry.items() if option not in ("method", "protocol")}
+
+
 def first_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the first candidate, to ask what is the same for all."""
     return filled(options, {path: values[0] for path, values in choices_in(options).items()})

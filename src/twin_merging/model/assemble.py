@@ -17,6 +17,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.files import file_hashes, link_file, pass_on, read_json, sha256, whole_directory, write_json
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
+from twin_merging.merging.choices import method_options
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import write_configuration
 from twin_merging.model.exclusive_files import save_vector, store_of
@@ -99,7 +100,7 @@ def assemble(
     record = {
         "method": entry["method"],
         "family": family,
-        "options": {key: value for key, value in entry.items() if key not in ("method", "protocol")},
+        "options": method_options(entry),
         **({} if chosen is None else {"chosen": dict(chosen)}),
         "protocol": below["protocol"],
         "groups": below["groups"],

@@ -78,10 +78,7 @@ def kinds(suite: Suite) -> dict[str, str]:
 
 def comparable(suite: Suite) -> dict[str, str]:
     """The same for models about all of the suite's tasks: averages over other tasks say nothing beside these."""
-    every = tuple(suite.tasks)
-    return {
-        name: kind for name, kind in kinds(suite).items() if name == "pretrained" or suite.methods[name].merged == every
-    }
+    return {name: kind for name, kind in kinds(suite).items() if name == "pretrained" or name in suite.of_all_tasks}
 
 
 def routers(suite: Suite) -> list[Settings]:

@@ -350,7 +350,7 @@ def model_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What a model consists of: a merged model's directory, or base and experts for one that is not merged."""
     model = wildcards.get("model") or wildcards["method"]
     if model not in suite.methods:
-        return [*base_model(suite, wildcards), *_experts_files(suite, suite.tasks)]
+        return [*base_model(suite, wildcards), *all_expert_files(suite, wildcards)]
     return _directory(suite, model)
 
 

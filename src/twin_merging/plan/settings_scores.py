@@ -45,7 +45,7 @@ def subsets(suite: Suite) -> Settings:
     found = {
         name: {"merged": list(entry.merged), "left_out": list(entry.left_out)}
         for name, entry in suite.methods.items()
-        if entry.merged != tuple(suite.tasks)
+        if name not in suite.of_all_tasks
     }
     return {"subsets": found} if found else {}
 

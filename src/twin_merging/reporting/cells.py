@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from twin_merging.reporting.interval_lines import read_intervals
 from twin_merging.reporting.normalisation import AVERAGE
 
 KNOWLEDGE = {"protocol": "protocol", "true_task": "true task"}  # columns, and how they are headed
@@ -73,7 +74,7 @@ class Intervals:
 
     @classmethod
     def read(cls, file: Path) -> Intervals:
-        return cls(pd.read_csv(file, keep_default_na=False, na_values={name: [""] for name in NUMBERS}))
+        return cls(read_intervals(file))
 
     def cell(self, scale: str, model: str, task: str, value: float) -> Cell:
         line = self._lines.get((scale, model, task))
@@ -93,9 +94,6 @@ class Intervals:
             if (own, task) == (scale, AVERAGE) and line["than"]:
                 found.setdefault(line["than"], []).append(model)
         return found
-
-
-NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high")
 
 
 def scored(table: pd.DataFrame, scale: str, intervals: Intervals, knowledge: Mapping[str, Mapping[str, str]]) -> Table:

@@ -103,6 +103,11 @@ class Suite:
             return [name for name in self.models if name not in self.told]
         return [name for name in self.models if name in self.lm_eval.models]
 
+    @cached_property
+    def of_all_tasks(self) -> list[str]:
+        """Methods that merge every task of the suite."""
+        return [name for name, entry in self.methods.items() if entry.merged == tuple(self.tasks)]
+
     @property
     def told(self) -> list[str]:
         """Dynamic methods that weigh by the true task."""

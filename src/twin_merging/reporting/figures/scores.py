@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from twin_merging.reporting.interval_lines import read_intervals
 from twin_merging.reporting.normalisation import AVERAGE, EXPERTS
 
 ORDER = ("pretrained", "static", "masked", "weighed", "dynamic", "experts")
@@ -52,9 +51,7 @@ class Scores:
     """
 
     def __init__(self, path: Path, kinds: Mapping[str, str]):
-        table = pd.read_csv(path, dtype={"model": str, "task": str, "mark": str}, keep_default_na=False, na_values={
-            name: [""] for name in ("value", "low", "high")
-        })  # fmt: skip
+        table = read_intervals(path)
         known = table[table["value"].notna()]
         self.scale = "normalised" if (known["scale"] == "normalised").any() else "absolute"
         own = table[table["scale"] == self.scale]

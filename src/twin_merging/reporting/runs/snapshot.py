@@ -18,6 +18,7 @@ import pandas as pd
 
 from twin_merging.io.files import read_json, whole_file, write_json
 from twin_merging.jobs.records import read_record, record_name
+from twin_merging.reporting.interval_lines import read_intervals
 from twin_merging.reporting.runs.history import history
 from twin_merging.reporting.runs.kept import FORMAT, file_name, kept_runs
 from twin_merging.reporting.runs.rows import digest_of, pack, references_of, rows_of
@@ -27,27 +28,11 @@ from twin_merging.reporting.runs.scores import AVERAGE, NORMALISED
 CONTENT = ("options", "code", "versions", "sources", "tasks", "models")
 
 
-def write_snapshot(
-    *,
-    suite: str,
-    settings: Mapping[str, Any],
-    records: Iterable[str],
-    sources: Iterable[str],
-    scores: Path,
-    intervals: Path,
-    predictions: Mapping[str, Path],
-    folder: Path,
-    newest: Path,
-    changes: Path,
-) -> None:
-    """Keep a suite's finished scores as a snapshot in `folder`, unless one with this content is there.
+def write_snapshot(run: Mapping[str, Any], *, folder: Path, newest: Path, changes: Path) -> None:
+    """Keep a snapshot in `folder`, unless one with its content is there.
 
-    suite: its name. settings: `options` (its content in normal form), `models` (for each kind, protocol and true_task).
-    records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of rule intervals;
-    predictions: by model. newest: where to name the run; changes: where to write all runs, and what differs from the
-    one before.
+    newest: where to name the run; changes: where to write all runs, and what differs from the one before.
     """
-    run = snapshot(suite, settings, records, sources, scores, intervals, predictions)
     if all(other.hash != run["hash"] for other in kept_runs(folder)):
         with whole_file(folder / file_name(run)) as partial:
             partial.write_text(_as_text(run), encoding="utf-8")
@@ -56,6 +41,7 @@ def write_snapshot(
 
 
 def snapshot(
+    *,
     suite: str,
     settings: Mapping[str, Any],
     records: Iterable[str],
@@ -64,7 +50,12 @@ def snapshot(
     intervals: Path,
     predictions: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """A snapshot as plain data."""
+    """A suite's finished scores as plain data.
+
+    suite: its name. settings: `options` (its content in normal form), `models` (for each kind, protocol and true_task).
+    records: of the jobs that the scores rest on; sources: the files source.json; intervals: the file of rule intervals;
+    predictions: by model.
+    """
     jobs = {record_name(file): read_record(Path(file)) for file in records}
     last = max(jobs.values(), key=lambda record: record["finished"])
     lines = pd.read_csv(scores)
@@ -129,7 +120,7 @@ def _models(
 
 def _intervals(file: Path) -> dict[str, list[float]]:
     """The two ends of the interval of each model's normalised average, where it has one."""
-    lines = pd.read_csv(file)
+    lines = read_intervals(file)
     chosen = lines[(lines["scale"] == NORMALISED) & (lines["task"] == AVERAGE) & lines["low"].notna()]
     return {str(model): [float(low), float(high)]
             for model, low, high in zip(chosen["model"], chosen["low"], chosen["high"], strict=True)}  # fmt: skip
