@@ -17,6 +17,7 @@ rule snapshot:
     log:
         "results/{suite}/logs/snapshot.log",
         benchmark="results/{suite}/benchmarks/snapshot.tsv",
+    localrule: APART
     conda:
         ENVIRONMENT
     threads: 1

@@ -32,6 +32,7 @@ LOGGER = "TWIN_MERGING_LOGGER"
 # By name: what these do reaches no output but the record, or only with the bytes that the job would write; so no job's
 # digest of its code may cover them.
 CLIENT, KEPT, STORE, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "kept", "store", "usage"))
+NAMES = "twin_merging.io.aliases"
 
 
 def folder(file: str) -> Path:
@@ -84,6 +85,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
+        sentence = import_module(NAMES).without_copies(sentence)
         try:
             if not known:
                 traceback.print_exc()
