@@ -53,6 +53,11 @@ def stop(error):
     sys.exit(1)
 
 
+def is_deployed_by(method):
+    """Whether jobs get their software so, as `--sdm` says."""
+    return method in workflow.deployment_settings.deployment_method
+
+
 def checked_config():
     """The configuration with its defaults; ends the run when a key or value is wrong."""
     own = WORKFLOW.parent / "config" / "suites"
@@ -70,8 +75,16 @@ def checked_config():
 
 
 CHECKED = checked_config()
-# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
-use_server(CHECKED.preload and workflow.is_main_process)
+# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own, and
+# those in a container have its libraries.
+use_server(CHECKED.preload and workflow.is_main_process and not is_deployed_by(DeploymentMethod.APPTAINER))
+
+# The image for `--sdm apptainer`. Without that nothing is said of it.
+if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
+
+    container: CHECKED.container
+
+
 
 # And take what is kept of earlier ones. A folder of a job that is gone with the job keeps nothing.
 for line in use_store(
@@ -140,10 +153,10 @@ def timeless(function, placed=alias):
 
 def lm_eval_installed(wildcards):
     """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
-    a job looks for it itself."""
+    or a container a job looks for it itself."""
     result = f"results/{wildcards.suite}/lm_eval/{wildcards.model}.json"
-    by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    return [] if by_conda or is_there(result) else asked(inputs.lm_eval_installed)(wildcards)
+    elsewhere = is_deployed_by(DeploymentMethod.CONDA) or is_deployed_by(DeploymentMethod.APPTAINER)
+    return [] if elsewhere or is_there(result) else asked(inputs.lm_eval_installed)(wildcards)
 
 
 def lock_settings(wildcards):

@@ -75,4 +75,11 @@ class Configuration(Model):
         description="`same`: a job takes only what the same kind of processor and GPU made, which has the same bytes; "
         "`any`: also what others made, whose last bits may differ",
     )
+    container: _TextOrNull = Field(
+        None,
+        description="the image in which jobs run where `--sdm apptainer` is given, as "
+        "`docker://registry.example.org/twin-merging:0.1.0` or the path of a `.sif` file "
+        "([docs/containers.md](../docs/containers.md)); `null`: none. Without `--sdm apptainer` it says nothing; "
+        "with it, another image makes every job again",
+    )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")
