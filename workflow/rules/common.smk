@@ -75,6 +75,12 @@ def checked_config():
 
 
 CHECKED = checked_config()
+if APART and workflow.remote_exec:
+    try:
+        take_sent()
+    except UserError as error:
+        stop(error)
+
 # Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own, and
 # those in a container have its libraries.
 use_server(CHECKED.preload and workflow.is_main_process and not is_deployed_by(DeploymentMethod.APPTAINER))
@@ -104,7 +110,8 @@ if APART and not is_sent(CHECKED.suites):
     stop(
         f"suites: {CHECKED.suites}: jobs on other machines get what lies below the working folder; move it there"
     )
-send(FOLDER.with_suites())
+if APART and workflow.is_main_process:
+    send([*FOLDER.with_suites(), write_sent(WORKFLOW)])
 
 
 @cache

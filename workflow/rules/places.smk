@@ -7,6 +7,7 @@ from snakemake.io import sourcecache_entry
 from snakemake.settings.types import SharedFSUsage
 
 from twin_merging.io.aliases import alias, copies_lie_in, named
+from twin_merging.jobs.sent import take_sent, write_sent
 
 # Whether results lie in storage, and whether jobs run on machines that share no disk with this one.
 STORED = workflow.storage_settings.default_storage_provider is not None
@@ -58,5 +59,4 @@ def is_sent(path):
 
 def send(paths):
     """Send files with the workflow, beside those that Snakemake sends."""
-    if APART and workflow.is_main_process:
-        workflow.configfiles.extend(path for path in paths if is_sent(path))
+    workflow.configfiles.extend(path for path in paths if is_sent(path))
