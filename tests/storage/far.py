@@ -38,8 +38,14 @@ methods:
 SCRIPT = Path(machines.__file__)
 BUCKET, PREFIX = "bucket", "some/place"
 # Short jobs go in groups, each to one machine: otherwise this test would start Snakemake sixty times more.
-GROUPS = {"figure": ("figures", 7), "predict": ("answers", 6), "task_vectors": ("vectors", 2), "compress": ("parts", 2),
-          "score": ("scores", 2), "intervals": ("scores", 2), "merge": ("models", 2), "merge_masked": ("models", 2)}  # fmt: skip
+GROUPS = {
+    "figure": ("figures", 7),
+    "predict": ("answers", 6),
+    "task_vectors": ("vectors", 2),
+    "compress": ("parts", 2),
+    **dict.fromkeys(("score", "intervals"), ("scores", 2)),
+    **dict.fromkeys(("merge", "merge_masked"), ("models", 2)),
+}
 
 
 def make_folder(folder: Path) -> Path:

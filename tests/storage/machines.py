@@ -4,9 +4,9 @@
     machines.py status MACHINES NUMBER              prints running, success or failed
     machines.py cancel MACHINES NUMBER ...
 
-Each job gets a machine of its own: an empty working folder, an empty home and no environment variable but those that are
-named below. HIDDEN is the folder in which Snakemake was started. Where this process may make a mount namespace, nothing
-of that folder can be seen by the job; elsewhere the job merely does not know where it is.
+Each job gets a machine of its own: an empty working folder, an empty home and no environment variable but those that
+are named below. HIDDEN is the folder in which Snakemake was started. Where this process may make a mount namespace,
+nothing of that folder can be seen by the job; elsewhere the job merely does not know where it is.
 """
 
 from __future__ import annotations

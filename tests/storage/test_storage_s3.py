@@ -72,7 +72,7 @@ def test_the_bucket_holds_what_a_folder_holds_and_the_same_bytes(far: Far, near:
 
 
 def test_records_say_the_same_but_for_times(far: Far, near: Path) -> None:
-    names = [name for name in far.bucket.names("results/far/records/")]
+    names = far.bucket.names("results/far/records/")
     assert len(names) > 30
     for name in names:
         ours, theirs = far.json(name), _json(near / name)

@@ -1,4 +1,4 @@
-"""The Dockerfile and Apptainer's definition: hadolint finds nothing, they install from the lock, and they are in step."""
+"""The Dockerfile and Apptainer's definition: hadolint finds nothing, they install from the lock, and agree."""
 
 from __future__ import annotations
 

@@ -103,7 +103,10 @@ def test_a_record_is_that_of_a_job_whose_results_lie_here() -> None:
     copies_lie_in(COPIES)
     there = run(job_at(f"{COPIES}/"))
     assert without_times(there) == without_times(here)
-    assert list(there["outputs"]) == ["results/mine/models/ties/weights.txt", "results/mine/models/ties/private/head.txt"]
+    assert list(there["outputs"]) == [
+        "results/mine/models/ties/weights.txt",
+        "results/mine/models/ties/private/head.txt",
+    ]
 
 
 def test_the_store_knows_a_job_wherever_its_files_lie() -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 URL = "docker://registry.example.org/twin-merging:0.1.0"
 IMAGE = ("--config", f"container={URL}")
 ROWS = "results/made/data/sentiment/train.parquet"
-# What Snakemake asks of Apptainer. There is no container in it: the job's command runs as it stands, after a line in a file.
+# What Snakemake asks of Apptainer. There is no container in it: a job's command runs as it stands, after a line in a file.
 STAND_IN = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$1" in
@@ -47,7 +47,8 @@ def test_without_apptainer_it_changes_nothing(folder: Path) -> None:
 
 def test_with_apptainer_every_job_runs_in_the_image(folder: Path) -> None:
     calls = folder / "calls"
-    paths = [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]  # there is a `python` in an image
+    # There is a `python` in an image.
+    paths = [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {"CALLS": str(calls), "PATH": ":".join(paths)}
     before = (folder / ROWS).read_bytes()
     run = snakemake(folder, "--sdm", "apptainer", *IMAGE, "--forcerun", "generate_data", "--", ROWS,

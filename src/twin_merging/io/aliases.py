@@ -1,8 +1,8 @@
 """What a job's file is called, whatever path Snakemake gives for it.
 
-Paths with signs that Snakemake takes for its own ({task}, <folder>) or cannot write down (line breaks, bytes that are no
-text) are given to it as links without them. Results that lie in storage it gives to a job as copies in a folder of its own.
-Records, messages and outputs name the file that was meant: `named` says which that is.
+Paths with signs that Snakemake takes for its own ({task}, <folder>) or cannot write down (line breaks, bytes that
+are no text) are given to it as links without them. Results that lie in storage it gives to a job as copies in a folder
+of its own. Records, messages and outputs name the file that was meant: `named` says which that is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def named(path: str) -> str:
 
 
 def copies_lie_in(folder: str | None) -> None:
-    """Say to this process, and to the jobs that it starts, where copies of what lies in storage are; None for nowhere."""
+    """Say to this process, and to jobs that it starts, where copies of what lies in storage are; None for nowhere."""
     os.environ.pop(COPIES, None)
     if folder is not None:
         os.environ[COPIES] = folder

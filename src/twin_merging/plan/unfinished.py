@@ -26,8 +26,8 @@ def unfinished(jobs: Iterable[JobFiles], exists: Callable[[str], bool] = lambda 
     """One output of each job that has left none, of those jobs whose outputs another job has read: that one's outputs
     are there.
 
-    A file that was deleted by hand is not meant: other outputs of its job, its record for one, are there still. The last
-    output, the record, is asked for first, and several jobs at once, because a storage may answer slowly.
+    A file that was deleted by hand is not meant: other outputs of its job, its record for one, are there still. The
+    last output, the record, is asked for first, and several jobs at once, because a storage may answer slowly.
     """
     jobs = list(jobs)
     with ThreadPoolExecutor(16) as pool:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from twin_merging.io.fields import KINDS, Flag, Positive, Text
+from twin_merging.io.fields import KINDS, Flag, Natural, Positive, Text
 from twin_merging.io.validation import Model
 
 _TextOrNull = Annotated[str | None, KINDS]
@@ -48,6 +48,13 @@ class Configuration(Model):
         description="for `snakemake --config lock=SUITE -- lock`: the one suite to lock; `null` is every suite with a "
         "Hub source",
     )
+    container: _TextOrNull = Field(
+        None,
+        description="the image in which jobs run where `--sdm apptainer` is given, as "
+        "`docker://registry.example.org/twin-merging:0.1.0` or the path of a `.sif` file "
+        "([docs/containers.md](../docs/containers.md)); `null`: none. Without `--sdm apptainer` it says nothing; "
+        "with it, another image makes every job again",
+    )
     preload: Flag = Field(
         True,
         description="jobs of this machine are forked from one process that has torch, transformers and the rest "
@@ -75,11 +82,9 @@ class Configuration(Model):
         description="`same`: a job takes only what the same kind of processor and GPU made, which has the same bytes; "
         "`any`: also what others made, whose last bits may differ",
     )
-    container: _TextOrNull = Field(
-        None,
-        description="the image in which jobs run where `--sdm apptainer` is given, as "
-        "`docker://registry.example.org/twin-merging:0.1.0` or the path of a `.sif` file "
-        "([docs/containers.md](../docs/containers.md)); `null`: none. Without `--sdm apptainer` it says nothing; "
-        "with it, another image makes every job again",
+    gpus: Natural = Field(
+        0,
+        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, statistics, "
+        "choices, audits. Other jobs ask for none",
     )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")
