@@ -140,7 +140,7 @@ def test_environment_repeats_pyproject() -> None:
 
 @pytest.mark.parametrize("file", ["environment.yml", "environment-lm-eval.yml"])
 def test_environment_is_one_that_conda_can_read(file: str) -> None:
-    """What can be checked without a channel: the keys, one spec a line, and pip last, for which conda's pip is there."""
+    """What can be checked without a channel: the keys, one spec a line, and pip last, which needs conda's pip."""
     content = yaml.safe_load((ROOT / file).read_text())
     assert list(content) == ["name", "channels", "dependencies"]
     *from_conda, last = content["dependencies"]

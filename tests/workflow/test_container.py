@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 URL = "docker://registry.example.org/twin-merging:0.1.0"
 IMAGE = ("--config", f"container={URL}")
 ROWS = "results/made/data/sentiment/train.parquet"
-# What Snakemake asks of Apptainer. There is no container in it: a job's command runs as it stands, after a line in a file.
+# What Snakemake asks of Apptainer. There is no container in it: a job's command runs as it stands, and is noted.
 STAND_IN = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$1" in

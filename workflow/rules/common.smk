@@ -92,7 +92,6 @@ if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
     container: CHECKED.container
 
 
-
 # And take what is kept of earlier ones. A folder of a job that is gone with the job keeps nothing.
 for line in use_store(
     None if APART and not os.path.isabs(CHECKED.store or "") else CHECKED.store,

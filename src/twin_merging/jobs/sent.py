@@ -12,10 +12,9 @@ import os
 from functools import cache
 from pathlib import Path
 
-import twin_merging
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json, write_json
-from twin_merging.jobs.digest import TEMPLATES
+from twin_merging.jobs.digest import PACKAGE, TEMPLATES
 from twin_merging.jobs.machine import COMMIT, commit
 
 SENT = Path(".snakemake", "twin-merging-sent.json")  # of the working folder
@@ -36,8 +35,7 @@ def take_sent(file: Path = SENT) -> None:
     sent = read_json(file)
     if sent["library"] != library():
         raise UserError(
-            f"{Path(twin_merging.__file__).parent}: not the twin_merging of the machine that started the run; install "
-            "the same one on both"
+            f"{PACKAGE}: not the twin_merging of the machine that started the run; install the same one on both"
         )
     os.environ[COMMIT] = json.dumps(sent["git"])
 
@@ -45,7 +43,6 @@ def take_sent(file: Path = SENT) -> None:
 @cache
 def library() -> str:
     """SHA-256 over the files of the library, whatever folder it lies in."""
-    package = Path(twin_merging.__file__).parent
-    files = sorted(file for file in package.rglob("*") if file.suffix in (".py", *TEMPLATES))
-    content = [(file.relative_to(package).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    files = sorted(file for file in PACKAGE.rglob("*") if file.suffix in (".py", *TEMPLATES))
+    content = [(file.relative_to(PACKAGE).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
