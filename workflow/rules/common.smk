@@ -17,6 +17,7 @@ from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import figures as plan_figures
+from twin_merging.plan import groups as plan_groups
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
@@ -167,6 +168,13 @@ def asked_for(rule, what):
         return getattr(asked, what)
 
     return amount
+
+
+def together(rule):
+    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
+    return lambda wildcards: plan_groups.group_of(
+        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain()
+    )
 
 
 def threads_of(stage):

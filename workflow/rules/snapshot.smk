@@ -17,6 +17,8 @@ rule snapshot:
     log:
         "results/{suite}/logs/snapshot.log",
         benchmark="results/{suite}/benchmarks/snapshot.tsv",
+    group:
+        together("snapshot")
     conda:
         ENVIRONMENT
     threads: 1
