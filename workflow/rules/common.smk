@@ -73,8 +73,14 @@ def checked_config():
 
 
 CHECKED = checked_config()
-# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
-use_server(CHECKED.preload and workflow.is_main_process)
+# The jobs that one Snakemake starts run in forks of one process: those of this machine, and those of one allocation of a
+# cluster, which a Snakemake in it starts.
+use_server(CHECKED.preload and (workflow.is_main_process or workflow.remote_exec))
+
+# The plugin for Slurm does not tell the Snakemake in an allocation which jobs are one group. It would run them one after
+# the other, each by a Snakemake of its own.
+if "snakemake_executor_plugin_slurm" in sys.modules:
+    sys.modules["snakemake_executor_plugin_slurm"].common_settings.pass_group_args = True
 
 # And take what is kept of earlier ones.
 for line in use_store(

@@ -8,7 +8,7 @@ from twin_merging.plan.resources import of_job
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.suite.suite import Suite
 
-LONG = 1000  # minutes; a job that asks for more goes by itself
+LONG = 30  # minutes; a job that asks for more goes by itself
 
 # Snakemake refuses a group that a way through the jobs leaves and comes back to. So `choose` stands in none: what it
 # chooses is merged, and it tries what is made of merged models.
@@ -21,7 +21,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "routed": ("compress", "compress_factors", "route_features", "route"),
     "answers": ("assemble", "predict"),
     "lm_eval": ("lm_eval",),
-    "tables": ("score", "intervals", "snapshot", "storage", "card"),
+    "scores": ("score", "intervals"),
+    "tables": ("snapshot", "storage", "card"),
     "figures": ("figure",),
 }  # fmt: skip
 GROUP_OF = {rule: group for group, rules in GROUPS.items() for rule in rules}
