@@ -12,6 +12,7 @@ rule provenance:
     log:
         "results/{suite}/logs/provenance.log",
         benchmark="results/{suite}/benchmarks/provenance.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -79,7 +80,7 @@ rule crate:
     log:
         "results/{suite}/logs/crate.log",
         benchmark="results/{suite}/benchmarks/crate.tsv",
-    localrule: APART
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

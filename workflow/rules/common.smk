@@ -15,6 +15,7 @@ from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import figures as plan_figures
+from twin_merging.plan import groups as plan_groups
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
@@ -82,9 +83,18 @@ if APART and workflow.remote_exec:
     except UserError as error:
         stop(error)
 
-# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own, and
-# those in a container have its libraries.
-use_server(CHECKED.preload and workflow.is_main_process and not is_deployed_by(DeploymentMethod.APPTAINER))
+# The jobs that one Snakemake starts run in forks of one process: those of this machine, and those of one allocation of a
+# cluster, which a Snakemake in it starts. Those in a container have its libraries.
+use_server(
+    CHECKED.preload
+    and (workflow.is_main_process or workflow.remote_exec)
+    and not is_deployed_by(DeploymentMethod.APPTAINER)
+)
+
+# The plugin for Slurm does not tell the Snakemake in an allocation which jobs are one group. It would run them one after
+# the other, each by a Snakemake of its own.
+if "snakemake_executor_plugin_slurm" in sys.modules:
+    sys.modules["snakemake_executor_plugin_slurm"].common_settings.pass_group_args = True
 
 # The image for `--sdm apptainer`. Without that nothing is said of it.
 if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
@@ -191,6 +201,13 @@ def asked_for(rule, what):
         return getattr(asked, what)
 
     return amount
+
+
+def together(rule):
+    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
+    return lambda wildcards: plan_groups.group_of(
+        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain(), APART
+    )
 
 
 def threads_of(stage):

@@ -21,6 +21,7 @@ rule compare:
     log:
         "results/{suite}/logs/compare.log",
         benchmark="results/{suite}/benchmarks/compare.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

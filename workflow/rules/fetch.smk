@@ -17,6 +17,8 @@ rule fetch_base:
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=False),
+    group:
+        together("fetch_base")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -66,6 +68,8 @@ rule fetch_expert:
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
+    group:
+        together("fetch_expert")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -98,6 +102,8 @@ rule fetch_adapter:
         benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
+    group:
+        together("fetch_adapter")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -129,6 +135,8 @@ rule fetch_data:
         benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=False),
+    group:
+        together("fetch_data")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -170,6 +178,8 @@ rule fetch_router:
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
+    group:
+        together("fetch_router")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")

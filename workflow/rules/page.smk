@@ -27,6 +27,7 @@ rule page:
     log:
         "results/{suite}/logs/page.log",
         benchmark="results/{suite}/benchmarks/page.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
