@@ -41,9 +41,10 @@ def merging(work: Work, method: str) -> Need:
         read += len(tasks) * work.statistics(kind)
     read += sum(work.expert(task) for task in suite.evaluated(method))
     factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
-    chunks = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
+    chunks: float = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
-    memory, seconds = chunks + factors, 0.0
+    memory: float = chunks + factors
+    seconds = 0.0
     for name in names:
         if name in _WHOLE:
             fixed, each, columns = _WHOLE[name]

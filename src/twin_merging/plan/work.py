@@ -81,7 +81,7 @@ class Work:
         private = len(tasks) * FP32 * (shape.hidden * (20 * shape.layers if suite.private_groups(method) else 8))
         if suite.family == "decoder":
             private = 0
-        total = self.sizes.body + private
+        total: float = self.sizes.body + private
         if method in suite.dynamic:
             total += len(tasks) * self.exclusive(suite.shared(method), suite.lora_space(method)) + self.router()
         if method in suite.masked:
