@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--gpus 1]
 
-Prints a table for each family: an encoder or decoder from the Hub, whole experts or LoRA adapters (rank 32), the methods
-task arithmetic, Ties, TSV-M and Twin-Merging (rank 32); 1,000 test and 1,000 router rows a task.
+Encoders and language models from the Hub, whole experts or LoRA adapters (rank 32), the methods task arithmetic, Ties,
+TSV-M and Twin-Merging (rank 32); 1,000 test and 1,000 router rows a task.
 """
 
 from __future__ import annotations
