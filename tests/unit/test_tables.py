@@ -14,6 +14,7 @@ import pytest
 from twin_merging.io.files import write_json
 from twin_merging.reporting.intervals import Rows, write_intervals
 from twin_merging.reporting.normalisation import absolute_scores, markdown_table, normalised_scores
+from twin_merging.reporting.notes import no_score_note
 from twin_merging.reporting.routing import routed_rows, router_scores
 from twin_merging.reporting.tables import write_tables
 from twin_merging.scoring.calibration import expected_calibration_error
@@ -48,6 +49,14 @@ def test_a_task_whose_expert_scores_0_or_less_is_empty_and_left_out_of_every_ave
     table: Any = normalised_scores(absolute_scores(scores({**VALUES, "expert-a": (expert, 0.1)}), TASKS))
     assert table["a"].isna().all()
     assert table.loc["twin", "avg"] == pytest.approx(100)
+
+
+def test_the_note_names_tasks_without_a_normalised_score_and_says_where_there_is_none_at_all() -> None:
+    some = pd.DataFrame({"a": [50.0], "b": [np.nan], "avg": [50.0]}, index=["merged"])
+    assert no_score_note(some) == "No normalised score for b: the expert scores 0 or less; `avg` leaves it out."
+    none = pd.DataFrame({"a": [np.nan], "b": [np.nan], "avg": [np.nan]}, index=["merged"])
+    assert no_score_note(none) == "No normalised score for any task: every expert scores 0 or less."
+    assert no_score_note(some[["a", "avg"]]) == ""
 
 
 def test_the_papers_normalised_twin_scores_average_as_published() -> None:

@@ -31,8 +31,10 @@ rule assemble:
         ENVIRONMENT
     threads: threads_of("assemble")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asked_for("assemble", "mem_mb"),
+        runtime=asked_for("assemble", "runtime"),
+        disk_mb=asked_for("assemble", "disk_mb"),
+        gpu=asked_for("assemble", "gpu"),
     params:
         settings=settings_of("assemble"),
         code=code("assemble"),

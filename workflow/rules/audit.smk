@@ -16,8 +16,10 @@ rule provenance:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("provenance", "mem_mb"),
+        runtime=asked_for("provenance", "runtime"),
+        disk_mb=asked_for("provenance", "disk_mb"),
+        gpu=asked_for("provenance", "gpu"),
     params:
         settings=settings_of("provenance"),
         code=code("provenance"),
@@ -41,9 +43,10 @@ rule audit:
         ENVIRONMENT
     threads: threads_of("predict")
     resources:
-        mem_mb=6000,
-        runtime=240,
-        gpu=0,
+        mem_mb=asked_for("audit", "mem_mb"),
+        runtime=asked_for("audit", "runtime"),
+        disk_mb=asked_for("audit", "disk_mb"),
+        gpu=asked_for("audit", "gpu"),
     params:
         settings=settings_of("audit"),
         code=code_with("audit", plan_modules.model_modules),
@@ -71,8 +74,10 @@ rule crate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=asked_for("crate", "mem_mb"),
+        runtime=asked_for("crate", "runtime"),
+        disk_mb=asked_for("crate", "disk_mb"),
+        gpu=asked_for("crate", "gpu"),
     params:
         settings=lambda w: {"workflow": str(WORKFLOW.parent), "suite": str(suite_of(w).file)},
         code=code("crate"),

@@ -20,8 +20,10 @@ rule card:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("card", "mem_mb"),
+        runtime=asked_for("card", "runtime"),
+        disk_mb=asked_for("card", "disk_mb"),
+        gpu=asked_for("card", "gpu"),
     params:
         settings=settings_of("card"),
         code=code_with("card", plan_modules.family_modules),

@@ -17,9 +17,10 @@ rule answer_validation:
         ENVIRONMENT
     threads: threads_of("predict")
     resources:
-        mem_mb=6000,
-        runtime=60,
-        gpu=0,
+        mem_mb=asked_for("answer_validation", "mem_mb"),
+        runtime=asked_for("answer_validation", "runtime"),
+        disk_mb=asked_for("answer_validation", "disk_mb"),
+        gpu=asked_for("answer_validation", "gpu"),
     params:
         settings=settings_of("answer_validation"),
         code=code_with("answer_validation", plan_modules.model_modules),
@@ -51,9 +52,10 @@ rule choose:
         ENVIRONMENT
     threads: threads_of("predict")
     resources:
-        mem_mb=6000,
-        runtime=480,
-        gpu=0,
+        mem_mb=asked_for("choose", "mem_mb"),
+        runtime=asked_for("choose", "runtime"),
+        disk_mb=asked_for("choose", "disk_mb"),
+        gpu=asked_for("choose", "gpu"),
     params:
         settings=settings_of("choose"),
         # Candidates lie here one at a time; removed when the job ends.

@@ -18,6 +18,7 @@ from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
+from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites
 from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
@@ -154,6 +155,18 @@ def settings_of(rule):
     return lambda wildcards: plan_settings.of_job(
         suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain()
     )
+
+
+def asked_for(rule, what):
+    """What a job of a rule, or of one made of it by `use rule`, asks of its machine: `mem_mb`, `runtime` in minutes,
+    `disk_mb` or `gpu`; more at each attempt. It changes no byte and makes no job stale."""
+
+    def amount(wildcards, attempt):
+        suite, threads = suite_of(wildcards), CHECKED.threads.plain()
+        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus)
+        return getattr(asked, what)
+
+    return amount
 
 
 def threads_of(stage):

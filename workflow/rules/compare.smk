@@ -25,8 +25,10 @@ rule compare:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("compare", "mem_mb"),
+        runtime=asked_for("compare", "runtime"),
+        disk_mb=asked_for("compare", "disk_mb"),
+        gpu=asked_for("compare", "gpu"),
     params:
         settings=settings_of("compare"),
         code=code("compare"),

@@ -17,8 +17,10 @@ rule compress:
         ENVIRONMENT
     threads: threads_of("compress")
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("compress", "mem_mb"),
+        runtime=asked_for("compress", "runtime"),
+        disk_mb=asked_for("compress", "disk_mb"),
+        gpu=asked_for("compress", "gpu"),
     params:
         settings=settings_of("compress"),
         code=code("compress"),
@@ -41,8 +43,10 @@ rule compress_factors:
         ENVIRONMENT
     threads: threads_of("compress")
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("compress_factors", "mem_mb"),
+        runtime=asked_for("compress_factors", "runtime"),
+        disk_mb=asked_for("compress_factors", "disk_mb"),
+        gpu=asked_for("compress_factors", "gpu"),
     params:
         settings=settings_of("compress_factors"),
         code=code("compress_factors"),

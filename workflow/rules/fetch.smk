@@ -21,8 +21,10 @@ rule fetch_base:
         ENVIRONMENT
     threads: threads_of("fetch")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asked_for("fetch_base", "mem_mb"),
+        runtime=asked_for("fetch_base", "runtime"),
+        disk_mb=asked_for("fetch_base", "disk_mb"),
+        gpu=asked_for("fetch_base", "gpu"),
     params:
         settings=settings_of("fetch_base"),
         code=code("fetch_base"),
@@ -68,8 +70,10 @@ rule fetch_expert:
         ENVIRONMENT
     threads: threads_of("fetch")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asked_for("fetch_expert", "mem_mb"),
+        runtime=asked_for("fetch_expert", "runtime"),
+        disk_mb=asked_for("fetch_expert", "disk_mb"),
+        gpu=asked_for("fetch_expert", "gpu"),
     params:
         settings=settings_of("fetch_expert"),
         code=code("fetch_expert"),
@@ -98,8 +102,10 @@ rule fetch_adapter:
         ENVIRONMENT
     threads: threads_of("fetch")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asked_for("fetch_adapter", "mem_mb"),
+        runtime=asked_for("fetch_adapter", "runtime"),
+        disk_mb=asked_for("fetch_adapter", "disk_mb"),
+        gpu=asked_for("fetch_adapter", "gpu"),
     params:
         settings=settings_of("fetch_expert"),
         code=code("fetch_adapter"),
@@ -127,8 +133,10 @@ rule fetch_data:
         ENVIRONMENT
     threads: threads_of("fetch")
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=asked_for("fetch_data", "mem_mb"),
+        runtime=asked_for("fetch_data", "runtime"),
+        disk_mb=asked_for("fetch_data", "disk_mb"),
+        gpu=asked_for("fetch_data", "gpu"),
     params:
         settings=settings_of("fetch_data"),
         code=code_with("fetch_data", plan_modules.family_modules),
@@ -166,8 +174,10 @@ rule fetch_router:
         ENVIRONMENT
     threads: threads_of("fetch")
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=asked_for("fetch_router", "mem_mb"),
+        runtime=asked_for("fetch_router", "runtime"),
+        disk_mb=asked_for("fetch_router", "disk_mb"),
+        gpu=asked_for("fetch_router", "gpu"),
     params:
         settings=settings_of("fetch_router"),
         code=code("fetch_router"),

@@ -26,8 +26,10 @@ rule figure:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("figure", "mem_mb"),
+        runtime=asked_for("figure", "runtime"),
+        disk_mb=asked_for("figure", "disk_mb"),
+        gpu=asked_for("figure", "gpu"),
     params:
         settings=settings_of("figure"),
         code=lambda w: code("figure", plan_modules.figure_module(w.figure)),
@@ -54,9 +56,10 @@ rule plane:
         ENVIRONMENT
     threads: threads_of("predict")
     resources:
-        mem_mb=6000,
-        runtime=240,
-        gpu=0,
+        mem_mb=asked_for("plane", "mem_mb"),
+        runtime=asked_for("plane", "runtime"),
+        disk_mb=asked_for("plane", "disk_mb"),
+        gpu=asked_for("plane", "gpu"),
     params:
         settings=settings_of("plane"),
         code=code_with("plane", plan_modules.model_modules),

@@ -19,9 +19,10 @@ rule finetune:
         ENVIRONMENT
     threads: threads_of("finetune")
     resources:
-        mem_mb=8000,
-        runtime=720,
-        gpu=0,
+        mem_mb=asked_for("finetune", "mem_mb"),
+        runtime=asked_for("finetune", "runtime"),
+        disk_mb=asked_for("finetune", "disk_mb"),
+        gpu=asked_for("finetune", "gpu"),
     params:
         settings=settings_of("finetune"),
         # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the

@@ -18,8 +18,10 @@ rule generate_base:
         ENVIRONMENT
     threads: threads_of("generate")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asked_for("generate_base", "mem_mb"),
+        runtime=asked_for("generate_base", "runtime"),
+        disk_mb=asked_for("generate_base", "disk_mb"),
+        gpu=asked_for("generate_base", "gpu"),
     params:
         settings=settings_of("generate_base"),
         code=code_with("generate_base", plan_modules.base_modules),
@@ -61,8 +63,10 @@ rule generate_data:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("generate_data", "mem_mb"),
+        runtime=asked_for("generate_data", "runtime"),
+        disk_mb=asked_for("generate_data", "disk_mb"),
+        gpu=asked_for("generate_data", "gpu"),
     params:
         settings=settings_of("generate_data"),
         code=code_with("generate_data", plan_modules.rows_modules),

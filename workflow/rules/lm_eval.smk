@@ -18,9 +18,10 @@ rule lm_eval:
         ENVIRONMENT_OF_LM_EVAL
     threads: threads_of("predict")
     resources:
-        mem_mb=6000,
-        runtime=240,
-        gpu=0,
+        mem_mb=asked_for("lm_eval", "mem_mb"),
+        runtime=asked_for("lm_eval", "runtime"),
+        disk_mb=asked_for("lm_eval", "disk_mb"),
+        gpu=asked_for("lm_eval", "gpu"),
     params:
         settings=settings_of("lm_eval"),
         code=code_with("lm_eval", plan_modules.model_modules),
@@ -47,8 +48,10 @@ rule lm_eval_table:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("lm_eval_table", "mem_mb"),
+        runtime=asked_for("lm_eval_table", "runtime"),
+        disk_mb=asked_for("lm_eval_table", "disk_mb"),
+        gpu=asked_for("lm_eval_table", "gpu"),
     params:
         settings=settings_of("lm_eval_table"),
         code=code("lm_eval_table"),

@@ -11,6 +11,8 @@ rule lock:
     resources:
         mem_mb=1000,
         runtime=30,
+        disk_mb=100,
+        gpu=0,
     params:
         settings=lock_settings,
     script:

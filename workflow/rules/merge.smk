@@ -26,8 +26,10 @@ rule merge:
         ENVIRONMENT
     threads: threads_of("merge")
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("merge", "mem_mb"),
+        runtime=asked_for("merge", "runtime"),
+        disk_mb=asked_for("merge", "disk_mb"),
+        gpu=asked_for("merge", "gpu"),
     params:
         settings=settings_of("merge"),
         code=lambda w: code("merge", *plan_modules.method_modules(suite_of(w), w.method)),
@@ -86,8 +88,10 @@ rule merge_factors:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("merge_factors", "mem_mb"),
+        runtime=asked_for("merge_factors", "runtime"),
+        disk_mb=asked_for("merge_factors", "disk_mb"),
+        gpu=asked_for("merge_factors", "gpu"),
     params:
         settings=settings_of("merge_factors"),
         code=lambda w: code("merge_factors", *plan_modules.method_modules(suite_of(w), w.shared)),

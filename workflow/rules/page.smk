@@ -31,8 +31,10 @@ rule page:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=asked_for("page", "mem_mb"),
+        runtime=asked_for("page", "runtime"),
+        disk_mb=asked_for("page", "disk_mb"),
+        gpu=asked_for("page", "gpu"),
     params:
         settings=settings_of("page"),
         audit=lambda w: hash_of(f"results/audit/{w.suite}.json"),

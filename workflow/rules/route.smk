@@ -15,9 +15,10 @@ rule route_features:
         ENVIRONMENT
     threads: threads_of("route")
     resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=0,
+        mem_mb=asked_for("route_features", "mem_mb"),
+        runtime=asked_for("route_features", "runtime"),
+        disk_mb=asked_for("route_features", "disk_mb"),
+        gpu=asked_for("route_features", "gpu"),
     params:
         settings=settings_of("route_features"),
         code=code_with("route_features", plan_modules.family_modules),
@@ -41,8 +42,10 @@ rule route:
         ENVIRONMENT
     threads: threads_of("route")
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("route", "mem_mb"),
+        runtime=asked_for("route", "runtime"),
+        disk_mb=asked_for("route", "disk_mb"),
+        gpu=asked_for("route", "gpu"),
     params:
         settings=settings_of("route"),
         code=code("route"),

@@ -14,8 +14,10 @@ rule score:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=asked_for("score", "mem_mb"),
+        runtime=asked_for("score", "runtime"),
+        disk_mb=asked_for("score", "disk_mb"),
+        gpu=asked_for("score", "gpu"),
     params:
         settings=settings_of("score"),
         code=code("score"),
@@ -37,8 +39,10 @@ rule intervals:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=asked_for("intervals", "mem_mb"),
+        runtime=asked_for("intervals", "runtime"),
+        disk_mb=asked_for("intervals", "disk_mb"),
+        gpu=asked_for("intervals", "gpu"),
     params:
         settings=settings_of("intervals"),
         code=code("intervals"),

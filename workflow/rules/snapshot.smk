@@ -21,8 +21,10 @@ rule snapshot:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=asked_for("snapshot", "mem_mb"),
+        runtime=asked_for("snapshot", "runtime"),
+        disk_mb=asked_for("snapshot", "disk_mb"),
+        gpu=asked_for("snapshot", "gpu"),
     params:
         settings=settings_of("snapshot"),
         runs="results/{suite}/runs",

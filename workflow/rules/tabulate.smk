@@ -46,8 +46,10 @@ rule tabulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("tabulate", "mem_mb"),
+        runtime=asked_for("tabulate", "runtime"),
+        disk_mb=asked_for("tabulate", "disk_mb"),
+        gpu=asked_for("tabulate", "gpu"),
     params:
         settings=settings_of("tabulate"),
         code=code("tabulate"),
@@ -72,8 +74,10 @@ rule storage:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=asked_for("storage", "mem_mb"),
+        runtime=asked_for("storage", "runtime"),
+        disk_mb=asked_for("storage", "disk_mb"),
+        gpu=asked_for("storage", "gpu"),
     params:
         settings=settings_of("storage"),
         code=code("storage"),
@@ -101,8 +105,10 @@ rule cost:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=asked_for("cost", "mem_mb"),
+        runtime=asked_for("cost", "runtime"),
+        disk_mb=asked_for("cost", "disk_mb"),
+        gpu=asked_for("cost", "gpu"),
     params:
         settings=settings_of("cost"),
         code=code("cost"),

@@ -15,8 +15,10 @@ rule task_vectors:
         ENVIRONMENT
     threads: threads_of("task_vectors")
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=asked_for("task_vectors", "mem_mb"),
+        runtime=asked_for("task_vectors", "runtime"),
+        disk_mb=asked_for("task_vectors", "disk_mb"),
+        gpu=asked_for("task_vectors", "gpu"),
     params:
         settings=settings_of("task_vectors"),
         code=code("task_vectors"),

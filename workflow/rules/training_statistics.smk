@@ -16,8 +16,10 @@ rule training_statistics:
         ENVIRONMENT
     threads: threads_of("training_statistics")
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=asked_for("training_statistics", "mem_mb"),
+        runtime=asked_for("training_statistics", "runtime"),
+        disk_mb=asked_for("training_statistics", "disk_mb"),
+        gpu=asked_for("training_statistics", "gpu"),
     params:
         settings=settings_of("training_statistics"),
         code=code_with("training_statistics", plan_modules.family_modules),

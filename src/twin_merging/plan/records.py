@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twin_merging.plan.inputs import Wildcards
+from twin_merging.plan.inputs.files import Wildcards
 from twin_merging.plan.targets import Job, job_name, jobs, making, scoring_jobs
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.rows import SPLITS

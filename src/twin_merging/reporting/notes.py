@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from twin_merging.reporting.cells import Intervals
-from twin_merging.reporting.normalisation import NORMALISED
+from twin_merging.reporting.normalisation import AVERAGE, NORMALISED
 from twin_merging.scoring.bootstrap import LEVEL, RESAMPLES
 
 TOLD = "`true task` says what a model was told of the task that a row comes from: its head, its biases, or nothing."
@@ -62,9 +62,11 @@ def difference_note(scale: str, intervals: Intervals) -> str:
 
 
 def no_score_note(normalised: pd.DataFrame) -> str:
-    left_out = [task for task in normalised.columns if normalised[task].isna().all()]
+    left_out = [task for task in normalised.columns if task != AVERAGE and normalised[task].isna().all()]
     if not left_out:
         return ""
+    if len(left_out) == len(normalised.columns.drop(AVERAGE, errors="ignore")):
+        return "No normalised score for any task: every expert scores 0 or less."
     return f"No normalised score for {', '.join(left_out)}: the expert scores 0 or less; `avg` leaves it out."
 
 

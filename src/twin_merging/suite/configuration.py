@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from twin_merging.io.fields import KINDS, Flag, Positive, Text
+from twin_merging.io.fields import KINDS, Flag, Natural, Positive, Text
 from twin_merging.io.validation import Model
 
 _TextOrNull = Annotated[str | None, KINDS]
@@ -74,5 +74,10 @@ class Configuration(Model):
         "same",
         description="`same`: a job takes only what the same kind of processor and GPU made, which has the same bytes; "
         "`any`: also what others made, whose last bits may differ",
+    )
+    gpus: Natural = Field(
+        0,
+        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, statistics, "
+        "choices, audits. Other jobs ask for none",
     )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")
