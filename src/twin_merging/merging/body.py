@@ -37,7 +37,10 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
         factors = {rows: compute(rows) for rows in parts}
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
-        jobs = kept + inputs.chunks(method.whole, [name for name in base if name in merged])
+        own = inputs.chunks(method.whole, [name for name in base if name in merged])
+        if method.whole:  # the largest first, so that no worker is left with it in the end
+            own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
+        jobs = kept + own
         with tensor_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:
