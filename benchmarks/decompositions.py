@@ -145,6 +145,16 @@ def large(shape: tuple[int, int], experts: int) -> str:
             f"core, {memory:.0f} MiB, of which the result is {held:.0f} MiB.")  # fmt: skip
 
 
+def tables(given: argparse.Namespace) -> Iterator[str]:
+    yield machine(None)
+    yield ""
+    if given.large:
+        yield large((given.large[0], given.large[1]), given.experts)
+        yield ""
+    if given.spectra:
+        yield from rows(given.spectra, given.experts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--experts", type=int, default=8)
@@ -152,16 +162,13 @@ def main() -> None:
     parser.add_argument("--large", nargs=2, type=int, metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    lines = [machine(None), ""]
+    lines = []
     with one_thread_each():
-        if given.large:
-            lines += [large((given.large[0], given.large[1]), given.experts), ""]
-        if given.spectra:
-            lines += rows(given.spectra, given.experts)
-    text = "\n".join(lines)
-    print(text)
+        for line in tables(given):
+            print(line, flush=True)
+            lines.append(line)
     if given.output:
-        given.output.write_text(text + "\n", encoding="utf-8")
+        given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
