@@ -14,6 +14,7 @@ MEBIBYTE = 2**20
 LIBRARIES = 700  # MiB that Python, torch, transformers and the rest take before a job reads anything
 LEAST_MINUTES = 10
 LEAST_DISK = 100
+GATHER = "predict of shards"  # a job of rule predict whose rows shards have answered
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def of_job(
 # Rules whose jobs run a model, and can do so on a GPU.
 RUNS_A_MODEL = frozenset(
     ("finetune", "finetune_adapter", "training_statistics", "answer_validation", "choose", "route_features", "predict",
-     "lm_eval", "audit", "plane")
+     "predict_shard", "lm_eval", "audit", "plane")
 )  # fmt: skip
 
 # Of each rule's job: how many whole models it holds, and hours.
@@ -82,6 +83,8 @@ RULES: dict[str, tuple[float, float]] = {
     "assemble_decoder": (1, 1),
     "assemble_factors": (1, 1),
     "predict": (3, 4),
+    "predict_shard": (3, 4),
+    GATHER: (0, 0.5),
     "score": (0, 0.5),
     "intervals": (0, 1),
     "snapshot": (0, 0.5),
