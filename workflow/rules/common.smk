@@ -165,19 +165,9 @@ def asked_for(rule, what):
 
     def amount(wildcards, attempt):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
-        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus)
+        count = shards.count(suite, CHECKED.shards)
+        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count)
         return getattr(asked, what)
-
-    return amount
-
-
-def asked_by_predict(what):
-    """The same for a job of rule predict, which loads no model where shards have answered the rows."""
-    whole, gathered = asked_for("predict", what), asked_for(plan_resources.GATHER, what)
-
-    def amount(wildcards, attempt):
-        scattered = shards.count(suite_of(wildcards), CHECKED.shards) > 1
-        return (gathered if scattered else whole)(wildcards, attempt)
 
     return amount
 

@@ -20,10 +20,10 @@ rule predict:
         ENVIRONMENT
     threads: threads_of("predict")
     resources:
-        mem_mb=asked_by_predict("mem_mb"),
-        runtime=asked_by_predict("runtime"),
-        disk_mb=asked_by_predict("disk_mb"),
-        gpu=asked_by_predict("gpu"),
+        mem_mb=asked_for("predict", "mem_mb"),
+        runtime=asked_for("predict", "runtime"),
+        disk_mb=asked_for("predict", "disk_mb"),
+        gpu=asked_for("predict", "gpu"),
     params:
         settings=settings_of("predict"),
         # Kept when a job is interrupted, and removed when it ends: no output, since Snakemake would remove it before the

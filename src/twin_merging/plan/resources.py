@@ -14,7 +14,7 @@ MEBIBYTE = 2**20
 LIBRARIES = 700  # MiB that Python, torch, transformers and the rest take before a job reads anything
 LEAST_MINUTES = 10
 LEAST_DISK = 100
-GATHER = "predict of shards"  # a job of rule predict whose rows shards have answered
+GATHERING = (0, 0.5)  # as in RULES, of a job of rule predict whose rows other jobs have answered
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,19 @@ def of_job(
     threads: Mapping[str, int] | None = None,
     attempt: int = 1,
     gpus: int = 0,
+    shards: int = 1,
 ) -> Resources:
     """What a job asks for. threads: how many a stage's jobs have; attempt: the how manieth try it is, each asks for
-    more memory and time; gpus: how many a job has that runs a model."""
-    models, hours = RULES[rule]
+    more memory and time; gpus: how many a job has that runs a model; shards: how many jobs share out the test rows of a model, which one of rule
+    predict then gathers."""
+    gathers = rule == "predict" and shards > 1
+    models, hours = GATHERING if gathers else RULES[rule]
     size = Sizes.of(suite).base / MEBIBYTE
     return Resources(
         mem_mb=math.ceil(LIBRARIES + models * size) * attempt,
         runtime=math.ceil(LEAST_MINUTES + 60 * hours) * attempt,
         disk_mb=math.ceil(LEAST_DISK + models * size),
-        gpu=gpus if rule in RUNS_A_MODEL else 0,
+        gpu=gpus if rule in RUNS_A_MODEL and not gathers else 0,
     )
 
 
@@ -84,7 +87,6 @@ RULES: dict[str, tuple[float, float]] = {
     "assemble_factors": (1, 1),
     "predict": (3, 4),
     "predict_shard": (3, 4),
-    GATHER: (0, 0.5),
     "score": (0, 0.5),
     "intervals": (0, 1),
     "snapshot": (0, 0.5),
