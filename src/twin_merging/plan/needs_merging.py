@@ -1,0 +1,96 @@
+"""What jobs need that make models of task vectors: merging, compressing, assembling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_merging.plan.work import FP32, Need, Work
+
+_CHUNK = 2**17 * FP32  # bytes of each expert that a process holds at a time
+# Of methods that take numbers one by one: nanoseconds of a core for a number of an expert (docs/benchmarks.md).
+_NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, "model_stock": 7.0, "emr": 12.0}
+_A_NUMBER = 3.0
+# Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
+# task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
+_WHOLE = {"tsv_m": (20.0, 4.0, 0.45), "iso_c": (10.0, 1.2, 0.08), "wudi": (6.0, 1.2, 0.15), "regmean": (6.0, 1.2, 0.12)}
+_WUDI_BY_ADAM = 1.8
+_COMPRESSING = 0.2  # nanoseconds for a number and a column
+
+
+def task_vectors(work: Work) -> Need:
+    task = work.wildcards["task"]
+    expert = work.sizes.experts[task]
+    memory = 2 * work.vector(task) if expert.rank else 4 * FP32 * work.sizes.shape.largest(embeddings=True)
+    read = work.sizes.body + work.expert(task)
+    return Need(memory, read=read, written=work.vector(task), seconds=3e-9 * expert.numbers)
+
+
+def merge(work: Work) -> Need:
+    return merging(work, work.wildcards["method"])
+
+
+def merging(work: Work, method: str) -> Need:
+    """Merging by a static or masked method."""
+    suite, sizes = work.suite, work.sizes
+    tasks = suite.merged(method)
+    names = _methods(suite.methods[method].options, suite.methods[method].method.name)
+    read = sizes.body + work.vectors(tasks)
+    if kind := suite.methods[method].method.statistics:
+        read += len(tasks) * work.statistics(kind)
+    read += sum(work.expert(task) for task in suite.evaluated(method))
+    factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
+    chunks = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
+    numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
+    memory, seconds = chunks + factors, 0.0
+    for name in names:
+        if name in _WHOLE:
+            fixed, each, columns = _WHOLE[name]
+            matrix = FP32 * sizes.shape.largest(embeddings=not factors)
+            memory = max(memory, chunks + factors + work.threads * matrix * (fixed + each * len(tasks)))
+            columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
+            seconds += columns * 1e-9 * numbers * sizes.shape.hidden
+        else:
+            seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
+    return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
+
+
+def _methods(options: Mapping[str, Any], name: str) -> list[str]:
+    """A method, and the one that works on what it leaves, as Ties after DARE."""
+    then = options.get("then")
+    return [name, *(_methods(then, then["method"]) if isinstance(then, Mapping) else [])]
+
+
+def merge_factors(work: Work) -> Need:
+    tasks = work.suite.merged(work.wildcards["shared"])
+    vectors = work.vectors(tasks)
+    return Need(2 * vectors, read=work.sizes.body + vectors, written=vectors / len(tasks), seconds=2e-8 * vectors)
+
+
+def compress(work: Work) -> Need:
+    """One matrix after another, in fp64, with its factors."""
+    shared, task, shape = work.wildcards["shared"], work.wildcards["task"], work.sizes.shape
+    adapters = all(work.sizes.experts[name].rank for name in work.suite.merged(shared))
+    matrix = FP32 * shape.largest(embeddings=not adapters)
+    vectors = work.vectors(work.suite.merged(shared)) if adapters else work.vector(task)
+    exclusive = work.exclusive(shared)
+    return Need(
+        8 * matrix + (vectors if adapters else 0),
+        read=2 * work.sizes.body + vectors,
+        written=exclusive,
+        seconds=_COMPRESSING * 1e-9 * (shape.body if adapters else shape.parameters) * shape.hidden / work.threads,
+    )
+
+
+def compress_factors(work: Work) -> Need:
+    shared, vector = work.wildcards["shared"], work.vector(work.wildcards["task"])
+    return Need(2 * vector, read=2 * vector, written=work.exclusive(shared, "factor"), seconds=4e-7 * vector)
+
+
+def assemble(work: Work) -> Need:
+    """The weights are the shared expert's under a second name; they are hashed. Exclusives are cut one by one."""
+    method = work.wildcards["method"]
+    suite = work.suite
+    exclusive = work.exclusive(suite.shared(method), suite.lora_space(method))
+    read = work.sizes.body + len(suite.merged(method)) * exclusive + work.router()
+    return Need(3 * exclusive, read=read, written=work.directory(method))
