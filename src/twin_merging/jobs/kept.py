@@ -19,6 +19,7 @@ from twin_merging.io.files import link_file, write_json, write_text
 from twin_merging.io.partials import remove
 from twin_merging.io.store import DamagedError, Store
 from twin_merging.io.store_size import default_limit, trim_now_and_then
+from twin_merging.jobs.devices import asked
 from twin_merging.jobs.machine import computing_software, rounding
 from twin_merging.jobs.records import RECORD, SHARDS, Inputs, files_by_name, files_of, now, write_record
 from twin_merging.jobs.store import FORMAT, HASHES, PARTS, digest, group_of, rule_of, settings
@@ -99,7 +100,7 @@ class Kept:
             for name, paths in files_by_name(self.job.input).items()
             if name not in NOT_READ
         }
-        machine = None if self._any_machine else rounding()
+        machine = None if self._any_machine else rounding(asked(self.job))
         return digest([self._group, inputs, computing_software(), machine])
 
     def _placed(self, path: str) -> str:
