@@ -192,7 +192,7 @@ def main() -> None:
     print(f"{given.model}, {where}, {given.dtype}, torch {torch.__version__}, {given.repeats} repeats\n")
     names = ["weights given", "one task a row", "routed, last layer", "routed, one pass"]
     names += MERGED if given.reference else []
-    print("| rank | batch | length | shared, ms | " + " | ".join(names) + " |")
+    print("| rank | batch | length | shared, s | " + " | ".join(names) + " |")
     print("|---:" * (4 + len(names)) + "|")
     sizes = {}
     for rank in given.ranks:
@@ -207,7 +207,7 @@ def main() -> None:
                 found = measure(given.model, batch, length, given.repeats, models)
                 cells = [f"{found[name][1]:.2f}" for name in names]
                 print(
-                    f"| {rank} | {batch} | {length} | {1000 * found['shared'][0]:.1f} | " + " | ".join(cells) + " |",
+                    f"| {rank} | {batch} | {length} | {found['shared'][0]:.4f} | " + " | ".join(cells) + " |",
                     flush=True,
                 )
     print("\n| rank | shared, MB | factors and vectors of 8 tasks, MB | share |\n|---:|---:|---:|---:|")
