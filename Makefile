@@ -26,7 +26,7 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain report test install lint types unit workflow-test minilm-package smollm2-package lock \
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu minilm-package smollm2-package lock \
     lock-lm-eval clean
 
 help: ## show this list
@@ -75,6 +75,11 @@ types: $(STAMP) ## mypy
 unit: $(STAMP) ## the fast tests
 	@echo "== pytest: unit tests"
 	@$(PYTEST) -m "not workflow" $(PYTEST_ARGS)
+
+test-gpu: $(STAMP) ## the tests that need a GPU: where a machine has one, run these too
+	@echo "== pytest: tests on a GPU"
+	@$(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available() and 'torch finds no GPU: these tests need one')"
+	@$(BIN)/pytest -n 0 -m gpu $(PYTEST_ARGS)
 
 workflow-test: $(STAMP) ## the tests that run Snakemake
 	@echo "== pytest: workflow tests"

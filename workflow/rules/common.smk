@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.persistence import PersistenceBase
 from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
@@ -15,7 +16,7 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import constraints, inputs, records, shards, targets
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
@@ -87,6 +88,7 @@ for line in use_store(
         print(f"warning: {line}", file=sys.stderr)
 
 
+shards.forget_shards(PersistenceBase)
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
 
@@ -163,7 +165,8 @@ def asked_for(rule, what):
 
     def amount(wildcards, attempt):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
-        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus)
+        count = shards.count(suite, CHECKED.shards)
+        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count)
         return getattr(asked, what)
 
     return amount
