@@ -26,7 +26,7 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain report test install lint types unit workflow-test minilm-package smollm2-package lock \
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-slurm minilm-package smollm2-package lock \
     lock-lm-eval clean
 
 help: ## show this list
@@ -79,6 +79,10 @@ unit: $(STAMP) ## the fast tests
 workflow-test: $(STAMP) ## the tests that run Snakemake
 	@echo "== pytest: workflow tests"
 	@$(PYTEST) -m workflow $(PYTEST_ARGS)
+
+test-slurm: $(STAMP) ## the workflow on a real Slurm, which this machine is for that time (as root, with Debian's Slurm)
+	@echo "== pytest: Slurm"
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --durations 0 $(PYTEST_ARGS) tests/slurm/on_slurm.py
 
 minilm-package: ## install the package with the base of the minilm suite
 smollm2-package: ## install the package with the base of the smollm2 suite

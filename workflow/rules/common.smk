@@ -17,7 +17,6 @@ from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, targets
 from twin_merging.plan import figures as plan_figures
-from twin_merging.plan import groups as plan_groups
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
@@ -76,11 +75,6 @@ CHECKED = checked_config()
 # The jobs that one Snakemake starts run in forks of one process: those of this machine, and those of one allocation of a
 # cluster, which a Snakemake in it starts.
 use_server(CHECKED.preload and (workflow.is_main_process or workflow.remote_exec))
-
-# The plugin for Slurm does not tell the Snakemake in an allocation which jobs are one group. It would run them one after
-# the other, each by a Snakemake of its own.
-if "snakemake_executor_plugin_slurm" in sys.modules:
-    sys.modules["snakemake_executor_plugin_slurm"].common_settings.pass_group_args = True
 
 # And take what is kept of earlier ones.
 for line in use_store(
@@ -174,13 +168,6 @@ def asked_for(rule, what):
         return getattr(asked, what)
 
     return amount
-
-
-def together(rule):
-    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
-    return lambda wildcards: plan_groups.group_of(
-        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain()
-    )
 
 
 def threads_of(stage):
