@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.persistence import PersistenceBase
 from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
@@ -13,9 +14,8 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import constraints, inputs, records, shards, targets
 from twin_merging.plan import figures as plan_figures
-from twin_merging.plan import groups as plan_groups
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
@@ -91,11 +91,6 @@ use_server(
     and not is_deployed_by(DeploymentMethod.APPTAINER)
 )
 
-# The plugin for Slurm does not tell the Snakemake in an allocation which jobs are one group. It would run them one after
-# the other, each by a Snakemake of its own.
-if "snakemake_executor_plugin_slurm" in sys.modules:
-    sys.modules["snakemake_executor_plugin_slurm"].common_settings.pass_group_args = True
-
 # The image for `--sdm apptainer`. Without that nothing is said of it.
 if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
 
@@ -114,6 +109,7 @@ for line in use_store(
         print(f"warning: {line}", file=sys.stderr)
 
 
+shards.forget_shards(PersistenceBase)
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
 if APART and not is_sent(CHECKED.suites):
@@ -197,17 +193,13 @@ def asked_for(rule, what):
 
     def amount(wildcards, attempt):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
-        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus)
+        count = shards.count(suite, CHECKED.shards)
+        asked = plan_resources.of_job(
+            suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count
+        )
         return getattr(asked, what)
 
     return amount
-
-
-def together(rule):
-    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
-    return lambda wildcards: plan_groups.group_of(
-        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain(), APART
-    )
 
 
 def threads_of(stage):

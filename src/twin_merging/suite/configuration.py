@@ -87,4 +87,9 @@ class Configuration(Model):
         description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, statistics, "
         "choices, audits. Other jobs ask for none",
     )
+    shards: Annotated[Positive | None, KINDS] = Field(
+        None,
+        description="jobs that share out the test rows of each model ([docs/gpus.md](../docs/gpus.md)); `null`: as "
+        "many as the suite says, or 1. Changes no byte, and makes no job stale",
+    )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")
