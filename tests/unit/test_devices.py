@@ -76,6 +76,7 @@ def waits(job: subprocess.Popen[str]) -> bool:
     """Whether a job has got nothing after a while."""
     import select
 
+    assert job.stdout is not None
     return not select.select([job.stdout], [], [], SECONDS)[0]
 
 

@@ -91,7 +91,7 @@ def test_pbs_asks_for_one_chunk(tmp_path: Path) -> None:
 
 def test_lsf_gives_the_number_of_the_job(tmp_path: Path) -> None:
     said = tmp_path / "said"
-    tools = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
+    tools: dict[str, Any] = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
     assert submit("lsf", tmp_path, **tools) == "17"
     assert "-n 4 -R span[hosts=1] rusage[mem=1002] -M 1002 -W 90 /a folder/job.sh" in said.read_text()
     submit("lsf", tmp_path, gpu=2, **tools)
