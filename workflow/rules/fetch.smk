@@ -3,8 +3,8 @@
 
 rule fetch_base:
     input:
-        source=asked(inputs.base_source),
-        locks=timeless(inputs.base_locks),
+        source=asked(inputs.base_source, placed=of_this_machine),
+        locks=timeless(inputs.base_locks, placed=of_the_workflow),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -53,8 +53,8 @@ use rule fetch_base as fetch_base_decoder with:
 
 rule fetch_expert:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
@@ -87,8 +87,8 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
@@ -121,8 +121,8 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=asked(inputs.data_source),
-        locks=timeless(inputs.data_locks),
+        source=asked(inputs.data_source, placed=of_this_machine),
+        locks=timeless(inputs.data_locks, placed=of_the_workflow),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -170,7 +170,7 @@ use rule fetch_data as fetch_data_with_shots with:
 
 rule fetch_router:
     input:
-        locks=timeless(inputs.router_locks),
+        locks=timeless(inputs.router_locks, placed=of_the_workflow),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",

@@ -4,7 +4,7 @@
 rule lm_eval:
     input:
         model=asked(inputs.model_files),
-        tasks=asked(inputs.lm_eval_files),
+        tasks=asked(inputs.lm_eval_files, placed=of_the_workflow),
         installed=lm_eval_installed,
     output:
         "results/{suite}/lm_eval/{model}.json",

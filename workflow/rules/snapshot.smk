@@ -18,7 +18,9 @@ rule snapshot:
         "results/{suite}/logs/snapshot.log",
         benchmark="results/{suite}/benchmarks/snapshot.tsv",
     group:
-        together("snapshot")
+        None if APART else together("snapshot")
+    # The folder of runs lies where Snakemake was started: there, if the jobs' machines share no disk with it.
+    localrule: APART
     conda:
         ENVIRONMENT
     threads: 1

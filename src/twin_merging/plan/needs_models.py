@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, writing
 from twin_merging.plan.work import FP32, Need, Work
 
+ANSWER = 2_000  # bytes of memory of the answer to a row
 _A_BATCH = 0.03  # seconds of a batch beside its operations
 _GATED = 1.5  # a pass of a model with exclusive parts, against one of its body
 _ROWS_OF_AUDIT = 200  # rows of each model that are answered again, at most
@@ -50,7 +52,7 @@ def answering(work: Work, model: str, rows: float, tasks: list[str]) -> Need:
     """Answering rows of tasks by one model."""
     passes = passes_of(work, model)
     return Need(
-        model_memory(work, model) + 2_000 * rows,
+        model_memory(work, model) + ANSWER * rows,
         read=files(work, model) + work.data(tasks),
         written=300 * rows,
         operations=operations(work, rows, passes, tasks),
@@ -64,10 +66,22 @@ def predict(work: Work) -> Need:
     return answering(work, model, work.test_rows(model), work.suite.evaluated(model))
 
 
+def predict_shard(work: Work) -> Need:
+    """Its part of the rows, and the whole model."""
+    need, shards = predict(work), int(work.wildcards["shards"])
+    return need._replace(operations=need.operations / shards, seconds=need.seconds / shards)
+
+
+def gather(work: Work) -> Need:
+    """A job of rule predict where shards have answered the rows: no model is loaded; its files are hashed."""
+    rows = work.test_rows(work.wildcards["model"])
+    return predict(work)._replace(memory=ANSWER * rows, operations=0, seconds=1 + ANSWER * rows / 1e7)
+
+
 def answer_validation(work: Work) -> Need:
     task = work.wildcards["task"]
     need = answering(work, f"expert-{task}", work.validation_rows([task]), [task])
-    return need._replace(read=work.sizes.body + work.expert(task) + work.data([task]))
+    return replace(need, read=work.sizes.body + work.expert(task) + work.data([task]))
 
 
 def choose(work: Work) -> Need:
@@ -92,7 +106,7 @@ def plane(work: Work) -> Need:
     drawn, method = work.suite.plane, work.wildcards["method"]
     assert drawn is not None
     rows = 2 * drawn.rows * len(drawn.grid) ** 2
-    return answering(work, method, rows, list(drawn.tasks))._replace(written=2**20)
+    return replace(answering(work, method, rows, list(drawn.tasks)), written=2**20)
 
 
 def lm_eval(work: Work) -> Need:
@@ -100,7 +114,7 @@ def lm_eval(work: Work) -> Need:
     assert asked is not None
     rows = len(asked.tasks) * (asked.limit or _ROWS_OF_LM_EVAL)
     need = answering(work, model, 4 * rows, list(work.suite.tasks))  # a row has about four answers to weigh
-    return need._replace(memory=need.memory + _LM_EVAL, written=20_000 * rows)
+    return replace(need, memory=need.memory + _LM_EVAL, written=20_000 * rows)
 
 
 def audit(work: Work) -> Need:
