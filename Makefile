@@ -26,8 +26,8 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu test-s3 test-slurm \
-    minilm-package smollm2-package lock lock-lm-eval clean
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu test-s3 test-slurm minilm-package \
+    smollm2-package lock lock-lm-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile

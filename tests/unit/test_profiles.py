@@ -10,7 +10,7 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
-from twin_merging.plan.groups import GROUPS
+from twin_merging.plan.groups import GATHERED, GROUPS
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 NAMES = ["default", "slurm", "kubernetes", "generic/sge", "generic/pbs", "generic/lsf"]
@@ -64,7 +64,7 @@ def test_a_profile_that_takes_the_place_of_the_default_says_what_that_says(name:
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_every_group_has_its_size_in_every_profile(name: str) -> None:
     sizes = dict(entry.split("=") for entry in profile(name)["group-components"])
-    assert set(sizes) == set(GROUPS)
+    assert set(sizes) == {*GROUPS, GATHERED}
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
