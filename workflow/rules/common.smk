@@ -166,7 +166,9 @@ def asked_for(rule, what):
     def amount(wildcards, attempt):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
         count = shards.count(suite, CHECKED.shards)
-        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count)
+        asked = plan_resources.of_job(
+            suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count
+        )
         return getattr(asked, what)
 
     return amount

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twin_merging.merging.registry import merging_methods
 from twin_merging.plan.work import FP32, Need, Work
 
 _CHUNK = 2**17 * FP32  # bytes of each expert that a process holds at a time
@@ -13,15 +14,20 @@ _NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, 
 _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
-_WHOLE = {"tsv_m": (20.0, 4.0, 0.45), "iso_c": (10.0, 1.2, 0.08), "wudi": (6.0, 1.2, 0.15), "regmean": (6.0, 1.2, 0.12)}
+_WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
+_OTHER_WHOLE = (20.0, 4.0, 0.5)
+# A matrix that takes more than this with the base and all experts is read by blocks of rows: then the result, some
+# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number.
+_IN_BLOCKS, _HELD, _GRAMS = ("tsv_m", "iso_c"), 1.5 * 2**30, 72
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
+_BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
 
 
 def task_vectors(work: Work) -> Need:
     task = work.wildcards["task"]
     expert = work.sizes.experts[task]
-    memory = 2 * work.vector(task) if expert.rank else 4 * FP32 * work.sizes.shape.largest(embeddings=True)
+    memory = 1.5 * work.vector(task) if expert.rank else 4 * FP32 * work.sizes.shape.largest(embeddings=True)
     read = work.sizes.body + work.expert(task)
     return Need(memory, read=read, written=work.vector(task), seconds=3e-9 * expert.numbers)
 
@@ -40,19 +46,35 @@ def merging(work: Work, method: str) -> Need:
         read += len(tasks) * work.statistics(kind)
     read += sum(work.expert(task) for task in suite.evaluated(method))
     factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
-    chunks = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
+    chunks: float = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
-    memory, seconds = chunks + factors, 0.0
+    memory: float = chunks + factors
+    seconds = 0.0
     for name in names:
-        if name in _WHOLE:
-            fixed, each, columns = _WHOLE[name]
-            matrix = FP32 * sizes.shape.largest(embeddings=not factors)
-            memory = max(memory, chunks + factors + work.threads * matrix * (fixed + each * len(tasks)))
+        if merging_methods()[name].whole:
+            columns = _WHOLE.get(name, _OTHER_WHOLE)[2]
+            memory = max(memory, chunks + factors + _matrices(work, name, len(tasks), bool(factors)))
             columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:
             seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
+    if factors:  # B A of each matrix
+        seconds += 1e-10 * numbers * max(sizes.experts[task].rank or 0 for task in tasks)
     return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
+
+
+def _matrices(work: Work, name: str, tasks: int, adapters: bool) -> float:
+    """Bytes that a method on whole matrices holds: the largest matrix of all experts, beside those of the layers that
+    other processes hold. Some methods read a larger one by blocks."""
+    shape = work.sizes.shape
+    largest, layer = (FP32 * shape.largest(embeddings=table) for table in (not adapters, False))
+    fixed, each, _ = _WHOLE.get(name, _OTHER_WHOLE)
+    held = fixed + each * tasks
+    others = (work.threads - 1) * held * layer
+    if name in _IN_BLOCKS and (tasks + 1) * largest > _HELD:
+        blocked = 3 * largest + _GRAMS * shape.hidden**2 + 2**29
+        return others + max(held * layer, blocked)
+    return others + held * largest
 
 
 def _methods(options: Mapping[str, Any], name: str) -> list[str]:
@@ -64,22 +86,22 @@ def _methods(options: Mapping[str, Any], name: str) -> list[str]:
 def merge_factors(work: Work) -> Need:
     tasks = work.suite.merged(work.wildcards["shared"])
     vectors = work.vectors(tasks)
-    return Need(2 * vectors, read=work.sizes.body + vectors, written=vectors / len(tasks), seconds=2e-8 * vectors)
+    return Need(vectors, read=work.sizes.body + vectors, written=vectors / len(tasks), seconds=2e-8 * vectors)
 
 
 def compress(work: Work) -> Need:
-    """One matrix after another, in fp64, with its factors."""
+    """One matrix after another, in fp64, with its factors. A sum of LoRA adapters is decomposed by its factors."""
     shared, task, shape = work.wildcards["shared"], work.wildcards["task"], work.sizes.shape
-    adapters = all(work.sizes.experts[name].rank for name in work.suite.merged(shared))
+    ranks = [work.sizes.experts[name].rank or 0 for name in work.suite.merged(shared)]
+    adapters = all(ranks)
     matrix = FP32 * shape.largest(embeddings=not adapters)
     vectors = work.vectors(work.suite.merged(shared)) if adapters else work.vector(task)
-    exclusive = work.exclusive(shared)
-    return Need(
-        8 * matrix + (vectors if adapters else 0),
-        read=2 * work.sizes.body + vectors,
-        written=exclusive,
-        seconds=_COMPRESSING * 1e-9 * (shape.body if adapters else shape.parameters) * shape.hidden / work.threads,
-    )
+    if adapters:
+        memory, seconds = 3 * matrix + work.vector(task), _BY_FACTORS * 1e-9 * shape.per_rank * sum(ranks) ** 2
+    else:
+        memory, seconds = 8 * matrix, _COMPRESSING * 1e-9 * shape.parameters * shape.hidden
+    read = 2 * work.sizes.body + vectors
+    return Need(memory, read=read, written=work.exclusive(shared), seconds=seconds / work.threads)
 
 
 def compress_factors(work: Work) -> Need:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, writing
@@ -55,7 +56,8 @@ def answering(work: Work, model: str, rows: float, tasks: list[str]) -> Need:
         read=files(work, model) + work.data(tasks),
         written=300 * rows,
         operations=operations(work, rows, passes, tasks),
-        seconds=passes * (writing(work, rows, tasks) + _A_BATCH * rows / work.suite.says.inference.batch_size),
+        weights=passes * writing(work, rows, tasks),
+        seconds=passes * _A_BATCH * rows / work.suite.says.inference.batch_size,
     )
 
 
@@ -79,7 +81,7 @@ def gather(work: Work) -> Need:
 def answer_validation(work: Work) -> Need:
     task = work.wildcards["task"]
     need = answering(work, f"expert-{task}", work.validation_rows([task]), [task])
-    return need._replace(read=work.sizes.body + work.expert(task) + work.data([task]))
+    return replace(need, read=work.sizes.body + work.expert(task) + work.data([task]))
 
 
 def choose(work: Work) -> Need:
@@ -95,6 +97,7 @@ def choose(work: Work) -> Need:
         read=making.read + work.data(tasks),
         written=making.written,
         operations=tried * asked.operations,
+        weights=tried * asked.weights,
         seconds=tried * (making.seconds + asked.seconds + (making.written + asked.read) / 5e8),
     )
 
@@ -103,7 +106,7 @@ def plane(work: Work) -> Need:
     drawn, method = work.suite.plane, work.wildcards["method"]
     assert drawn is not None
     rows = 2 * drawn.rows * len(drawn.grid) ** 2
-    return answering(work, method, rows, list(drawn.tasks))._replace(written=2**20)
+    return replace(answering(work, method, rows, list(drawn.tasks)), written=2**20)
 
 
 def lm_eval(work: Work) -> Need:
@@ -111,7 +114,7 @@ def lm_eval(work: Work) -> Need:
     assert asked is not None
     rows = len(asked.tasks) * (asked.limit or _ROWS_OF_LM_EVAL)
     need = answering(work, model, 4 * rows, list(work.suite.tasks))  # a row has about four answers to weigh
-    return need._replace(memory=need.memory + _LM_EVAL, written=20_000 * rows)
+    return replace(need, memory=need.memory + _LM_EVAL, written=20_000 * rows)
 
 
 def audit(work: Work) -> Need:
@@ -124,6 +127,7 @@ def audit(work: Work) -> Need:
         read=sum(need.read for need in each) + vectors,
         written=2**24,
         operations=sum(need.operations for need in each),
+        weights=sum(need.weights for need in each),
         seconds=sum(need.seconds for need in each),
     )
 
@@ -136,7 +140,7 @@ def training_statistics(work: Work) -> Need:
     fisher = kind == "fisher"
     own = 5 * FP32 * shape.parameters if fisher else 2 * work.statistics(kind)
     return Need(
-        FP32 * shape.parameters + own + 1.3 * inference_memory(work),
+        FP32 * shape.parameters + own + 1.3 * inference_memory(work, writes=False),
         read=work.sizes.body + work.expert(task) + work.data([task]),
         written=work.statistics(kind),
         operations=rows * long * (2 * shape.body + 2 * shape.gram),
@@ -150,7 +154,7 @@ def training_statistics(work: Work) -> Need:
 def route_features(work: Work) -> Need:
     shared = work.wildcards["shared"]
     tasks, rows = work.suite.merged(shared), work.routed_rows(shared)
-    memory = work.sizes.shape.parameters * work.sizes.computed + 1.3 * inference_memory(work)
+    memory = work.sizes.shape.parameters * work.sizes.computed + 1.3 * inference_memory(work, writes=False)
     part = 1 / work.sizes.shape.layers if work.wildcards["features"] == "embedding" else 1.0
     return Need(
         memory + 3 * work.features(shared) + 2_000 * rows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twin_merging.plan.needs_models import files
 from twin_merging.plan.work import Need, Work
 
@@ -23,15 +25,13 @@ def of_answers(work: Work) -> Need:
     """A job that reads every prediction of every model."""
     rows = _answers(work)
     one = max(map(work.test_rows, work.suite.models))
-    return Need(
-        2**26 + _IN_MEMORY * one * 10, read=_A_PREDICTION * rows, written=2**22, seconds=10 + rows / 2e4
-    )
+    return Need(2**26 + _IN_MEMORY * one * 10, read=_A_PREDICTION * rows, written=2**22, seconds=10 + rows / 2e4)
 
 
 def intervals(work: Work) -> Need:
     """Each model's rows are drawn again a thousand times."""
     need = of_answers(work)
-    return need._replace(seconds=10 + _answers(work) / 2e3)
+    return replace(need, seconds=10 + _answers(work) / 2e3)
 
 
 def page(work: Work) -> Need:
@@ -55,7 +55,7 @@ def card(work: Work) -> Need:
 def figure(work: Work) -> Need:
     """A spectrum decomposes exclusive matrices; other figures read tables."""
     if work.wildcards["figure"] != "spectrum":
-        return _SMALL._replace(memory=2**27)
+        return replace(_SMALL, memory=2**27)
     largest = max((work.exclusive(work.suite.shared(method)) for method in work.suite.dynamic), default=0)
     return Need(2**27 + 3 * largest, read=largest * len(work.suite.tasks), written=2**22, seconds=30)
 
