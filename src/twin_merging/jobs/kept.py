@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from twin_merging.io.aliases import named
 from twin_merging.io.files import link_file, write_json, write_text
 from twin_merging.io.partials import remove
 from twin_merging.io.store import DamagedError, Store
@@ -104,7 +105,8 @@ class Kept:
         return digest([self._group, inputs, computing_software(), machine])
 
     def _placed(self, path: str) -> str:
-        """A path of the results without the suite's name."""
+        """The name of a file of the results without the suite's."""
+        path = named(path)
         suite = self.job.wildcards.get("suite")
         for folder in ("results/", "results/tables/", "results/figures/"):
             begin = f"{folder}{suite}"
@@ -170,7 +172,7 @@ class Kept:
             raise DamagedError(f"the entry lacks {missing[0]}")
         if (benchmark := self.job.log.get("benchmark")) and content["benchmark"]:
             write_text(Path(benchmark), content["benchmark"])
-        wrote = {str(path): {key: value for key, value in entry.items() if key != "link"}
+        wrote = {named(str(path)): {key: value for key, value in entry.items() if key != "link"}
                  for path, entry in files.items()}  # fmt: skip
         taken = {"key": self.key, "made": content["made"], "from": str(store), "at": now()}
         assert self._inputs is not None
@@ -184,8 +186,8 @@ class Kept:
         twin's weights are of its shared expert's, is noted as that and not kept."""
         own = {_inode(path): path for path in self._inputs.hashes} if self._inputs else {}
         files, kept = {}, {}
-        for path, entry in record["outputs"].items():
-            source = own.get(_inode(path))
+        for path in files_of(path for path in self.job.output if path != self._record):
+            entry, source = record["outputs"][named(path)], own.get(_inode(path))
             files[self._placed(path)] = {**entry, **({"link": self._placed(source)} if source else {})}
             if source is None:
                 kept[entry["sha256"]] = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -16,6 +17,7 @@ PACKAGES = (
     "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
     "matplotlib", "contourpy", "pillow",
 )  # fmt: skip
+COMMIT = "TWIN_MERGING_COMMIT"  # environment variable: what twin_merging.jobs.sent says of the commit
 # Those of them that only fetch, plan or ask: none of what is computed depends on them.
 _NOT_COMPUTING = ("snakemake", "datasets", "evaluate", "lm_eval", "huggingface_hub")
 GPUS = Path("/proc/driver/nvidia/gpus")  # where the driver has a folder for each GPU
@@ -87,7 +89,9 @@ def _processor() -> str:
 
 def commit(folder: Path) -> dict[str, Any]:
     """Commit of the repository that a folder lies in, whether its tree was clean (untracked files count), and what had
-    changed; all None where there is no repository or no git."""
+    changed; all None where there is no repository or no git. On a machine that was sent the workflow: what was sent."""
+    if COMMIT in os.environ:
+        return dict(json.loads(os.environ[COMMIT]))
     try:
         head = _git(folder, "rev-parse", "HEAD").strip()
         changes = _git(folder, "status", "--porcelain").splitlines()

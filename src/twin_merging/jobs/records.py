@@ -66,7 +66,9 @@ class Inputs:
             "input": {
                 name: list(map(named, paths)) for name, paths in files_by_name(job.input).items() if name not in SHARDS
             },
-            "output": {name: paths for name, paths in files_by_name(job.output).items() if name != RECORD},
+            "output": {
+                name: list(map(named, paths)) for name, paths in files_by_name(job.output).items() if name != RECORD
+            },
             "inputs": {named(path): {"sha256": entry[0], "size": entry[1]} for path, entry in self.read.items()},
         }
 
@@ -82,7 +84,7 @@ def write_record(job: Any, started: str, inputs: Inputs | None = None) -> dict[s
     read = (inputs or Inputs.of(job)).of_record(job)
     written = files_of(path for path in job.output if path != file)
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
-        wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
+        wrote = dict(zip(map(named, written), pool.map(_output_entry, written), strict=True))
     record = {
         "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
         "wildcards": dict(job.wildcards.items()),
@@ -139,7 +141,7 @@ def _shards(job: Any) -> dict[str, Any]:
 
 def record_name(file: str | Path) -> str:
     """A job by its record's place: its rule, and what tells it from others of its rule, as merge/ties."""
-    _, _, _, *parts = Path(file).with_suffix("").parts
+    _, _, _, *parts = Path(named(str(file))).with_suffix("").parts
     return "/".join(parts)
 
 

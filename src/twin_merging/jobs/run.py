@@ -34,6 +34,7 @@ LOGGER = "TWIN_MERGING_LOGGER"
 CLIENT, DEVICES, KEPT, STORE, USAGE = (
     f"twin_merging.jobs.{name}" for name in ("client", "devices", "kept", "store", "usage")
 )
+NAMES = "twin_merging.io.aliases"
 
 
 def folder(file: str) -> Path:
@@ -71,6 +72,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].addFilter(_name_files)
     told = bool(os.environ.get(LOGGER))
     for name in () if told else (PROGRESS, REPORT):
         logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
@@ -88,6 +90,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
+        sentence = import_module(NAMES).without_copies(sentence)
         try:
             if not known:
                 traceback.print_exc()
@@ -97,6 +100,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         if not told:
             print(f"error: {sentence}", file=terminal, flush=True)
         sys.exit(1)
+
+
+def _name_files(record: logging.LogRecord) -> logging.LogRecord:
+    """A line of a log that calls every file by its name in the results, wherever the job has its copy."""
+    changed = logging.makeLogRecord(vars(record))
+    changed.msg, changed.args = import_module(NAMES).without_copies(record.getMessage()), None
+    return changed
 
 
 def use_threads(count: int) -> None:

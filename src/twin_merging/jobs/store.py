@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twin_merging.io.aliases import named
+
 STORE = "TWIN_MERGING_STORE"  # environment variable; without it nothing is taken or kept
 HASHES = "TWIN_MERGING_INPUTS"  # the same: what a script has hashed, for its fork
 ENTRIES = "entries"  # the folder of a store that has a folder for each such group
@@ -84,7 +86,7 @@ def settings() -> Settings | None:
 
 def rule_of(record: str) -> str:
     """The rule of a job, by its record's place, as `records.record_name` has it."""
-    return Path(record).with_suffix("").parts[3]
+    return Path(named(record)).with_suffix("").parts[3]
 
 
 def group_of(job: Any) -> str | None:

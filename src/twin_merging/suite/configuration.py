@@ -48,6 +48,13 @@ class Configuration(Model):
         description="for `snakemake --config lock=SUITE -- lock`: the one suite to lock; `null` is every suite with a "
         "Hub source",
     )
+    container: _TextOrNull = Field(
+        None,
+        description="the image in which jobs run where `--sdm apptainer` is given, as "
+        "`docker://registry.example.org/twin-merging:0.1.0` or the path of a `.sif` file "
+        "([docs/containers.md](../docs/containers.md)); `null`: none. Without `--sdm apptainer` it says nothing; "
+        "with it, another image makes every job again",
+    )
     preload: Flag = Field(
         True,
         description="jobs of this machine are forked from one process that has torch, transformers and the rest "

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, whole_file, write_json
 from twin_merging.jobs.records import read_record, record_name, seconds, with_shards
 from twin_merging.reporting.interval_lines import read_intervals
@@ -153,7 +154,7 @@ def _each(values: Iterable[Any]) -> list[Any]:
 
 def _place(file: str) -> str:
     """What a source.json is of: base, data/{task}, experts/{task}, or router/{router}."""
-    return "/".join(Path(file).parts[2:-1])
+    return "/".join(Path(named(file)).parts[2:-1])
 
 
 def _source(file: Path) -> dict[str, Any]:
