@@ -15,13 +15,12 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import constraints, inputs, records, shards, targets
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan.folder import Suites
-from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
 from twin_merging.plan.unfinished import JobFiles, unfinished
 from twin_merging.plan.warnings import warnings_of
@@ -89,6 +88,7 @@ for line in use_store(
 
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
+SHARDED = shards.of_suites(SUITES)  # by name, in how many files a suite's models are, where they are more than one
 
 
 @cache
@@ -194,11 +194,21 @@ def outputs_of(*chosen):
             path
             for rule, others in targets.jobs(suite_of(wildcards))
             if not chosen or rule in chosen
-            for item in without_record(getattr(rules, rule).output)
+            for item in without_record(rule_of(suite_of(wildcards), rule).output)
             for path in paths_of(item, wildcards_of(suite_of(wildcards), others))
         ]
 
     return paths
+
+
+def in_one_file(constraint):
+    """A constraint of {suite} without the suites whose models are in shards: rules/shards.smk has rules for these."""
+    return constraints.in_shards(SHARDED, 1, constraint)
+
+
+def rule_of(suite, rule):
+    """The rule that makes a suite's jobs of `rule`."""
+    return getattr(rules, shards.of_rule(suite, rule))
 
 
 def wildcards_of(suite, others):
@@ -221,7 +231,7 @@ def unfinished_of(name):
 def files_of(suite, rule, others):
     """What a job reads and writes, as its rule declares it. Left out are an input that is one because a job did not end,
     and one that is no file and only asks what is installed."""
-    wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
+    wildcards, declared = wildcards_of(suite, others), rule_of(suite, rule)
     left_out = [declared.input.get(name) for name in ("begun", "installed")]
     read = [item for item in declared.input if not any(item is other for other in left_out)]
     return JobFiles(

@@ -69,7 +69,8 @@ class _Size:
         return {**handler(schema), "pattern": f"^{SIZE.pattern}$"}
 
 
-Size = Annotated[Annotated[str, _Size()] | None, ABSENT]
+Bytes = Annotated[str, _Size()]
+Size = Annotated[Bytes | None, ABSENT]
 SIZE_OF_SOURCE: Any = Field(
     None,
     description="how large its files are, as `499MB` or `15.2GB`: what jobs ask of their machine is computed from it "

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.groups import Disposition
+from twin_merging.fetching.declared import Bytes
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
@@ -148,6 +149,11 @@ class SuiteFile(Model):
     )
     protocols: dict[str, Groups] = Field({}, description="protocols of the suite's own")
     base: AnyBase = Field(description="where the base comes from")
+    max_shard_size: Bytes = Field(
+        "5GB",
+        description="models whose size is known (`size` of the base or of an expert, the lock, a local folder) to be "
+        "larger are written in shards of at most this size, with an index; others in one file",
+    )
     allow_differences: tuple[Text, ...] = Field(
         (),
         description="fields of `config.json` in which an expert may differ from the base although they change what a "
