@@ -69,8 +69,7 @@ class _Size:
         return {**handler(schema), "pattern": f"^{SIZE.pattern}$"}
 
 
-Bytes = Annotated[str, _Size()]
-Size = Annotated[Bytes | None, ABSENT]
+Size = Annotated[Annotated[str, _Size()] | None, ABSENT]
 SIZE_OF_SOURCE: Any = Field(
     None,
     description="how large its files are, as `499MB` or `15.2GB`: what jobs ask of their machine is computed from it "

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from twin_merging.io.sharding import byte_count, file_names
+from twin_merging.io.sharding import LIMIT, byte_count, file_names
 from twin_merging.plan.sizes import DEFAULT, LOCAL, MADE, Sizes
 from twin_merging.suite.suite import Suite
 
@@ -28,10 +28,15 @@ FOLDERS = {
 _COUNTS: dict[int, tuple[Suite, int]] = {}  # of suites by their place in memory, which they keep while they are here
 
 
+def limit(suite: Suite) -> int:
+    """How many bytes of tensors a shard has at most."""
+    return byte_count(suite.says.max_shard_size or LIMIT)
+
+
 def count(suite: Suite) -> int:
     """In how many shards each whole model of a suite is written; 1: in one file."""
     if id(suite) not in _COUNTS:
-        _COUNTS[id(suite)] = suite, max(1, -(-_largest(suite) // byte_count(suite.says.max_shard_size)))
+        _COUNTS[id(suite)] = suite, max(1, -(-_largest(suite) // limit(suite)))
     return _COUNTS[id(suite)][1]
 
 
@@ -58,7 +63,7 @@ def base_weights(suite: Suite) -> list[str]:
 def settings(suite: Suite) -> dict[str, Any]:
     """What the settings of a job that writes a whole model say of its files; nothing of one file."""
     number = count(suite)
-    return {"shards": {"count": number, "limit": byte_count(suite.says.max_shard_size)}} if number > 1 else {}
+    return {"shards": {"count": number, "limit": limit(suite)}} if number > 1 else {}
 
 
 def of_rule(suite: Suite, rule: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.groups import Disposition
-from twin_merging.fetching.declared import Bytes
+from twin_merging.fetching.declared import Size
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
@@ -149,10 +149,11 @@ class SuiteFile(Model):
     )
     protocols: dict[str, Groups] = Field({}, description="protocols of the suite's own")
     base: AnyBase = Field(description="where the base comes from")
-    max_shard_size: Bytes = Field(
-        "5GB",
-        description="models whose size is known (`size` of the base or of an expert, the lock, a local folder) to be "
-        "larger are written in shards of at most this size, with an index; others in one file",
+    max_shard_size: Size = Field(
+        None,
+        description="where the base or an expert is known to be larger (by its `size`, the lock, or a local folder), "
+        "whole models are written in shards of at most this size, `5GB` where nothing is said, with an index "
+        "([docs/big-models.md](../docs/big-models.md)); else in one file",
     )
     allow_differences: tuple[Text, ...] = Field(
         (),
