@@ -1,5 +1,5 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
-`audit RESULTS SUITE`, `runs`, `diff A B`, `store ACTION`."""
+`audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from twin_merging.api.estimate import add_estimate
 from twin_merging.api.run_commands import add_diff, add_runs
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.errors import UserError
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
     _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
+    add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
     add_diff(commands.add_parser("diff", help="what differs between two runs: options, code, versions, scores, cost"))
     _add_store(commands.add_parser("store", help="what the store of jobs' outputs holds; make room in it"))

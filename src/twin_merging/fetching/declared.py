@@ -208,6 +208,7 @@ class BaseFromPath(FromPath):
         description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
     )
     dtype: Dtype = DTYPE
+    size: Size = SIZE_OF_SOURCE
 
 
 class BaseFromPackage(FromPackage):
@@ -220,6 +221,7 @@ class ExpertFromPath(FromPath):
         description="a local folder with a fine-tuned model, a GGUF file, or a folder with a LoRA adapter (known by "
         "its `adapter_config.json`) and its head"
     )
+    size: Size = SIZE_OF_SOURCE
 
 
 class ExpertFromPackage(FromPackage):

@@ -16,12 +16,13 @@ _A_NUMBER = 3.0
 _WHOLE = {"tsv_m": (20.0, 4.0, 0.45), "iso_c": (10.0, 1.2, 0.08), "wudi": (6.0, 1.2, 0.15), "regmean": (6.0, 1.2, 0.12)}
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
+_BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
 
 
 def task_vectors(work: Work) -> Need:
     task = work.wildcards["task"]
     expert = work.sizes.experts[task]
-    memory = 2 * work.vector(task) if expert.rank else 4 * FP32 * work.sizes.shape.largest(embeddings=True)
+    memory = 1.5 * work.vector(task) if expert.rank else 4 * FP32 * work.sizes.shape.largest(embeddings=True)
     read = work.sizes.body + work.expert(task)
     return Need(memory, read=read, written=work.vector(task), seconds=3e-9 * expert.numbers)
 
@@ -52,6 +53,8 @@ def merging(work: Work, method: str) -> Need:
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:
             seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
+    if factors:  # B A of each matrix
+        seconds += 1e-10 * numbers * max(sizes.experts[task].rank or 0 for task in tasks)
     return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
 
 
@@ -64,22 +67,22 @@ def _methods(options: Mapping[str, Any], name: str) -> list[str]:
 def merge_factors(work: Work) -> Need:
     tasks = work.suite.merged(work.wildcards["shared"])
     vectors = work.vectors(tasks)
-    return Need(2 * vectors, read=work.sizes.body + vectors, written=vectors / len(tasks), seconds=2e-8 * vectors)
+    return Need(vectors, read=work.sizes.body + vectors, written=vectors / len(tasks), seconds=2e-8 * vectors)
 
 
 def compress(work: Work) -> Need:
-    """One matrix after another, in fp64, with its factors."""
+    """One matrix after another, in fp64, with its factors. A sum of LoRA adapters is decomposed by its factors."""
     shared, task, shape = work.wildcards["shared"], work.wildcards["task"], work.sizes.shape
-    adapters = all(work.sizes.experts[name].rank for name in work.suite.merged(shared))
+    ranks = [work.sizes.experts[name].rank or 0 for name in work.suite.merged(shared)]
+    adapters = all(ranks)
     matrix = FP32 * shape.largest(embeddings=not adapters)
     vectors = work.vectors(work.suite.merged(shared)) if adapters else work.vector(task)
-    exclusive = work.exclusive(shared)
-    return Need(
-        8 * matrix + (vectors if adapters else 0),
-        read=2 * work.sizes.body + vectors,
-        written=exclusive,
-        seconds=_COMPRESSING * 1e-9 * (shape.body if adapters else shape.parameters) * shape.hidden / work.threads,
-    )
+    if adapters:
+        memory, seconds = 3 * matrix + work.vector(task), _BY_FACTORS * 1e-9 * shape.per_rank * sum(ranks) ** 2
+    else:
+        memory, seconds = 8 * matrix, _COMPRESSING * 1e-9 * shape.parameters * shape.hidden
+    read = 2 * work.sizes.body + vectors
+    return Need(memory, read=read, written=work.exclusive(shared), seconds=seconds / work.threads)
 
 
 def compress_factors(work: Work) -> Need:

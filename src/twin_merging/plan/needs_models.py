@@ -54,7 +54,8 @@ def answering(work: Work, model: str, rows: float, tasks: list[str]) -> Need:
         read=files(work, model) + work.data(tasks),
         written=300 * rows,
         operations=operations(work, rows, passes, tasks),
-        seconds=passes * (writing(work, rows, tasks) + _A_BATCH * rows / work.suite.says.inference.batch_size),
+        weights=passes * writing(work, rows, tasks),
+        seconds=passes * _A_BATCH * rows / work.suite.says.inference.batch_size,
     )
 
 
@@ -82,6 +83,7 @@ def choose(work: Work) -> Need:
         read=making.read + work.data(tasks),
         written=making.written,
         operations=tried * asked.operations,
+        weights=tried * asked.weights,
         seconds=tried * (making.seconds + asked.seconds + (making.written + asked.read) / 5e8),
     )
 
@@ -111,6 +113,7 @@ def audit(work: Work) -> Need:
         read=sum(need.read for need in each) + vectors,
         written=2**24,
         operations=sum(need.operations for need in each),
+        weights=sum(need.weights for need in each),
         seconds=sum(need.seconds for need in each),
     )
 
@@ -123,7 +126,7 @@ def training_statistics(work: Work) -> Need:
     fisher = kind == "fisher"
     own = 5 * FP32 * shape.parameters if fisher else 2 * work.statistics(kind)
     return Need(
-        FP32 * shape.parameters + own + 1.3 * inference_memory(work),
+        FP32 * shape.parameters + own + 1.3 * inference_memory(work, writes=False),
         read=work.sizes.body + work.expert(task) + work.data([task]),
         written=work.statistics(kind),
         operations=rows * long * (2 * shape.body + 2 * shape.gram),
@@ -137,7 +140,7 @@ def training_statistics(work: Work) -> Need:
 def route_features(work: Work) -> Need:
     shared = work.wildcards["shared"]
     tasks, rows = work.suite.merged(shared), work.routed_rows(shared)
-    memory = work.sizes.shape.parameters * work.sizes.computed + 1.3 * inference_memory(work)
+    memory = work.sizes.shape.parameters * work.sizes.computed + 1.3 * inference_memory(work, writes=False)
     part = 1 / work.sizes.shape.layers if work.wildcards["features"] == "embedding" else 1.0
     return Need(
         memory + 3 * work.features(shared) + 2_000 * rows,

@@ -23,9 +23,7 @@ def of_answers(work: Work) -> Need:
     """A job that reads every prediction of every model."""
     rows = _answers(work)
     one = max(map(work.test_rows, work.suite.models))
-    return Need(
-        2**26 + _IN_MEMORY * one * 10, read=_A_PREDICTION * rows, written=2**22, seconds=10 + rows / 2e4
-    )
+    return Need(2**26 + _IN_MEMORY * one * 10, read=_A_PREDICTION * rows, written=2**22, seconds=10 + rows / 2e4)
 
 
 def intervals(work: Work) -> Need:

@@ -10,13 +10,12 @@ from twin_merging.plan.work import FP32, Work
 
 # Tokens of a row where nothing says it: of an encoder's sentence, of a prompt. In-context examples fill a prompt.
 TOKENS = {"encoder": 48, "decoder": 384}
-FROM_MEMORY = 1e10  # bytes a second that a processor reads of a model's weights to write one token more
 
 
 def tokens(work: Work, longest: int, tasks: list[str]) -> int:
     """Tokens of a row."""
     shown = any(getattr(work.suite.tasks[task], "shots", 0) for task in tasks)
-    return longest if shown else min(longest, TOKENS[work.suite.family])
+    return longest // 2 if shown else min(longest, TOKENS[work.suite.family])
 
 
 def operations(work: Work, rows: float, passes: float, tasks: list[str]) -> float:
@@ -26,12 +25,13 @@ def operations(work: Work, rows: float, passes: float, tasks: list[str]) -> floa
 
 
 def writing(work: Work, rows: float, tasks: list[str]) -> float:
-    """Seconds of a processor to write the answers of rows, token by token; none for encoders."""
+    """Bytes of weights that are read to write the answers of rows, which are of all tasks alike: all of them for each
+    token of a batch. None for encoders."""
     if work.suite.family != "decoder":
         return 0.0
-    longest = max((_written(work, task) for task in tasks), default=0)
+    long = sum(_written(work, task) for task in tasks) / len(tasks)
     batches = rows / work.suite.says.inference.batch_size
-    return batches * longest * work.sizes.shape.parameters * work.sizes.computed / FROM_MEMORY
+    return batches * long * work.sizes.shape.parameters * work.sizes.computed
 
 
 def _written(work: Work, task: str) -> int:
@@ -39,13 +39,16 @@ def _written(work: Work, task: str) -> int:
     return int(generation.get("max_new_tokens", 1))
 
 
-def inference_memory(work: Work) -> float:
-    """Bytes of activations of one batch without gradients, of its logits, and of the keys and values of a decoder."""
+def inference_memory(work: Work, writes: bool = True) -> float:
+    """Bytes of activations of one batch without gradients; of a decoder that `writes` an answer its keys and values,
+    and the logits of the last token."""
     says, shape = work.suite.says.inference, work.sizes.shape
     batch, long = says.batch_size, says.max_length
     found = FP32 * batch * long * (20 * shape.hidden + 2 * shape.inner)
     if work.suite.family == "decoder":
-        cache = 2 * work.sizes.computed * batch * long * shape.hidden * shape.layers
+        if not writes:
+            return found
+        cache = 2 * work.sizes.computed * batch * long * shape.hidden * shape.keys * shape.layers
         return found + cache + 2 * FP32 * batch * shape.vocabulary
     return found + 2 * FP32 * batch * (shape.hidden // 32) * long**2
 

@@ -28,6 +28,7 @@ LEAST_DISK = 100  # MiB
 PATIENCE = 3.0  # times the expected time: machines are shared and slower than the one that was measured
 # Operations a second of a thread of a processor, and of a GPU; bytes a second from and to a shared disk, with hashing.
 OF_A_THREAD, OF_A_GPU, OF_A_DISK = 3e10, 3e13, 2e8
+OF_MEMORY, OF_GPU_MEMORY = 1e10, 1e12  # bytes of weights a second
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def needed(suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, 
 def seconds(need: Need, threads: int, gpus: int = 0) -> float:
     """How long a job is expected to take."""
     speed = gpus * OF_A_GPU or threads * OF_A_THREAD
-    return need.operations / speed + need.seconds + (need.read + need.written) / OF_A_DISK
+    reading = need.weights / (gpus * OF_GPU_MEMORY or OF_MEMORY)
+    return need.operations / speed + reading + need.seconds + (need.read + need.written) / OF_A_DISK
 
 
 def threads_of(rule: str, threads: Mapping[str, int] | None) -> int:

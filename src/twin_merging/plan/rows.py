@@ -9,7 +9,7 @@ from pathlib import Path
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
 
-# Rows of a split of which nothing is known.
+# Rows of a split of which nothing is known, by its name in the source or else by its use.
 DEFAULT_ROWS = {"train": 100_000, "validation": 10_000, "test": 10_000, "shots": 1_000}
 _SAMPLE = 2**16  # bytes of a file of lines, to see how long they are
 _SLICE = re.compile(r"\[(-?[0-9]+%?)?:(-?[0-9]+%?)?\]")
@@ -49,7 +49,7 @@ def _whole(task: Task, split: str, use: str) -> int:
     folder = task.data.plain().get("path")
     files = [Path(folder, f"{split}.{end}") for end in ("parquet", "jsonl", "json", "csv")] if folder else []
     file = next((file for file in files if file.is_file()), None)
-    return _counted(file) if file else DEFAULT_ROWS.get(use, DEFAULT_ROWS["train"])
+    return _counted(file) if file else DEFAULT_ROWS.get(split, DEFAULT_ROWS[use])
 
 
 def _counted(file: Path) -> int:
@@ -64,5 +64,5 @@ def _counted(file: Path) -> int:
             return DEFAULT_ROWS["train"]
     with open(file, "rb") as stream:
         start = stream.read(_SAMPLE)
-    lines = max(1, start.count(b"\n"))
-    return max(1, round(file.stat().st_size * lines / max(1, len(start))))
+    whole = start[: start.rfind(b"\n") + 1] or start or b"\n"
+    return max(1, round(file.stat().st_size * max(1, whole.count(b"\n")) / len(whole)))

@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer: how many numbers it has, its width, depth, vocabulary, and the width between its linear layers."""
+    """A transformer: how many numbers it has, its width, depth, vocabulary, and the width between its linear layers.
+    keys: its heads of keys and values, as a share of those of queries."""
 
     parameters: int
     hidden: int
@@ -18,6 +19,7 @@ class Shape:
     vocabulary: int
     inner: int
     decoder: bool = False
+    keys: float = 1.0
 
     @property
     def body(self) -> int:
@@ -42,24 +44,28 @@ class Shape:
         return self.layers * (linear * self.hidden**2 + self.inner**2)
 
 
-def _known(parameters: float, hidden: int, layers: int, vocabulary: int, inner: int, decoder: bool) -> Shape:
-    return Shape(int(parameters), hidden, layers, vocabulary, inner, decoder)
+def _encoder(parameters: float, hidden: int, layers: int, vocabulary: int, inner: int) -> Shape:
+    return Shape(int(parameters), hidden, layers, vocabulary, inner)
+
+
+def _decoder(parameters: float, hidden: int, layers: int, vocabulary: int, inner: int, keys: float) -> Shape:
+    return Shape(int(parameters), hidden, layers, vocabulary, inner, True, keys)
 
 
 # Models whose shape a model of about their size is taken to have. Encoders: the generated one, MiniLM-L6, RoBERTa-base
-# and -large. Decoders: the generated one, SmolLM2, Qwen2.5 of 0.5B to 14B, Llama 3 of 70B.
+# and -large. Decoders: the generated one, SmolLM2, Qwen2.5 of 0.5B to 7B, the first Qwen of 14B, Llama 3 of 70B.
 KNOWN = [
-    _known(0.3e6, 128, 2, 300, 256, False),
-    _known(22.7e6, 384, 6, 30522, 1536, False),
-    _known(125e6, 768, 12, 50265, 3072, False),
-    _known(355e6, 1024, 24, 50265, 4096, False),
-    _known(0.2e6, 80, 3, 200, 160, True),
-    _known(135e6, 576, 30, 49152, 1536, True),
-    _known(494e6, 896, 24, 151936, 4864, True),
-    _known(1.54e9, 1536, 28, 151936, 8960, True),
-    _known(7.6e9, 3584, 28, 152064, 18944, True),
-    _known(14.2e9, 5120, 40, 152064, 13696, True),
-    _known(70.6e9, 8192, 80, 128256, 28672, True),
+    _encoder(0.3e6, 128, 2, 300, 256),
+    _encoder(22.7e6, 384, 6, 30522, 1536),
+    _encoder(125e6, 768, 12, 50265, 3072),
+    _encoder(355e6, 1024, 24, 50265, 4096),
+    _decoder(0.2e6, 80, 3, 200, 160, 1.0),
+    _decoder(135e6, 576, 30, 49152, 1536, 1 / 3),
+    _decoder(494e6, 896, 24, 151936, 4864, 1 / 7),
+    _decoder(1.54e9, 1536, 28, 151936, 8960, 1 / 6),
+    _decoder(7.6e9, 3584, 28, 152064, 18944, 1 / 7),
+    _decoder(14.2e9, 5120, 40, 152064, 13696, 1.0),
+    _decoder(70.6e9, 8192, 80, 128256, 28672, 1 / 8),
 ]
 
 
@@ -87,7 +93,9 @@ def of_configuration(config: Mapping[str, Any], parameters: int, decoder: bool) 
             told[name] = found
     if "hidden" in told:
         told.setdefault("inner", 4 * told["hidden"])
-    return replace(nearest(parameters, decoder), **told)
+    heads, keys = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    share = keys / heads if isinstance(heads, int) and isinstance(keys, int) and 0 < keys <= heads else 1.0
+    return replace(nearest(parameters, decoder), keys=share, **told)
 
 
 def of_generated(generate: Mapping[str, Any], decoder: bool) -> Shape:

@@ -15,12 +15,14 @@ FP32 = 4
 
 class Need(NamedTuple):
     """What a job needs: bytes of memory beside the libraries'; bytes of the files that it reads, and that it writes or
-    keeps for a while; operations of floating point of a model; seconds of one core that are none of these."""
+    keeps for a while; operations of floating point of a model; bytes of weights that it reads from memory to write one
+    token after another; seconds of one core that are none of these."""
 
     memory: float = 0
     read: float = 0
     written: float = 0
     operations: float = 0
+    weights: float = 0
     seconds: float = 0
 
 
