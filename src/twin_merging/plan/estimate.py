@@ -38,7 +38,7 @@ def estimate(suite: Suite, threads: Mapping[str, int] | None = None, gpus: int =
         "title": suite.says.title,
         "parameters": sizes.shape.parameters,
         "sources": [*_sources(suite, sizes)],
-        "fetched": sum(known.bytes for known, is_fetched in _fetched(suite, sizes) if is_fetched),
+        "fetched": sum(known.bytes for _, known, is_fetched in _fetched(suite, sizes) if is_fetched),
         "disk": {"folders": disk, "total": sum(disk.values())},
         "jobs": {"count": len(described), "expected": round(sum(job["expected"] for job in described), 3)},
         "rules": [*_by_rule(described)],
@@ -84,29 +84,26 @@ def _largest(described: list[dict[str, Any]], what: str, count: int = 5) -> list
 # -- what is fetched
 
 
-def _fetched(suite: Suite, sizes: Sizes) -> Iterable[tuple[Known, bool]]:
-    """Every source's size, and whether it comes from the Hub."""
-    yield sizes.base, "hub" in suite.says.base.plain()
+def _fetched(suite: Suite, sizes: Sizes) -> Iterable[tuple[str, Known, bool]]:
+    """Every source: what it is of, its size, and whether it comes from the Hub."""
+    yield "base", sizes.base, "hub" in suite.says.base.plain()
     for name, task in suite.tasks.items():
-        yield sizes.experts[name].files, "hub" in task.expert.plain()
-        yield sizes.data[name], "hub" in task.data.plain()
+        yield "experts", sizes.experts[name].files, "hub" in task.expert.plain()
+        yield "data", sizes.data[name], "hub" in task.data.plain()
 
 
 def _sources(suite: Suite, sizes: Sizes) -> Iterable[dict[str, Any]]:
     """Base, experts and data: how many bytes, whether they are fetched, and from where the figures are known."""
-    experts = {name: sizes.experts[name].files for name in suite.tasks}
-    groups = {
-        "base": ([sizes.base], [suite.says.base]),
-        "experts": (list(experts.values()), [task.expert for task in suite.tasks.values()]),
-        "data": (list(sizes.data.values()), [task.data for task in suite.tasks.values()]),
-    }
-    for name, (known, sources) in groups.items():
+    kinds: dict[str, list[tuple[Known, bool]]] = {}
+    for name, known, is_fetched in _fetched(suite, sizes):
+        kinds.setdefault(name, []).append((known, is_fetched))
+    for name, found in kinds.items():
         yield {
             "name": name,
-            "count": len(known),
-            "bytes": sum(each.bytes for each in known),
-            "fetched": sum(each.bytes for each, source in zip(known, sources, strict=True) if "hub" in source.plain()),
-            "known": sorted({each.known for each in known}),
+            "count": len(found),
+            "bytes": sum(known.bytes for known, _ in found),
+            "fetched": sum(known.bytes for known, is_fetched in found if is_fetched),
+            "known": sorted({known.known for known, _ in found}),
         }
 
 
@@ -133,7 +130,7 @@ def folders(suite: Suite) -> dict[str, int]:
         "predictions": _A_PREDICTION * sum(map(work.test_rows, suite.models)),
     }
     named = {f"results/{suite.name}/{name}": round(size) for name, size in found.items() if size}
-    cache = sum(known.bytes for known, is_fetched in _fetched(suite, sizes) if is_fetched)
+    cache = sum(known.bytes for _, known, is_fetched in _fetched(suite, sizes) if is_fetched)
     return {**named, **({"Hub cache (HF_HOME)": cache} if cache else {})}
 
 

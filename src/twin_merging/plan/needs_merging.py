@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twin_merging.merging.registry import merging_methods
 from twin_merging.plan.work import FP32, Need, Work
 
 _CHUNK = 2**17 * FP32  # bytes of each expert that a process holds at a time
@@ -13,7 +14,8 @@ _NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, 
 _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
-_WHOLE = {"tsv_m": (20.0, 4.0, 0.45), "iso_c": (10.0, 1.2, 0.08), "wudi": (6.0, 1.2, 0.15), "regmean": (6.0, 1.2, 0.12)}
+_WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
+_OTHER_WHOLE = (20.0, 4.0, 0.5)
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
 _BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
@@ -41,14 +43,16 @@ def merging(work: Work, method: str) -> Need:
         read += len(tasks) * work.statistics(kind)
     read += sum(work.expert(task) for task in suite.evaluated(method))
     factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
-    chunks = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
+    chunks: float = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
-    memory, seconds = chunks + factors, 0.0
+    memory: float = chunks + factors
+    seconds = 0.0
     for name in names:
-        if name in _WHOLE:
-            fixed, each, columns = _WHOLE[name]
+        if merging_methods()[name].whole:
+            fixed, each, columns = _WHOLE.get(name, _OTHER_WHOLE)
             matrix = FP32 * sizes.shape.largest(embeddings=not factors)
-            memory = max(memory, chunks + factors + work.threads * matrix * (fixed + each * len(tasks)))
+            matrix += (work.threads - 1) * FP32 * sizes.shape.largest(embeddings=False)
+            memory = max(memory, chunks + factors + matrix * (fixed + each * len(tasks)))
             columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, writing
@@ -67,7 +68,7 @@ def predict(work: Work) -> Need:
 def answer_validation(work: Work) -> Need:
     task = work.wildcards["task"]
     need = answering(work, f"expert-{task}", work.validation_rows([task]), [task])
-    return need._replace(read=work.sizes.body + work.expert(task) + work.data([task]))
+    return replace(need, read=work.sizes.body + work.expert(task) + work.data([task]))
 
 
 def choose(work: Work) -> Need:
@@ -92,7 +93,7 @@ def plane(work: Work) -> Need:
     drawn, method = work.suite.plane, work.wildcards["method"]
     assert drawn is not None
     rows = 2 * drawn.rows * len(drawn.grid) ** 2
-    return answering(work, method, rows, list(drawn.tasks))._replace(written=2**20)
+    return replace(answering(work, method, rows, list(drawn.tasks)), written=2**20)
 
 
 def lm_eval(work: Work) -> Need:
@@ -100,7 +101,7 @@ def lm_eval(work: Work) -> Need:
     assert asked is not None
     rows = len(asked.tasks) * (asked.limit or _ROWS_OF_LM_EVAL)
     need = answering(work, model, 4 * rows, list(work.suite.tasks))  # a row has about four answers to weigh
-    return need._replace(memory=need.memory + _LM_EVAL, written=20_000 * rows)
+    return replace(need, memory=need.memory + _LM_EVAL, written=20_000 * rows)
 
 
 def audit(work: Work) -> Need:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twin_merging.plan.needs_models import files
 from twin_merging.plan.work import Need, Work
 
@@ -29,7 +31,7 @@ def of_answers(work: Work) -> Need:
 def intervals(work: Work) -> Need:
     """Each model's rows are drawn again a thousand times."""
     need = of_answers(work)
-    return need._replace(seconds=10 + _answers(work) / 2e3)
+    return replace(need, seconds=10 + _answers(work) / 2e3)
 
 
 def page(work: Work) -> Need:
@@ -53,7 +55,7 @@ def card(work: Work) -> Need:
 def figure(work: Work) -> Need:
     """A spectrum decomposes exclusive matrices; other figures read tables."""
     if work.wildcards["figure"] != "spectrum":
-        return _SMALL._replace(memory=2**27)
+        return replace(_SMALL, memory=2**27)
     largest = max((work.exclusive(work.suite.shared(method)) for method in work.suite.dynamic), default=0)
     return Need(2**27 + 3 * largest, read=largest * len(work.suite.tasks), written=2**22, seconds=30)
 

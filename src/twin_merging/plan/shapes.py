@@ -93,8 +93,8 @@ def of_configuration(config: Mapping[str, Any], parameters: int, decoder: bool) 
             told[name] = found
     if "hidden" in told:
         told.setdefault("inner", 4 * told["hidden"])
-    heads, keys = config.get("num_attention_heads"), config.get("num_key_value_heads")
-    share = keys / heads if isinstance(heads, int) and isinstance(keys, int) and 0 < keys <= heads else 1.0
+    heads, own = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    share = own / heads if isinstance(heads, int) and isinstance(own, int) and 0 < own <= heads else 1.0
     return replace(nearest(parameters, decoder), keys=share, **told)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.plan.sizes import Sizes
@@ -13,7 +12,8 @@ from twin_merging.suite.suite import Suite
 FP32 = 4
 
 
-class Need(NamedTuple):
+@dataclass(frozen=True)
+class Need:
     """What a job needs: bytes of memory beside the libraries'; bytes of the files that it reads, and that it writes or
     keeps for a while; operations of floating point of a model; bytes of weights that it reads from memory to write one
     token after another; seconds of one core that are none of these."""
@@ -81,7 +81,7 @@ class Work:
         private = len(tasks) * FP32 * (shape.hidden * (20 * shape.layers if suite.private_groups(method) else 8))
         if suite.family == "decoder":
             private = 0
-        total = self.sizes.body + private
+        total: float = self.sizes.body + private
         if method in suite.dynamic:
             total += len(tasks) * self.exclusive(suite.shared(method), suite.lora_space(method)) + self.router()
         if method in suite.masked:
