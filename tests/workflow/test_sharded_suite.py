@@ -101,9 +101,12 @@ def test_a_second_call_does_nothing_and_another_limit_makes_the_models_again(fol
         assert counts["merge_decoder"] == 2
         assert not any("_in_" in rule for rule in counts)
         # A limit that the declared number of shards cannot keep is said, and nothing is left.
-        file.write_text(f"{text.replace('8kB', '3kB')}".replace("base}", "base, size: 6kB}"))
-        run = snakemake(folder, *config, "--", "results/sharded/models/task-arithmetic/config.json")
+        wrong = text.replace("8kB", "3kB").replace("/base}", "/base, size: 6kB}").replace("/echo}", "/echo, size: 6kB}")
+        file.write_text(wrong)
+        run = snakemake(folder, *config, "--", "results/sharded/base/config.json")
     finally:
         file.write_text(text)
     assert run.returncode
-    assert "shards of at most 3000 bytes" in run.stdout + run.stderr
+    said = run.stdout + run.stderr
+    assert "bytes of weights in 20 tensors do not make 2 shards of at most 3000 bytes, but 8; say base: {size: " in said
+    assert not list((folder / "results/sharded/base").glob("*-of-00002*"))

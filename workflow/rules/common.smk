@@ -88,7 +88,8 @@ for line in use_store(
 
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
-SHARDED = shards.of_suites(SUITES)  # by name, in how many files a suite's models are, where they are more than one
+# By name, in how many files a suite's models are, where they are more than one.
+SHARDED = shards.of_suites(SUITES)
 
 
 @cache
@@ -204,6 +205,21 @@ def outputs_of(*chosen):
 def in_one_file(constraint):
     """A constraint of {suite} without the suites whose models are in shards: rules/shards.smk has rules for these."""
     return constraints.in_shards(SHARDED, 1, constraint)
+
+
+def declare_shards(name, count):
+    """Declare a variant of a rule, with other outputs and a constraint of its own. Snakemake's `use rule` does the same, but
+    takes no name that is computed."""
+    original = workflow.get_rule(workflow.modifier.modify_rulename(name)).ruleinfo
+    files = [f"{shards.FOLDERS[name]}/{file}" for file in shards.file_names(count)]
+    suite = original.wildcard_constraints[1]["suite"].removeprefix(in_one_file(""))
+
+    @workflow.userule(rules=[name], name_modifier=shards.variant(name, count))
+    @workflow.output(**{**original.output.kwpaths, "weights": files})
+    @workflow.register_wildcard_constraints(suite=constraints.in_shards(SHARDED, count, suite))
+    @workflow.run
+    def declared():
+        pass
 
 
 def rule_of(suite, rule):
