@@ -81,6 +81,34 @@ def test_a_lines_worth_for_every_folder_and_rule(capsys: pytest.CaptureFixture[s
     assert {rule["rule"] for rule in found["rules"]} <= set(RULES)
 
 
+def test_times_are_said_to_be_for_threads_and_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "qwen", "--threads", "predict=4", "--threads", "merge=2"]) == 0
+    text = capsys.readouterr().out
+    assert "times are for 1 thread a job (2 for merge, 4 for predict), no GPU\n" in text
+    assert "route_features/task-arithmetic/last takes days without a GPU; with --gpus 1: " in text
+    assert main(["estimate", "qwen", "--gpus", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "times are for 1 thread a job, 1 GPU for jobs that run a model\n" in text
+    assert "without a GPU" not in text
+    slow, fast = (estimated(capsys, "glue", *more)["jobs"]["expected"] for more in ([], ["--threads", "predict=4"]))
+    assert fast < slow
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("predct=2", "error: --threads: unknown key 'predct' (did you mean 'predict'?); allowed: compress, "),
+        ("predict", "error: --threads: predict: '' is not a whole number"),
+        ("predict=0", "error: --threads: predict: 0 must be at least 1"),
+    ],
+)
+def test_wrong_threads_are_one_sentence(capsys: pytest.CaptureFixture[str], given: str, sentence: str) -> None:
+    assert main(["estimate", "glue", "--threads", given]) == 1
+    caught = capsys.readouterr()
+    assert caught.err.startswith(sentence)
+    assert caught.err.count("\n") == 1
+
+
 def test_more_rows_models_and_tasks_take_more() -> None:
     small, large = (estimate(load_suite(ROOT / f"config/suites/{name}.yaml")) for name in ("quickstart", "glue"))
     assert large["disk"]["total"] > 100 * small["disk"]["total"]

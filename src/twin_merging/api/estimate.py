@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from twin_merging.io.sizes import human_bytes
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import validate
 from twin_merging.plan.estimate import estimate
-from twin_merging.suite.configuration import Configuration
+from twin_merging.suite.configuration import Configuration, Threads
 from twin_merging.suite.suite import Suite, load_suite
 
 CONFIGURATION = Path("config/config.yaml")
+_A_DAY = 24 * 60  # minutes
 _KNOWN = {
     "suite": "the suite says it",
     "lock": "the suite's lock says it",
@@ -32,6 +33,8 @@ def add_estimate(command: argparse.ArgumentParser) -> None:
     command.add_argument("suite", metavar="SUITE", help="a suite's name, or its file")
     command.add_argument("--glue", metavar="DIR", help="as `--config glue=DIR` of a run")
     command.add_argument("--gpus", type=int, metavar="N", help="as `--config gpus=N` of a run")
+    command.add_argument("--threads", action="append", default=[], metavar="STAGE=N",
+                         help="threads of a stage's jobs (the configuration's); may be repeated")  # fmt: skip
     command.add_argument("--json", action="store_true", help="write JSON")
 
 
@@ -39,8 +42,35 @@ def _estimate(given: dict[str, Any]) -> None:
     configuration = _configuration()
     suite = _suite(given["suite"], configuration, given["glue"])
     gpus = configuration.gpus if given["gpus"] is None else given["gpus"]
-    found = estimate(suite, configuration.threads.plain(), gpus)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if given["json"] else "\n".join(lines(found)))
+    threads = _threads(configuration, given["threads"])
+    found = estimate(suite, threads, gpus)
+    if given["json"]:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    print("\n".join(lines(found)))
+    if not gpus and found["longest"][0]["runtime"] > _A_DAY:
+        print(_by_gpu(found, estimate(suite, threads, 1)))
+
+
+def _threads(configuration: Configuration, given: Iterable[str]) -> dict[str, int]:
+    """Threads of each stage: those that are given, the configuration's for the others."""
+    own = dict(text.partition("=")[::2] for text in given)
+    try:
+        chosen = {stage: int(count) if count.isdigit() else count for stage, count in own.items()}
+        return validate(Threads, {**configuration.threads.plain(), **chosen}).plain()
+    except ValueError as error:
+        raise UserError(f"--threads: {error}") from None
+
+
+def _by_gpu(found: dict[str, Any], other: dict[str, Any]) -> str:
+    """How long the longest job asks for where jobs that run a model have a GPU."""
+    first, then = found["longest"][0]["job"], other["longest"][0]
+    rule = first.partition("/")[0]
+    own = next(each for each in other["rules"] if each["rule"] == rule)
+    return (
+        f"{first} takes days without a GPU; with --gpus 1: {_time(own['runtime'])} (then the longest is {then['job']}, "
+        f"{_time(then['runtime'])})"
+    )
 
 
 def _configuration() -> Configuration:
@@ -78,6 +108,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for folder, size in found["disk"]["folders"].items():
         yield f"  {folder:<40}{human_bytes(size):>9}"
     yield ""
+    yield f"times are for {_machine(found)}"
     yield "a job asks for at most       jobs    memory     time      disk  GPUs"
     for rule in found["rules"]:
         yield (
@@ -89,6 +120,14 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         first = found[key][0]
         yield f"{what}: {first['job']} ({_memory(first['mem_mb'])}, {_time(first['runtime'])})"
     yield f"expected of all jobs, one after another: {_time(60 * found['jobs']['expected'])}"
+
+
+def _machine(found: dict[str, Any]) -> str:
+    """The threads and GPUs that an estimate is for."""
+    more = ", ".join(f"{count} for {stage}" for stage, count in found["threads"].items() if count > 1)
+    threads = f"1 thread a job ({more})" if more else "1 thread a job"
+    gpus = found["gpus"]
+    return f"{threads}, {gpus} GPU{'s' * (gpus > 1)} for jobs that run a model" if gpus else f"{threads}, no GPU"
 
 
 def _count(parameters: int) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.groups import Protocol
@@ -17,6 +15,7 @@ from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
 from twin_merging.compression.compress_factors import compress_factors
 from twin_merging.errors import UserError, unknown
+from twin_merging.io.device import device
 from twin_merging.io.files import read_json, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
 from twin_merging.io.sharding import LIMIT
@@ -220,7 +219,7 @@ def _extract(
 
     A classifier's texts are cut where they are too long; a language model's are not.
     """
-    body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
+    body = load_body(work / "shared").to(device())
     check_layers(features, body)
     limit = longest(max_length, body.config, tokenizer, key="max_length")
     whole = _kind(work / "shared").writes

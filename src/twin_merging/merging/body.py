@@ -46,7 +46,10 @@ def merge_body(
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
         factors = {rows: compute(rows) for rows in parts}
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
-        jobs = kept + inputs.chunks(method.whole, [name for name in base if name in merged])
+        own = inputs.chunks(method.whole, [name for name in base if name in merged])
+        if method.whole:  # the largest first, so that no worker is left with it in the end
+            own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
+        jobs = kept + own
         with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:

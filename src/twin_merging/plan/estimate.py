@@ -37,6 +37,8 @@ def estimate(suite: Suite, threads: Mapping[str, int] | None = None, gpus: int =
         "suite": suite.name,
         "title": suite.says.title,
         "parameters": sizes.shape.parameters,
+        "threads": dict(threads or {}),
+        "gpus": gpus,
         "sources": [*_sources(suite, sizes)],
         "fetched": sum(known.bytes for _, known, is_fetched in _fetched(suite, sizes) if is_fetched),
         "disk": {"folders": disk, "total": sum(disk.values())},

@@ -16,6 +16,9 @@ _A_NUMBER = 3.0
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
 _WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
 _OTHER_WHOLE = (20.0, 4.0, 0.5)
+# A matrix that takes more than this with the base and all experts is read by blocks of rows: then the result, some
+# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number.
+_IN_BLOCKS, _HELD, _GRAMS = ("tsv_m", "iso_c"), 1.5 * 2**30, 72
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
 _BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
@@ -49,10 +52,8 @@ def merging(work: Work, method: str) -> Need:
     seconds = 0.0
     for name in names:
         if merging_methods()[name].whole:
-            fixed, each, columns = _WHOLE.get(name, _OTHER_WHOLE)
-            matrix = FP32 * sizes.shape.largest(embeddings=not factors)
-            matrix += (work.threads - 1) * FP32 * sizes.shape.largest(embeddings=False)
-            memory = max(memory, chunks + factors + matrix * (fixed + each * len(tasks)))
+            columns = _WHOLE.get(name, _OTHER_WHOLE)[2]
+            memory = max(memory, chunks + factors + _matrices(work, name, len(tasks), bool(factors)))
             columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:
@@ -60,6 +61,20 @@ def merging(work: Work, method: str) -> Need:
     if factors:  # B A of each matrix
         seconds += 1e-10 * numbers * max(sizes.experts[task].rank or 0 for task in tasks)
     return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
+
+
+def _matrices(work: Work, name: str, tasks: int, adapters: bool) -> float:
+    """Bytes that a method on whole matrices holds: the largest matrix of all experts, beside those of the layers that
+    other processes hold. Some methods read a larger one by blocks."""
+    shape = work.sizes.shape
+    largest, layer = (FP32 * shape.largest(embeddings=table) for table in (not adapters, False))
+    fixed, each, _ = _WHOLE.get(name, _OTHER_WHOLE)
+    held = fixed + each * tasks
+    others = (work.threads - 1) * held * layer
+    if name in _IN_BLOCKS and (tasks + 1) * largest > _HELD:
+        blocked = 3 * largest + _GRAMS * shape.hidden**2 + 2**29
+        return others + max(held * layer, blocked)
+    return others + held * largest
 
 
 def _methods(options: Mapping[str, Any], name: str) -> list[str]:

@@ -9,6 +9,7 @@ from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, writing
 from twin_merging.plan.work import FP32, Need, Work
 
+ANSWER = 2_000  # bytes of memory of the answer to a row
 _A_BATCH = 0.03  # seconds of a batch beside its operations
 _GATED = 1.5  # a pass of a model with exclusive parts, against one of its body
 _ROWS_OF_AUDIT = 200  # rows of each model that are answered again, at most
@@ -51,7 +52,7 @@ def answering(work: Work, model: str, rows: float, tasks: list[str]) -> Need:
     """Answering rows of tasks by one model."""
     passes = passes_of(work, model)
     return Need(
-        model_memory(work, model) + 2_000 * rows,
+        model_memory(work, model) + ANSWER * rows,
         read=files(work, model) + work.data(tasks),
         written=300 * rows,
         operations=operations(work, rows, passes, tasks),
@@ -63,6 +64,18 @@ def answering(work: Work, model: str, rows: float, tasks: list[str]) -> Need:
 def predict(work: Work) -> Need:
     model = work.wildcards["model"]
     return answering(work, model, work.test_rows(model), work.suite.evaluated(model))
+
+
+def predict_shard(work: Work) -> Need:
+    """Its part of the rows, and the whole model."""
+    need, shards = predict(work), int(work.wildcards["shards"])
+    return need._replace(operations=need.operations / shards, seconds=need.seconds / shards)
+
+
+def gather(work: Work) -> Need:
+    """A job of rule predict where shards have answered the rows: no model is loaded; its files are hashed."""
+    rows = work.test_rows(work.wildcards["model"])
+    return predict(work)._replace(memory=ANSWER * rows, operations=0, seconds=1 + ANSWER * rows / 1e7)
 
 
 def answer_validation(work: Work) -> Need:

@@ -48,10 +48,14 @@ def of_job(
     threads: Mapping[str, int] | None = None,
     attempt: int = 1,
     gpus: int = 0,
+    shards: int = 1,
 ) -> Resources:
     """What a job asks for. threads: how many a stage's jobs have; attempt: the how manieth try it is, each asks for
-    more memory and time; gpus: how many a job has that runs a model."""
-    need, count = needed(suite, rule, wildcards, threads), gpus if rule in RUNS_A_MODEL else 0
+    more memory and time; gpus: how many a job has that runs a model; shards: how many jobs share out the test rows of a
+    model, which the job of rule predict then gathers."""
+    gathers = rule == "predict" and shards > 1
+    need = needed(suite, rule, wildcards, threads, gathers)
+    count = gpus if rule in RUNS_A_MODEL and not gathers else 0
     return Resources(
         mem_mb=math.ceil(MARGIN * (LIBRARIES + need.memory / MEBIBYTE)) * attempt,
         runtime=math.ceil(LEAST_MINUTES + PATIENCE * seconds(need, threads_of(rule, threads), count) / 60) * attempt,
@@ -60,9 +64,12 @@ def of_job(
     )
 
 
-def needed(suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, int] | None = None) -> Need:
-    """What a job needs, as far as sizes tell."""
-    return RULES[rule](Work(suite, sizes_of(suite), wildcards, threads_of(rule, threads)))
+def needed(
+    suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, int] | None = None, gathers: bool = False
+) -> Need:
+    """What a job needs, as far as sizes tell. gathers: it is of rule predict, and others answer the rows."""
+    function = models.gather if gathers else RULES[rule]
+    return function(Work(suite, sizes_of(suite), wildcards, threads_of(rule, threads)))
 
 
 def seconds(need: Need, threads: int, gpus: int = 0) -> float:
@@ -91,7 +98,7 @@ def sizes_of(suite: Suite) -> Sizes:
 # Rules whose jobs run a model, and can do so on a GPU.
 RUNS_A_MODEL = frozenset(
     ("finetune", "finetune_adapter", "training_statistics", "answer_validation", "choose", "route_features", "predict",
-     "lm_eval", "audit", "plane")
+     "predict_shard", "lm_eval", "audit", "plane")
 )  # fmt: skip
 
 RULES: dict[str, Callable[[Work], Need]] = {
@@ -123,6 +130,7 @@ RULES: dict[str, Callable[[Work], Need]] = {
     "assemble_decoder": merging.assemble,
     "assemble_factors": merging.assemble,
     "predict": models.predict,
+    "predict_shard": models.predict_shard,
     "score": tables.of_answers,
     "intervals": tables.intervals,
     "snapshot": tables.of_answers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twin_merging.fetching.declared import Source
-from twin_merging.plan import shards
+from twin_merging.plan import weight_files
 from twin_merging.plan.settings_parts import Settings, Wildcards, of_task
 from twin_merging.plan.targets import has_own_examples
 from twin_merging.suite.locks import what_is_fetched
@@ -17,7 +17,7 @@ def _model(source: Source, threads: int) -> Settings:
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**_model(suite.says.base, threads), "family": suite.family, **shards.settings(suite)}
+    return {**_model(suite.says.base, threads), "family": suite.family, **weight_files.settings(suite)}
 
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -36,7 +36,7 @@ def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
 
 def _shards(suite: Suite, task: Task) -> Settings:
     """How an expert is written that is a whole model."""
-    return {} if task.expert.is_adapter else shards.settings(suite)
+    return {} if task.expert.is_adapter else weight_files.settings(suite)
 
 
 def may_name_labels(task: Task) -> str | None:

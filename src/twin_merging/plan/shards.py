@@ -1,81 +1,50 @@
-"""How many files a suite's whole models are written in.
-
-A rule declares its outputs, so the number is known before the run. It comes from what is known of the size of the base
-and of the experts (`twin_merging.plan.sizes`): so many files as hold the largest of them within the suite's
-`max_shard_size`. Where nothing is known there is one file, and its job says what the suite should say.
-"""
+"""Predictions that several jobs share out: how many, and that Snakemake takes their files for nothing that counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
 from typing import Any
 
-from twin_merging.io.sharding import LIMIT, byte_count, file_names
-from twin_merging.plan.sizes import DEFAULT, LOCAL, MADE, Sizes
+from twin_merging.plan.inputs.files import Wildcards
 from twin_merging.suite.suite import Suite
 
-# Rules that write a whole model, and the folder of its weights.
-FOLDERS = {
-    **dict.fromkeys(("fetch_base", "fetch_base_decoder"), "results/{suite}/base"),
-    **dict.fromkeys(("fetch_expert", "finetune"), "results/{suite}/experts/{task}"),
-    **dict.fromkeys(
-        ("merge", "merge_masked", "merge_decoder", "assemble", "assemble_decoder", "assemble_factors"),
-        "results/{suite}/models/{method}",
-    ),
-}
+# The files of a shard, wherever they lie: what it answered, and its record.
+_FILE = re.compile(r"(?:predictions/[^/]+/shard-|records/predict_shard/[^/]+/)\d+-of-\d+\.json$")
 
 
-_COUNTS: dict[int, tuple[Suite, int]] = {}  # of suites by their place in memory, which they keep while they are here
+def count(suite: Suite, asked: int | None) -> int:
+    """How many jobs answer a model's test rows. asked: what the configuration says, which knows the machines; where it
+    says nothing, the suite does."""
+    return asked or suite.says.shards or 1
 
 
-def limit(suite: Suite) -> int:
-    """How many bytes of tensors a shard has at most."""
-    return byte_count(suite.says.max_shard_size or LIMIT)
+def answers(suite: Suite, wildcards: Wildcards, asked: int | None) -> list[str]:
+    """What the shards of a model have answered; nothing where one job answers all rows."""
+    return [f"results/{suite.name}/predictions/{wildcards['model']}/shard-{one}.json" for one in _names(suite, asked)]
 
 
-def count(suite: Suite) -> int:
-    """In how many shards each whole model of a suite is written; 1: in one file."""
-    if id(suite) not in _COUNTS:
-        _COUNTS[id(suite)] = suite, max(1, -(-_largest(suite) // limit(suite)))
-    return _COUNTS[id(suite)][1]
+def records(suite: Suite, wildcards: Wildcards, asked: int | None) -> list[str]:
+    """The records of these jobs."""
+    folder = f"results/{suite.name}/records/predict_shard/{wildcards['model']}"
+    return [f"{folder}/{one}.json" for one in _names(suite, asked)]
 
 
-def _largest(suite: Suite) -> int:
-    """Bytes of the largest whole model of which something is known; 0 where nothing is."""
-    sizes = Sizes.of(suite)
-    whole = [expert.files for name, expert in sizes.experts.items() if not suite.tasks[name].expert.is_adapter]
-    unknown = {DEFAULT, MADE} if sizes.base.known == DEFAULT else {DEFAULT}  # an expert is trained from the base
-    found = [size.bytes for size in (sizes.base, *whole) if size.known not in unknown]
-    # Of a quantised file, which is known by its headers, more bytes are written than it has.
-    return max([*found, *([sizes.body] if sizes.base.known in (LOCAL, MADE) else [])], default=0)
+def _names(suite: Suite, asked: int | None) -> list[str]:
+    shards = count(suite, asked)
+    return [f"{number}-of-{shards}" for number in range(1, shards + 1)] if shards > 1 else []
 
 
-def weights(suite: Suite) -> list[str]:
-    """The names of the files that hold the weights of an expert or a merged model."""
-    return file_names(count(suite))
+def forget_shards(persistence: Any) -> None:
+    """Let Snakemake keep no files of shards among the inputs that it remembers of a job. It would run a job again whose
+    inputs are others than before, and how many jobs share out the rows changes nothing that they make.
 
+    persistence: Snakemake's class that remembers.
+    """
+    remembered = persistence._input
+    if not hasattr(remembered, "with_shards"):  # done before, by another workflow that uses this one
 
-def base_weights(suite: Suite) -> list[str]:
-    """The same of the base; one that is made here is one file."""
-    return file_names(1 if suite.says.base.is_made_here else count(suite))
+        def without_shards(self: Any, job: Any) -> list[str]:
+            return [path for path in remembered(self, job) if not _FILE.search(path)]
 
-
-def settings(suite: Suite) -> dict[str, Any]:
-    """What the settings of a job that writes a whole model say of its files; nothing of one file."""
-    number = count(suite)
-    return {"shards": {"count": number, "limit": limit(suite)}} if number > 1 else {}
-
-
-def of_rule(suite: Suite, rule: str) -> str:
-    """The rule that a suite's jobs of `rule` are of: a variant that declares shards, where they write some."""
-    number = count(suite) if rule in FOLDERS else 1
-    return rule if number == 1 else variant(rule, number)
-
-
-def variant(rule: str, number: int) -> str:
-    return f"{rule}_in_{number}"
-
-
-def of_suites(suites: Iterable[Suite]) -> Mapping[str, int]:
-    """By name, in how many shards a suite's models are, for those that have more than one file."""
-    return {suite.name: number for suite in suites if (number := count(suite)) > 1}
+        without_shards.with_shards = remembered  # type: ignore[attr-defined]
+        persistence._input = without_shards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twin_merging.plan.shards import weights
+from twin_merging.plan.weight_files import weights
 from twin_merging.suite.suite import Suite
 
 Wildcards = Mapping[str, str]

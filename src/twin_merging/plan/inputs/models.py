@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twin_merging.plan import shards
+from twin_merging.plan import weight_files
 from twin_merging.plan.inputs.files import ADAPTER, CONFIG, TOKENIZER, Wildcards, inside
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
@@ -21,11 +21,11 @@ def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def base_alone(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The same without what only an answer needs."""
-    return base_files(suite, *CONFIG, *shards.base_weights(suite), *TOKENIZER)
+    return base_files(suite, *CONFIG, *weight_files.base_weights(suite), *TOKENIZER)
 
 
 def base_weights(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return base_files(suite, *shards.base_weights(suite))
+    return base_files(suite, *weight_files.base_weights(suite))
 
 
 def beside(suite: Suite) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def beside(suite: Suite) -> tuple[str, ...]:
 def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
     task = wildcards["task"]
-    names = ADAPTER if suite.tasks[task].expert.is_adapter else [*CONFIG, *shards.weights(suite)]
+    names = ADAPTER if suite.tasks[task].expert.is_adapter else [*CONFIG, *weight_files.weights(suite)]
     return inside(f"results/{suite.name}/experts/{task}", *names)
 
 
@@ -64,7 +64,7 @@ def directory_of(suite: Suite, method: str) -> list[str]:
 
 def _model(suite: Suite) -> list[str]:
     """The files of a merged model that every model has."""
-    return [*CONFIG, *shards.weights(suite), *TOKENIZER]
+    return [*CONFIG, *weight_files.weights(suite), *TOKENIZER]
 
 
 def shared_model(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -86,7 +86,7 @@ def merged_models(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The weights of a shared expert, and what follows them."""
-    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *shards.weights(suite), "merge.json")
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *weight_files.weights(suite), "merge.json")
 
 
 def read_by_router(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from tests.plans import edited, stale, suite_of
 from tests.tiny_decoders import make_decoder_suite
 from twin_merging.io.sharding import LIMIT, file_names
-from twin_merging.plan import constraints, inputs, settings, shards
+from twin_merging.plan import constraints, inputs, settings, weight_files
 from twin_merging.plan.targets import jobs
 from twin_merging.suite.suite import Suite
 
@@ -29,7 +29,9 @@ def suite(folder: Path, text: str, edits: dict[str, Any], name: str = "mine") ->
 
 def test_the_number_comes_from_what_is_known_of_the_sizes(tmp_path: Path, text: str) -> None:
     def count(**edits: Any) -> int:
-        return shards.count(suite(tmp_path, text, {key.replace("__", "/"): value for key, value in edits.items()}))
+        return weight_files.count(
+            suite(tmp_path, text, {key.replace("__", "/"): value for key, value in edits.items()})
+        )
 
     assert count() == 1
     assert count(max_shard_size="8kB") == 3, "the headers of the local base's files"
@@ -55,7 +57,7 @@ def test_shards_are_settings_of_those_jobs_that_write_whole_models(tmp_path: Pat
     assert settings.of_job(many, "fetch_base_decoder", {})["shards"] == {"count": 3, "limit": 8000}
     assert "shards" not in settings.of_job(many, "fetch_adapter", {"task": "next"})
     assert stale(suite(tmp_path, text, {}), one) == {"snapshot()"}, "the default is 5GB"
-    assert shards.limit(one) == LIMIT
+    assert weight_files.limit(one) == LIMIT
 
 
 def test_inputs_name_every_shard_and_the_index(tmp_path: Path, text: str) -> None:
@@ -77,13 +79,13 @@ def test_inputs_name_every_shard_and_the_index(tmp_path: Path, text: str) -> Non
 def test_of_a_rule_and_its_variants_one_is_for_a_suite(tmp_path: Path, text: str) -> None:
     sizes = {"one": "5GB", "three": "8kB", "more": "5kB"}
     suites = [suite(tmp_path, text, {"max_shard_size": size}, name) for name, size in sizes.items()]
-    sharded = shards.of_suites(suites)
+    sharded = weight_files.of_suites(suites)
     assert sharded == {"three": 3, "more": 5}
     for each in suites:
         number = sharded.get(each.name, 1)
         for rule, _ in jobs(each):
-            wanted = f"{rule}_in_{number}" if rule in shards.FOLDERS and number > 1 else rule
-            assert shards.of_rule(each, rule) == wanted
+            wanted = f"{rule}_in_{number}" if rule in weight_files.FOLDERS and number > 1 else rule
+            assert weight_files.of_rule(each, rule) == wanted
         path = f"{each.name}/models/twin/config.json"
         own = constraints.assembled_where(suites, "assemble_decoder")
         fits = [count for count in (1, 3, 5) if re.match(constraints.in_shards(sharded, count, own), path)]
@@ -96,7 +98,7 @@ def test_of_a_rule_and_its_variants_one_is_for_a_suite(tmp_path: Path, text: str
 def test_a_base_that_is_made_here_is_one_file(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "config/suites/quickstart-generative.yaml").read_text()
     made = suite(tmp_path, text, {"max_shard_size": "300kB"})
-    assert shards.count(made) > 1
+    assert weight_files.count(made) > 1
     assert inputs.base_weights(made, {}) == ["results/mine/base/model.safetensors"]
-    assert shards.of_rule(made, "generate_base_decoder") == "generate_base_decoder"
-    assert shards.of_rule(made, "finetune") == f"finetune_in_{shards.count(made)}"
+    assert weight_files.of_rule(made, "generate_base_decoder") == "generate_base_decoder"
+    assert weight_files.of_rule(made, "finetune") == f"finetune_in_{weight_files.count(made)}"
