@@ -16,7 +16,6 @@ from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
 from twin_merging.plan import constraints, inputs, records, shards, targets, weight_files
 from twin_merging.plan import figures as plan_figures
-from twin_merging.plan import groups as plan_groups
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
@@ -90,11 +89,6 @@ use_server(
     and (workflow.is_main_process or workflow.remote_exec)
     and not is_deployed_by(DeploymentMethod.APPTAINER)
 )
-
-# The plugin for Slurm does not tell the Snakemake in an allocation which jobs are one group. It would run them one after
-# the other, each by a Snakemake of its own.
-if "snakemake_executor_plugin_slurm" in sys.modules:
-    sys.modules["snakemake_executor_plugin_slurm"].common_settings.pass_group_args = True
 
 # The image for `--sdm apptainer`. Without that nothing is said of it.
 if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
@@ -207,13 +201,6 @@ def asked_for(rule, what):
         return getattr(asked, what)
 
     return amount
-
-
-def together(rule):
-    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
-    return lambda wildcards: plan_groups.group_of(
-        suite_of(wildcards), rule, dict(wildcards.items()), CHECKED.threads.plain(), APART
-    )
 
 
 def threads_of(stage):

@@ -20,14 +20,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "experts": ("finetune", "task_vectors", "training_statistics", "answer_validation"),
     "merged": ("merge", "merge_factors"),
     "routed": ("compress", "compress_factors", "route_features", "route"),
-    "answers": ("assemble", "predict"),
+    "answers": ("assemble", "predict", "predict_shard"),
     "lm_eval": ("lm_eval",),
     "scores": ("score", "intervals"),
     "tables": ("snapshot", "storage", "card"),
     "figures": ("figure",),
 }  # fmt: skip
 GROUP_OF = {rule: group for group, rules in GROUPS.items() for rule in rules}
-
+GATHERED = "gathered"  # of jobs that gather what shards have answered, some of which may go by themselves
 
 # Rules that read files of the machine where the run was started, if a suite names some.
 SOURCES = {
@@ -38,13 +38,16 @@ SOURCES = {
 
 
 def group_of(
-    suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, int], apart: bool = False
+    suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, int], shards: int = 1, apart: bool = False
 ) -> str | None:
     """The group of a job; None for a long one. The same at each attempt, whatever a further attempt asks for.
 
-    apart: whether jobs run on machines that share no disk with the one where the run was started. Then a job that reads
-    files of that machine runs there, and goes in no group.
+    shards: how many jobs share out the test rows of a model, which the job of rule predict then gathers. apart: whether
+    jobs run on machines that share no disk with the one where the run was started. Then a job that reads files of that
+    machine runs there, and goes in no group.
     """
     if apart and rule in SOURCES and SOURCES[rule](suite, wildcards):
         return None
-    return GROUP_OF[rule] if of_job(suite, rule, wildcards, threads).runtime <= LONG else None
+    if of_job(suite, rule, wildcards, threads, shards=shards).runtime > LONG:
+        return None
+    return GATHERED if rule == "predict" and shards > 1 else GROUP_OF[rule]
