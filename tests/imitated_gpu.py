@@ -27,7 +27,7 @@ OF_TWO = {"_to_copy", "copy_", "index", "index_put_", "set_", "detach"}
 class OnGPU(torch.Tensor):
     """A tensor that says it lies on the GPU. Its numbers are in `inner`, on the processor."""
 
-    inner: torch.Tensor
+    inner: torch.Tensor  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> OnGPU:

@@ -62,3 +62,10 @@ def test_a_profile_can_submit_a_rule_by_itself(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / ".test" / "config", tmp_path / "config")
     said = submissions(planned(tmp_path, "--workflow-profile", "slurm", "--groups", "predict=alone"))
     assert said["alone"] == 5
+
+
+def test_scattered_predictions_are_submitted_one_by_one_and_gathered_together(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / ".test" / "config", tmp_path / "config")
+    said = submissions(planned(tmp_path, "--workflow-profile", "slurm", "--config", "shards=3"))
+    assert said["predict_shard"] == 15
+    assert said["gathered"] == said["answers"] == 1

@@ -268,6 +268,15 @@ def begun(wildcards):
     return unfinished_of(wildcards.suite) if workflow.is_main_process else []
 
 
+def audit_of(suite):
+    """What a page shows of a suite's audit, None where there is none."""
+    text = content_of(f"results/audit/{suite}.json")
+    try:
+        return text and plan_page.of_audit(text)
+    except UserError as error:
+        stop(f"results/audit/{suite}.json: {error}")
+
+
 def in_report(path, category, caption, **labels):
     """A file that `snakemake --report` shows, with the caption workflow/report/{caption}.rst. Labels are its columns."""
     return report(
