@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.merging import blocks as blocks_module
 from twin_merging.merging import subspaces
@@ -154,8 +155,7 @@ class Drawn:
     asked for."""
 
     def __init__(self, m: int, n: int, tasks: Sequence[str] = TASKS):
-        self.m, self.n, self.tasks, self.where = m, n, tasks, "nowhere"
-        self.fused: dict[str, Any] = {}
+        self.m, self.n, self.tasks = m, n, tasks
         self.asked: list[tuple[int, tuple[str, ...]]] = []
 
     def shape(self, name: str) -> tuple[int, int]:
@@ -195,6 +195,15 @@ def test_inputs_hold_small_parameters_and_read_large_ones_by_blocks(monkeypatch:
             return self.drawn(0, start, stop)
 
     class Vector(Drawn):
+        where = "nowhere"
+        fused: Groups = {}  # noqa: RUF012
+
+        def changes(self, name: str) -> bool:
+            return True
+
+        def factors(self, name: str) -> None:
+            return None
+
         def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
             self.asked.append((stop - start, ()))
             return torch.full((stop - start, self.n), float("nan") if start else 1.0)
