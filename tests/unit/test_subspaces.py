@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -209,7 +209,7 @@ def test_inputs_hold_small_parameters_and_read_large_ones_by_blocks(monkeypatch:
             return torch.full((stop - start, self.n), float("nan") if start else 1.0)
 
     base, vectors = Base(700, 140), {task: Vector(700, 140) for task in TASKS}
-    inputs = Inputs(base, vectors, ("layer.weight",))
+    inputs = Inputs(cast(Any, base), cast(Any, vectors), ("layer.weight",))
     monkeypatch.setattr("twin_merging.merging.inputs.HELD", 0)
     blocks = inputs.blocks("layer.weight")
     assert not base.asked
