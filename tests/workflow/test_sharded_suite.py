@@ -59,10 +59,10 @@ def test_models_in_shards_have_the_values_and_give_the_answers_of_those_in_one_f
             assert list(stored) == list(wanted)
             assert all(stored[name].equal(wanted[name]) for name in wanted)
     for model in MODELS:
-        one, other = (
+        found, wanted_rows = (
             pd.read_parquet(folder / f"results/{suite}/predictions/{model}.parquet") for suite in ("sharded", "written")
         )
-        pd.testing.assert_frame_equal(one, other)
+        pd.testing.assert_frame_equal(found, wanted_rows)
     models: list[Any] = [
         AutoModelForCausalLM.from_pretrained(folder / f"results/{suite}/models/task-arithmetic").eval()
         for suite in ("sharded", "written")
