@@ -55,14 +55,14 @@ def test_models_in_shards_have_the_values_and_give_the_answers_of_those_in_one_f
         assert {file.name for file in own.glob("model*") if file.suffix != ".py"} == set(file_names(3))
         other = folder / "results/written" / place
         if (other / WEIGHTS).exists():
-            stored, wanted = open_directory(own), open_directory(other)
-            assert list(stored) == list(wanted)
-            assert all(stored[name].equal(wanted[name]) for name in wanted)
+            stored, whole = open_directory(own), open_directory(other)
+            assert list(stored) == list(whole)
+            assert all(stored[name].equal(whole[name]) for name in whole)
     for model in MODELS:
-        found, wanted_rows = (
+        found, wanted = (
             pd.read_parquet(folder / f"results/{suite}/predictions/{model}.parquet") for suite in ("sharded", "written")
         )
-        pd.testing.assert_frame_equal(found, wanted_rows)
+        pd.testing.assert_frame_equal(found, wanted)
     models: list[Any] = [
         AutoModelForCausalLM.from_pretrained(folder / f"results/{suite}/models/task-arithmetic").eval()
         for suite in ("sharded", "written")
