@@ -182,18 +182,19 @@ def test_a_wrong_input_is_one_sentence_on_the_terminal(tmp_path: Path) -> None:
 def test_ctrl_c_ends_all_jobs(tmp_path: Path) -> None:
     folder, before = made(tmp_path / "run", "steps: 5", "steps: 1000000"), newest()
     with started(folder, "--workflow-profile", "slurm", *HERE) as run:
-        log, until = folder / "results/tiny/logs/generate_base.log", time.monotonic() + 120
+        log, until = folder / "results/tiny/logs/generate_base.log", time.monotonic() + 300
         while not (log.is_file() and "of 1000000 steps" in log.read_text()):
-            assert run.poll() is None and time.monotonic() < until, run.communicate()[0]  # noqa: PT018
+            assert run.poll() is None
+            assert time.monotonic() < until, jobs()
             time.sleep(0.5)
-        assert [job["group"] for job in since(before) if job["state"] == "RUNNING"] == [
-            "generate"
-        ]  # too long for a group
+        running = [job["group"] for job in since(before) if job["state"] == "RUNNING"]
+        assert "generate" in running  # `generate_base` asks for too long to stand in a group
         run.send_signal(signal.SIGINT)
         printed, _ = run.communicate(timeout=60)
     assert run.returncode != 0, printed
-    until = time.monotonic() + 30
-    while {job["state"] for job in since(before)} != {"COMPLETED", "CANCELLED"} or processes_of_jobs():
+    until = time.monotonic() + 60
+    while not {job["state"] for job in since(before)} <= {"COMPLETED", "CANCELLED"} or processes_of_jobs():
         assert time.monotonic() < until, (jobs(), processes_of_jobs(), printed)
         time.sleep(0.5)
+    assert "CANCELLED" in {job["state"] for job in since(before)}
     assert not list((folder / "results/tiny").glob("base/*"))
