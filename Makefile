@@ -87,7 +87,7 @@ workflow-test: $(STAMP) ## the tests that run Snakemake
 
 test-s3: $(STAMP) ## the tests with results on an S3 server and jobs that share no disk (minutes)
 	@echo "== pytest: results on an S3 server"
-	@$(BIN)/pytest -n 0 -m s3 $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 0 -m s3 tests/storage $(PYTEST_ARGS)
 
 test-slurm: $(STAMP) ## the workflow on a real Slurm, which this machine is for that time (as root, with Debian's Slurm)
 	@echo "== pytest: Slurm"

@@ -60,7 +60,7 @@ def exclusive_of(body: Any, rank: int, generator: torch.Generator, lookups: bool
 def models_of(
     kind: str, rank: int, features: str = "last", onepass: bool = False, place: tuple[Any, ...] = ()
 ) -> tuple[Any, Any]:
-    """The shared model by itself, and the merged one on the same weights. place: device and dtype, as `to` takes them."""
+    """The shared model by itself, and the merged one on the same weights. place: device and dtype, as for `to`."""
     torch.manual_seed(0)
     model_type, sizes = SHAPES[kind]
     config = AutoConfig.for_model(model_type, **sizes)

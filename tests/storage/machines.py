@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,5 +80,7 @@ def _runs(process: int) -> bool:
     return True
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"submit": submit, "status": status, "cancel": cancel}
+
 if __name__ == "__main__":
-    {"submit": submit, "status": status, "cancel": cancel}[sys.argv[1]](*sys.argv[2:])
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

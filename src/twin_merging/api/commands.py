@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads what is printed has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
@@ -115,6 +119,12 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
     command.add_argument("--allow-difference", dest="allow_differences", action="append", default=[], metavar="FIELD",
                          help="a field of config.json in which experts may differ from the base")  # fmt: skip
+    _add_shards(command)
+
+
+def _add_shards(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                         help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -141,6 +151,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
     command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+    _add_shards(command)
 
 
 def _add_audit(command: argparse.ArgumentParser) -> None:
