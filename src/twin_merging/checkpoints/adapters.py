@@ -29,6 +29,21 @@ _FACTOR = re.compile(
 )
 
 
+_SAVED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.(weight|bias)$)")
+
+
+def factor_of(name: str) -> tuple[str, str] | None:
+    """The module that a factor of LoRA changes, and which of the two it is; None for another tensor of an adapter."""
+    found = _FACTOR.match(_STEM.sub("", name))
+    return (found["module"], found["which"]) if found else None
+
+
+def plain_name(name: str) -> str | None:
+    """The name in its model of a parameter that an adapter stores whole; None for the untrained copy beside it."""
+    stem = _STEM.sub("", name)
+    return None if ".original_module." in stem else _SAVED.sub("", stem).replace(".base_layer.", ".")
+
+
 @dataclass(frozen=True)
 class Factors:
     """A LoRA change of one matrix: scale * B A, with A (r, n) `down` and B (m, r) `unscaled`; `up` is scale * B."""
