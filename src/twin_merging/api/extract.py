@@ -46,8 +46,8 @@ def extract_lora(
 ) -> Extraction:
     """Write a fine-tuned model as a PEFT LoRA adapter on its base into a new directory, and give its errors.
 
-    theta - theta_0 of each linear layer is cut by SVD: to `rank`, to a `fraction` of the full rank, or to the least rank
-    that keeps `energy` of its squared norm (one of the three). A head that the base lacks is stored whole
+    theta - theta_0 of each linear layer is cut by SVD: to `rank`, to a `fraction` of the full rank, or to the least
+    rank that keeps `energy` of its squared norm (one of the three). A head that the base lacks is stored whole
     (modules_to_save). save: groups of what is no linear layer (norm, bias, embedding, other) that are stored whole too;
     the rest is left out. extraction.json beside the adapter has the errors, and the share of what is left out.
 
@@ -74,8 +74,8 @@ def extract_lora(
     }
     found = extract(expert, linear, sizes, threads or os.cpu_count() or 1)
     if not found.layers:
-        raise UserError(f"{model}: has no linear layer that is not as in {base}, so that there is nothing to extract; name "
-                        "a model that was fine-tuned from this base")  # fmt: skip
+        raise UserError(f"{model}: has no linear layer that is not as in {base}, so that there is nothing to extract; "
+                        "name a model that was fine-tuned from this base")  # fmt: skip
     form = _Form(architecture, names, expert)
     whole = form.modules_of([one.name for one in found.others if one.group in save])
     biases = form.biases if "bias" in save else []

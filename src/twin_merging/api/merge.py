@@ -61,8 +61,9 @@ def merge(
     tensor in memory at once) change the time and the memory, and no byte of the result. record_hashes: write the
     SHA-256 of every input into merge.json (which takes longer than a simple merge does). allow_differences: fields of
     config.json that a forward pass reads, in which experts may differ from the base all the same. vocabulary: what
-    becomes of tokens that were added to the experts' tokenizers and that the base lacks: `union` keeps them, `subtokens`
-    too, with other rows of the base, `base` leaves them out, `error` takes no such experts (docs/vocabularies.md).
+    becomes of tokens that were added to the experts' tokenizers and that the base lacks: `union` keeps them,
+    `subtokens` too, with other rows of the base, `base` leaves them out, `error` takes no such experts
+    (docs/vocabularies.md).
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """

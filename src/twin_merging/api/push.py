@@ -56,7 +56,9 @@ def push(
         there = [name for name in api.list_repo_files(repo, revision=found.sha) if name not in KEPT]
     if there and RECORD not in there and set(there) - {CARD}:
         other = sorted(set(there) - {CARD})
-        raise UserError(f"{where}: holds '{other[0]}', and is no merged model's repository; name a new one, or a branch")
+        raise UserError(
+            f"{where}: holds '{other[0]}', and is no merged model's repository; name a new one, or a branch"
+        )
     adding: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
     if CARD not in files:
         card = plain_card(repo.rpartition("/")[2], family_of(directory, record), directory)

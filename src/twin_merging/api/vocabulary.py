@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_vocabulary(
-    rule: str, base: str | Path, experts: Mapping[str, str | Path], output: Path
-) -> Iterator[Models]:
+def one_vocabulary(rule: str, base: str | Path, experts: Mapping[str, str | Path], output: Path) -> Iterator[Models]:
     """Yield the models of a merge: as they are, or by a rule (docs/vocabularies.md) with one vocabulary, in a folder
     beside `output` that is removed when the block ends. An error names the user's own directories."""
     if rule not in RULES:

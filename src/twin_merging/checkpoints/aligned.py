@@ -121,9 +121,7 @@ def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size
     return rules
 
 
-def _write_expert(
-    union: Union, own: Tables, source: Path, name: str, size: int, base: Path, output: Path
-) -> None:
+def _write_expert(union: Union, own: Tables, source: Path, name: str, size: int, base: Path, output: Path) -> None:
     """Write an expert's directory. What it has no row of has the base's of the same name, as written in `base`."""
     start = Tables.of_model(read_model(base))
     ids = _of(union, name)

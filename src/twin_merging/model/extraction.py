@@ -80,8 +80,7 @@ class Extraction:
             "relative_error_of_linear_layers": self.error_of_layers,
             "layers": {one.name: {"rank": one.rank, "relative_error": one.error} for one in self.layers},
             "others": {
-                one.name: {"group": one.group, "share": one.norm2 / whole, "saved": one.is_saved}
-                for one in self.others
+                one.name: {"group": one.group, "share": one.norm2 / whole, "saved": one.is_saved} for one in self.others
             },
         }
 
