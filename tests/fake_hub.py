@@ -193,7 +193,8 @@ class Answer(BaseHTTPRequestHandler):
             return self.send_json([entry for entry in entries if entry["path"].startswith(api[5] or "")])
         if api[3] == "paths-info":
             return self.send_json([entry for entry in entries if entry["path"] in body["paths"]])
-        return self.send_json({"id": name, "sha": commit, "private": name in self.served.uploads.private, "downloads": 0, "likes": 0, "tags": [],
+        return self.send_json({"id": name, "sha": commit, "private": name in self.served.uploads.private,
+                               "downloads": 0, "likes": 0, "tags": [],
                                "siblings": [{"rfilename": entry["path"]} for entry in entries]})  # fmt: skip
 
     def refuse(self, status: int, headers: Mapping[str, str] | None = None) -> None:

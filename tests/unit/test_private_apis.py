@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from snakemake.persistence import PersistenceBase
 from transformers import PreTrainedModel, Trainer
 from transformers.models.auto import auto_factory
 
@@ -73,6 +74,7 @@ def test_the_listed_names_are_still_there() -> None:
     assert [*inspect.signature(auto_factory._get_model_class).parameters] == ["config", "model_mapping"]
     for name in ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend"):
         assert isinstance(vars(PreTrainedModel)[name], bool)
+    assert [*inspect.signature(PersistenceBase._input).parameters] == ["self", "job"]
     assert {"_keys_to_ignore_on_load_unexpected", "_keys_to_ignore_on_load_missing"} <= set(vars(PreTrainedModel))
 
 

@@ -27,6 +27,8 @@ rule assemble:
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
         suite=constraints.assembled_where(SUITES, "assemble"),
+    group:
+        together("assemble")
     conda:
         ENVIRONMENT
     threads: threads_of("assemble")

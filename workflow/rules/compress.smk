@@ -13,6 +13,8 @@ rule compress:
     log:
         "results/{suite}/logs/compress/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",
+    group:
+        together("compress")
     conda:
         ENVIRONMENT
     threads: threads_of("compress")
@@ -39,6 +41,8 @@ rule compress_factors:
     log:
         "results/{suite}/logs/compress_factors/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress_factors/{shared}/{task}.tsv",
+    group:
+        together("compress_factors")
     conda:
         ENVIRONMENT
     threads: threads_of("compress")

@@ -3,8 +3,8 @@
 
 rule fetch_base:
     input:
-        source=asked(inputs.base_source),
-        locks=timeless(inputs.base_locks),
+        source=asked(inputs.base_source, placed=of_this_machine),
+        locks=timeless(inputs.base_locks, placed=of_the_workflow),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -17,6 +17,8 @@ rule fetch_base:
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=False),
+    group:
+        together("fetch_base")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -51,8 +53,8 @@ use rule fetch_base as fetch_base_decoder with:
 
 rule fetch_expert:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
@@ -66,6 +68,8 @@ rule fetch_expert:
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
+    group:
+        together("fetch_expert")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -83,8 +87,8 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
         base=inside("results/{suite}/base", *MODEL),
@@ -98,6 +102,8 @@ rule fetch_adapter:
         benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
+    group:
+        together("fetch_adapter")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -115,8 +121,8 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=asked(inputs.data_source),
-        locks=timeless(inputs.data_locks),
+        source=asked(inputs.data_source, placed=of_this_machine),
+        locks=timeless(inputs.data_locks, placed=of_the_workflow),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -129,6 +135,8 @@ rule fetch_data:
         benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=False),
+    group:
+        together("fetch_data")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -162,7 +170,7 @@ use rule fetch_data as fetch_data_with_shots with:
 
 rule fetch_router:
     input:
-        locks=timeless(inputs.router_locks),
+        locks=timeless(inputs.router_locks, placed=of_the_workflow),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",
@@ -170,6 +178,8 @@ rule fetch_router:
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
+    group:
+        together("fetch_router")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")

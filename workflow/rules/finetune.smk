@@ -15,6 +15,8 @@ rule finetune:
         benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
+    group:
+        together("finetune")
     conda:
         ENVIRONMENT
     threads: threads_of("finetune")

@@ -22,6 +22,8 @@ rule merge:
         benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
     wildcard_constraints:
         suite=constraints.models_where(SUITES, lambda suite: suite.static),
+    group:
+        together("merge")
     conda:
         ENVIRONMENT
     threads: threads_of("merge")
@@ -84,6 +86,8 @@ rule merge_factors:
     log:
         "results/{suite}/logs/merge_factors/{shared}.log",
         benchmark="results/{suite}/benchmarks/merge_factors/{shared}.tsv",
+    group:
+        together("merge_factors")
     conda:
         ENVIRONMENT
     threads: 1

@@ -11,6 +11,8 @@ rule task_vectors:
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
         benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",
+    group:
+        together("task_vectors")
     conda:
         ENVIRONMENT
     threads: threads_of("task_vectors")

@@ -1,5 +1,6 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
-`extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `runs`, `diff A B`, `store ACTION`."""
+`extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`,
+`store ACTION`."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import yaml
 
 from twin_merging.api.arguments import named as _named
 from twin_merging.api.arguments import once_each as _once_each
+from twin_merging.api.estimate import add_estimate
 from twin_merging.api.model_commands import add_extract_lora, add_push, add_vocabulary
 from twin_merging.api.run_commands import add_diff, add_runs
 from twin_merging.checkpoints.groups import PROTOCOLS
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
     add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
+    add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
     add_diff(commands.add_parser("diff", help="what differs between two runs: options, code, versions, scores, cost"))
     _add_store(commands.add_parser("store", help="what the store of jobs' outputs holds; make room in it"))

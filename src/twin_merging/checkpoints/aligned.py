@@ -24,7 +24,7 @@ from twin_merging.checkpoints.vocabularies import CONFIG as TOKENIZER_CONFIG
 from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
 from twin_merging.errors import UserError
 from twin_merging.io.files import is_named_by, write_json
-from twin_merging.io.tensors import Checkpoint, save_tensors, shapes_of, write_tensors
+from twin_merging.io.tensors import save_tensors, write_tensors
 from twin_merging.io.weights import REPLACED
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Models:
 
 
 def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path) -> Models:
-    """Write the base and the experts with one vocabulary into the folder `work`; those that have it stay where they are.
+    """Write the base and the experts with one vocabulary into the folder `work`; if they have one, all stay where they
+    are.
 
     Raises UserError for tokenizers that cut words otherwise than the base's, and for tables that have other rows than a
     tokenizer says.
@@ -80,8 +81,8 @@ def _check_known(union: Union, tables: Mapping[str, Tables], counts: Mapping[str
         vocabulary = union.experts.get(name)
         if vocabulary is None and counts[name] not in (None, rows):
             raise UserError(
-                f"{own.directory}: its embedding has {counts[name]} rows, but {rows} in the base, and no tokenizer that "
-                "tells of which tokens; put the tokenizer that it was trained with into its folder"
+                f"{own.directory}: its embedding has {counts[name]} rows, but {rows} in the base, and no tokenizer "
+                "that tells of which tokens; put the tokenizer that it was trained with into its folder"
             )
         new = [] if vocabulary is None else [text for text in union.new if text in vocabulary.ids]
         if own.lora and new:

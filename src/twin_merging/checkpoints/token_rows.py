@@ -38,8 +38,8 @@ class Table:
 
 
 def places(union: Union, ids: Mapping[str, int], rows: int, size: int) -> torch.Tensor:
-    """For each of `size` rows of the union the number of the row that a model with `rows` rows has for it, else -1. ids:
-    the model's own, by the tokens' texts."""
+    """For each of `size` rows of the union the number of the row that a model with `rows` rows has for it, else -1.
+    ids: the model's own, by the tokens' texts."""
     import torch
 
     found = [-1] * size

@@ -190,8 +190,8 @@ def _say(base: Path, expert: Path, found: Differences) -> None:
         raise UserError(
             f"{expert}: its tokenizer is not that of {base}: {found.first}, and {len(found.moved + found.replaced)} of "
             f"{len(found.other)} tokens differ; name an expert with the base's tokenizer, or put the expert's "
-            "tokenizer files into the base's folder if all experts have it, or where only added tokens differ merge with "
-            f"{UNITE}"
+            "tokenizer files into the base's folder if all experts have it, or where only added tokens differ merge "
+            f"with {UNITE}"
         )
     if found.new:
         new = _named(found.new, found.other)

@@ -83,11 +83,11 @@ def compress_vector(
             if difference.dim() != 2:
                 kept.vector(name, difference)
                 continue
-            found = decompose(difference, sizes)
+            found = decompose(difference, sizes, name)
         elif not terms:
             continue
         else:
-            found = decompose_sum(terms, sizes)
+            found = decompose_sum(terms, sizes, name)
         kept.matrix(name, found)
     kept.save(output, "matrices'")
 

@@ -24,6 +24,7 @@ from twin_merging.finetuning.arguments import arguments_of
 from twin_merging.finetuning.lora import with_lora, write_adapter
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.finetuning.trainer import Examples, ExpertTrainer, Together
+from twin_merging.io.device import GPU, device
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Trainable
@@ -131,7 +132,7 @@ def _trainer(job: _Job) -> ExpertTrainer:
 
 def computes_in_half(dtype: str) -> bool:
     """Whether a training computes in bfloat16."""
-    return dtype == "bfloat16" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return dtype == "bfloat16" and device() == GPU and torch.cuda.is_bf16_supported()
 
 
 def _compute_again(model: Any) -> None:

@@ -115,8 +115,8 @@ def extract(
     """Decompose what an expert changed of its base. linear: names in the base of the matrices of linear layers, and
     whether each is kept as (in, out). sizes: `rank`, `fraction` or `energy`.
 
-    The numbers depend on the inputs alone, and not on how many processes (`workers`) there are. Raises UserError for NaN
-    or infinity.
+    The numbers depend on the inputs alone, and not on how many processes (`workers`) there are. Raises UserError for
+    NaN or infinity.
     """
     import torch
 
@@ -131,7 +131,7 @@ def extract(
         if name not in linear:
             return name, squared_norm(value.reshape(1, -1))
         matrix = value.T.contiguous() if linear[name] else value
-        found = decompose(matrix, sizes)
+        found = decompose(matrix, sizes, name)
         root = found.S.sqrt()
         up, down = (found.U * root).contiguous(), (root[:, None] * found.V).contiguous()
         left = squared_norm(torch.addmm(matrix, up, down, alpha=-1))

@@ -17,6 +17,8 @@ WILDCARDS = {
     "task": NAME,
     "method": NAME,
     "model": NAME,
+    "shard": "[1-9][0-9]*",
+    "shards": "[1-9][0-9]*",
     "shared": NAME,
     "router": f"{NAME}(?:/{NAME})?",
     "kind": NAME,

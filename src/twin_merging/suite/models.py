@@ -158,6 +158,11 @@ class SuiteFile(Model):
         Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"
     )
     inference: Inference = Field(Inference(), description="how features and predictions are computed")
+    shards: Annotated[Positive | None, ABSENT] = Field(
+        None,
+        description="jobs that share out the test rows of each model, where the configuration says no `shards`; 1 "
+        "where neither does. Changes no byte, and makes no job stale",
+    )
     tasks: Annotated[dict[str, Any], NAMES] = Field(
         description="the tasks, by name, in the order of the table's columns and of the router's outputs"
     )
