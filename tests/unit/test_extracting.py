@@ -65,9 +65,10 @@ def test_a_classifier_keeps_its_head(kind: str, tmp_path: Path) -> None:
     model = perturbed(model, 3, 0.1).eval()
     model.save_pretrained(tmp_path / "model")
     differences = []
-    for number, (size, save) in enumerate([({"fraction": 1.0}, ALL), ({"fraction": 1.0}, ()), ({"rank": 1}, ())]):
+    asked: list[dict[str, Any]] = [{"fraction": 1.0, "save": ALL}, {"fraction": 1.0}, {"rank": 1}]
+    for number, sizes in enumerate(asked):
         output = tmp_path / str(number)
-        extract_lora(tmp_path / "base", tmp_path / "model", output, save=save, threads=1, **size)
+        extract_lora(tmp_path / "base", tmp_path / "model", output, threads=1, **sizes)
         start = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
         adapted = PeftModel.from_pretrained(start, str(output)).eval()
         assert set(heads_of(model)) <= set(read_json(output / "adapter_config.json")["modules_to_save"])
@@ -129,13 +130,14 @@ def test_the_command_says_the_errors_and_processes_change_no_byte(
 def test_wrong_inputs(tmp_path: Path) -> None:
     write_decoder(tmp_path, "llama", True)
     base, model, output = (tmp_path / name for name in ("base", "model", "out"))
-    for given, words in [
+    wrong: list[tuple[dict[str, Any], list[str]]] = [
         ({}, ["exactly one"]),
         ({"rank": 2, "energy": 0.5}, ["exactly one"]),
         ({"rank": 0}, ["rank: 0", "from 1"]),
         ({"energy": 1.5}, ["energy: 1.5", "at most 1"]),
         ({"rank": 2, "save": ["norms"]}, ["did you mean 'norm'?"]),
-    ]:
+    ]
+    for given, words in wrong:
         with pytest.raises(UserError) as caught:
             extract_lora(base, model, output, **given)
         one_sentence(caught.value, *words)
@@ -143,8 +145,8 @@ def test_wrong_inputs(tmp_path: Path) -> None:
         extract_lora(base, base, output, rank=2)
     one_sentence(caught.value, str(base), "nothing to extract")
     extract_lora(base, model, output, rank=2, threads=1)
-    for given, word in (((base, model, output), "exists"), ((base, output, tmp_path / "x"), "adapter already")):
+    for places, word in (((base, model, output), "exists"), ((base, output, tmp_path / "x"), "adapter already")):
         with pytest.raises(UserError) as caught:
-            extract_lora(*given, rank=2)
+            extract_lora(*places, rank=2)
         one_sentence(caught.value, str(output), word)
     assert not (tmp_path / "x").exists()

@@ -27,7 +27,9 @@ from tests.added_tokens import (
 from tests.messages import one_sentence
 from twin_merging import TwinModel, UserError, merge, twin_merge, unite_vocabularies
 from twin_merging.api.commands import main
+from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.checkpoints.union import Union
+from twin_merging.fetching.models import fetch_base, fetch_expert
 from twin_merging.io.files import file_hashes, read_json
 
 TEXT = f"w1 {{}} w2 {SHARED}"
@@ -256,6 +258,11 @@ def test_the_command_writes_models_that_any_merge_takes(models: dict[str, Any], 
     union = merged(models, tmp_path / "union", scaling=0.3)
     for file in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (plain / file).read_bytes() == (union / file).read_bytes()
+    fetch_base({"path": str(base)}, tmp_path / "fetched" / "base", whole=LanguageModel())
+    for name, place in experts.items():
+        output = tmp_path / "fetched" / name
+        fetch_expert({"path": str(place)}, LanguageModel(), tmp_path / "fetched" / "base", output)
+        assert len(causal(output).get_input_embeddings().weight) == 64
     expert = causal(experts["tool"])
     assert (
         expert.get_input_embeddings().weight[47].equal(row(models["models"]["tool"], models["experts"]["tool"], TOOL))
@@ -282,12 +289,13 @@ def test_other_pieces_stay_an_error(tmp_path: Path) -> None:
     with_tokens([]).save_pretrained(tmp_path / "base")
     words = read_json(tmp_path / "base" / "tokenizer.json")["model"]["vocab"]
     turned = {**words, "w1": words["w2"], "w2": words["w1"]}
-    for number, (model, word) in enumerate([
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"vocab": turned}, 'piece "w1" has id'),
         ({"vocab": {**words, "other": 45}}, 'piece "other" has no id in the base'),
         ({"merges": [["w", "1"]]}, "merges"),
         ({"type": "BPE"}, "its model is BPE, the base's WordLevel"),
-    ]):  # fmt: skip
+    ]
+    for number, (model, word) in enumerate(wrong):
         expert = changed(tmp_path / str(number), **model)
         with pytest.raises(UserError) as caught:
             Union.of("union", tmp_path / "base", {"a": expert})

@@ -68,8 +68,8 @@ def twin_merge(
     base, experts, allow_differences, vocabulary: as for `merge`, sequence classifiers or language models. texts: of
     each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out.
     shared: the static method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router:
-    its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space, store,
-    weights; with weights that are not a router's no texts are needed.
+    its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space,
+    store, weights; with weights that are not a router's no texts are needed.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """

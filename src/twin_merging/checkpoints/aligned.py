@@ -110,7 +110,7 @@ def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size
             for expert, theirs in tables.items():
                 rows = theirs.read(name)
                 if rows is not None:
-                    experts[expert] = _table(union, rows, _of(union, expert), size)
+                    experts[expert] = _table(union, rows, _of(union, expert), size).only(table.places < 0)
             value, found = base_rows(union, table, experts)
             rules.update(found)
             yield from ((each, value) for each in stored)

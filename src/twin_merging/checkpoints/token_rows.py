@@ -36,6 +36,15 @@ class Table:
         found[lacking] = 0 if others is None else others[lacking].to(dtype)
         return found
 
+    def only(self, wanted: torch.Tensor) -> Table:
+        """The same with no more than the rows of the union that are `wanted` (size,), and no others in memory."""
+        import torch
+
+        index = torch.nonzero(wanted & (self.places >= 0)).flatten()
+        places = torch.full_like(self.places, -1)
+        places[index] = torch.arange(len(index))
+        return Table(self.rows[self.places[index]], places)
+
 
 def places(union: Union, ids: Mapping[str, int], rows: int, size: int) -> torch.Tensor:
     """For each of `size` rows of the union the number of the row that a model with `rows` rows has for it, else -1.

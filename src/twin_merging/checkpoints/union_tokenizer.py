@@ -24,11 +24,10 @@ def write_tokenizer(union: Union, output: Path) -> None:
     _check(whole, union)
     write_json(output / WHOLE, whole)
     file = source / CONFIG
-    config = read_object(file) if file.is_file() else {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config: dict[str, Any] = read_object(file) if file.is_file() else {"tokenizer_class": "PreTrainedTokenizerFast"}
     if config.get("added_tokens_decoder"):
-        config["added_tokens_decoder"] = {
-            str(token["id"]): {key: token[key] for key in _SAID if key in token} for token in union.entries
-        }
+        tokens = {str(token["id"]): {key: token[key] for key in _SAID if key in token} for token in union.entries}
+        config = {**config, "added_tokens_decoder": tokens}
     write_json(output / CONFIG, config)
     if (source / ADDED).is_file():
         told = read_object(source / ADDED)

@@ -59,7 +59,7 @@ class Extraction:
 
     @property
     def norm2(self) -> float:
-        return math.fsum(one.norm2 for one in (*self.layers, *self.others))
+        return math.fsum([*(one.norm2 for one in self.layers), *(one.norm2 for one in self.others)])
 
     @property
     def error(self) -> float:
