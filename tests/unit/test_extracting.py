@@ -42,7 +42,7 @@ def changes(folder: Path) -> dict[str, torch.Tensor]:
     return {name: (model[name] - base[name]).detach() for name in base}
 
 
-@pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("llama", False), ("gpt2", True), ("qwen2", True)])
+@pytest.mark.parametrize(("kind", "tied"), [("llama", False), ("gpt2", True), ("qwen2", True)])
 def test_at_full_rank_peft_gives_the_fine_tune(kind: str, tied: bool, tmp_path: Path) -> None:
     model = write_decoder(tmp_path, kind, tied)
     found = extract_lora(tmp_path / "base", tmp_path / "model", tmp_path / "lora", fraction=1, save=ALL, threads=1)
@@ -54,7 +54,7 @@ def test_at_full_rank_peft_gives_the_fine_tune(kind: str, tied: bool, tmp_path: 
     torch.testing.assert_close(causal(again)(IDS).logits, model(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "bert", "distilbert"])
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
 def test_a_classifier_keeps_its_head(kind: str, tmp_path: Path) -> None:
     config = config_of(kind)
     base: Any = transformers.AutoModel.from_config(config)

@@ -43,16 +43,24 @@ def ids_of(folder: Path, text: str) -> torch.Tensor:
     return transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
-def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def written(folder: Path, is_tied: bool) -> dict[str, Any]:
     """base, and by name the experts' folders and models."""
-    folder = tmp_path_factory.mktemp("unions")
-    base = write_base(folder / "base", tied=request.param)
-    found: dict[str, Any] = {"base": folder / "base", "experts": {}, "models": {}, "is_tied": request.param}
+    base = write_base(folder / "base", tied=is_tied)
+    found: dict[str, Any] = {"base": folder / "base", "experts": {}, "models": {}}
     for seed, (name, tokens) in enumerate(TOKENS.items(), start=1):
         found["experts"][name] = folder / name
         found["models"][name] = write_expert(folder / name, base, tokens, seed, 64 if name == "tool" else None)
     return found
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return written(tmp_path_factory.mktemp("untied"), False)
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return written(tmp_path_factory.mktemp("tied"), True)
 
 
 def merged(models: dict[str, Any], output: Path, method: str = "task_arithmetic", **options: Any) -> Path:
@@ -61,12 +69,17 @@ def merged(models: dict[str, Any], output: Path, method: str = "task_arithmetic"
 
 
 @pytest.mark.parametrize(
-    ("method", "options"),
-    [("task_arithmetic", {"scaling": 0.3}), ("weight_average", {}), ("ties", {"density": 0.5, "scaling": 0.7})],
+    ("method", "options", "which"),
+    [
+        ("task_arithmetic", {"scaling": 0.3}, "tied"),
+        ("weight_average", {}, "models"),
+        ("ties", {"density": 0.5, "scaling": 0.7}, "models"),
+    ],
 )
 def test_a_token_of_one_expert_keeps_exactly_its_row(
-    method: str, options: dict[str, Any], models: dict[str, Any], tmp_path: Path
+    method: str, options: dict[str, Any], which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    models = request.getfixturevalue(which)
     output = merged(models, tmp_path / "out", method, **options)
     model = causal(output)
     for name, token in (("chat", CHAT), ("tool", TOOL)):
@@ -96,8 +109,9 @@ def test_the_merged_model_has_the_unions_tokenizer_and_generates(models: dict[st
     assert written.shape[1] > ids.shape[1]
 
 
-@pytest.mark.parametrize("name", TOKENS)
-def test_one_expert_alone_is_that_expert(name: str, models: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "which"), [("chat", "models"), ("tool", "tied")])
+def test_one_expert_alone_is_that_expert(name: str, which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    models = request.getfixturevalue(which)
     output = merge("task_arithmetic", scaling=1, base=models["base"], experts={"a": models["experts"][name]},
                    output=tmp_path / "out", vocabulary="union", threads=1)  # fmt: skip
     text = TEXT.format(TOKENS[name][0])
