@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from peft import PeftModel
 
 from tests.added_tokens import (
     CHAT,
@@ -30,7 +31,7 @@ from twin_merging.api.commands import main
 from twin_merging.checkpoints.kinds import LanguageModel
 from twin_merging.checkpoints.union import Union
 from twin_merging.fetching.models import fetch_base, fetch_expert
-from twin_merging.io.files import file_hashes, read_json
+from twin_merging.io.files import file_hashes, read_json, sha256
 
 TEXT = f"w1 {{}} w2 {SHARED}"
 
@@ -219,10 +220,20 @@ def test_adapters_that_store_their_tables(
     other = write_expert(tmp_path / "tool", base, TOKENS["tool"], 2)
     given = {"base": tmp_path / "base", "experts": {name: tmp_path / name for name in TOKENS}}
     both = merged(given, tmp_path / "both", scaling=0.3)
+    inputs = read_json(both / "merge.json")["inputs"]
+    assert inputs["experts/chat"]["sha256"] == sha256(tmp_path / "chat" / "adapter_model.safetensors")
+    assert inputs["base"]["sha256"] == sha256(tmp_path / "base" / "model.safetensors")
     assert row(causal(both), both, CHAT).equal(row(adapter, tmp_path / "chat", CHAT))
     assert row(causal(both), both, TOOL, output=True).equal(row(other, tmp_path / "tool", TOOL, output=True))
     alone = merged({**given, "experts": {"chat": tmp_path / "chat"}}, tmp_path / "alone", scaling=1)
+    united = unite_vocabularies(given["base"], given["experts"], tmp_path / "united")
+    peft = PeftModel.from_pretrained(causal(united / "base"), str(united / "experts" / "chat")).eval()
     text = TEXT.format(CHAT)
+    torch.testing.assert_close(
+        peft(ids_of(united / "base", text)).logits[..., :45],
+        adapter(ids_of(tmp_path / "chat", text)).logits[..., :45],
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
     wanted = adapter(ids_of(tmp_path / "chat", text)).logits
     torch.testing.assert_close(causal(alone)(ids_of(alone, text)).logits, wanted, rtol=1e-4, atol=1e-4)
 

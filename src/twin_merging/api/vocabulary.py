@@ -16,8 +16,8 @@ from twin_merging.checkpoints.union import RULES, Rule
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import copy_file, pass_on, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
-from twin_merging.io.tensors import WEIGHTS, save_tensors
-from twin_merging.io.weights import open_directory
+from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory, with_replaced
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,9 @@ def _write_whole(source: Path, output: Path) -> None:
     output.mkdir(parents=True)
     pass_on(source, output)
     if is_adapter(source):
-        for name in (ADAPTER, ADAPTER_CONFIG):
-            copy_file(source / name, output / name)
+        copy_file(source / ADAPTER_CONFIG, output / ADAPTER_CONFIG)
+        adapter = with_replaced(Checkpoint(source / ADAPTER), source)
+        save_tensors(output / ADAPTER, adapter, adapter.metadata)
         return
     stored = open_directory(source)
     save_tensors(output / WEIGHTS, stored, stored.metadata)

@@ -17,6 +17,7 @@ from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import CONVERT, PickledCheckpoint
 from twin_merging.io.ranges import pieces
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import with_replaced
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +192,7 @@ def _opened(directory: Path, base: Checkpoint, pickled: bool) -> tuple[Settings,
 def _open(directory: Path, pickled: bool) -> Checkpoint:
     file, old = directory / ADAPTER, directory / PICKLED_ADAPTER
     if file.exists() or not old.exists():
-        return Checkpoint(file)
+        return with_replaced(Checkpoint(file), directory)
     if not pickled:
         raise UserError(f"{old}: {CONVERT}")
     return PickledCheckpoint(old)

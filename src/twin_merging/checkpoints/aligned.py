@@ -24,7 +24,7 @@ from twin_merging.checkpoints.vocabularies import CONFIG as TOKENIZER_CONFIG
 from twin_merging.checkpoints.vocabularies import FILES as VOCABULARY
 from twin_merging.errors import UserError
 from twin_merging.io.files import is_named_by, write_json
-from twin_merging.io.tensors import save_tensors, write_tensors
+from twin_merging.io.tensors import write_tensors
 from twin_merging.io.weights import REPLACED
 
 if TYPE_CHECKING:
@@ -142,14 +142,11 @@ def _write_expert(union: Union, own: Tables, source: Path, name: str, size: int,
             yield each, _table(union, factor, ids, size).gathered(None).movedim(0, axis).contiguous()
 
     vocabulary = union.experts.get(name, union.base)
-    _link(source, output, [*WRITTEN, *VOCABULARY, *([ADAPTER] if is_adapter(source) else [])])
+    _link(source, output, [*WRITTEN, *VOCABULARY])
     write_tokenizer(union, output)
     if (source / CONFIG).is_file():
         write_json(output / CONFIG, configured(raw_config(source), size, vocabulary, union))
-    if not is_adapter(source):
-        _write_replaced(own, size, wide, replaced(), output)
-        return
-    save_tensors(output / ADAPTER, {**dict(own.stored), **dict(replaced())}, own.stored.metadata)
+    _write_replaced(own, size, wide, replaced(), output)
 
 
 def _table(union: Union, rows: torch.Tensor, ids: Mapping[str, int], size: int) -> Table:
@@ -172,6 +169,10 @@ def _write_replaced(
     for name in (each for stored in own.names.values() for each in stored):
         dtype = own.stored.dtype(name)
         shapes[name] = ((size, *own.stored.shape(name)[1:]), torch.promote_types(dtype, wide.get(name, dtype)))
+    for name, axis in own.lora.items():
+        shape = list(own.stored.shape(name))
+        shape[axis] = size
+        shapes[name] = (tuple(shape), own.stored.dtype(name))
     write_tensors(output / REPLACED, shapes, values)
 
 

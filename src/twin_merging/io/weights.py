@@ -39,10 +39,15 @@ def open_directory(directory: Path, pickled: bool = False) -> Checkpoint:
             raise UserError(f"{file}: {CONVERT}")
         if name == WEIGHTS and (directory / INDEX).exists():
             _named_in(directory / INDEX)
-        found = kind(*(_shards(file) if name.endswith(".json") else [file]))
-        return found.over(Checkpoint(directory / REPLACED)) if (directory / REPLACED).is_file() else found
+        return with_replaced(kind(*(_shards(file) if name.endswith(".json") else [file])), directory)
     raise UserError(f"{directory}: no {WEIGHTS}, no {PICKLED} and no index of shards in it; name a directory that "
                     "holds a checkpoint")  # fmt: skip
+
+
+def with_replaced(found: Checkpoint, directory: Path) -> Checkpoint:
+    """A directory's checkpoint, with the tensors that stand in the place of some of its own, where there are any."""
+    file = directory / REPLACED
+    return found.over(Checkpoint(file)) if file.is_file() else found
 
 
 def _shards(index: Path) -> list[Path]:
