@@ -26,6 +26,7 @@ from tests.added_tokens import (
     write_expert,
 )
 from tests.messages import one_sentence
+from tests.tiny import config_of, perturbed
 from twin_merging import TwinModel, UserError, merge, twin_merge, unite_vocabularies
 from twin_merging.api.commands import main
 from twin_merging.checkpoints.kinds import LanguageModel
@@ -259,6 +260,36 @@ def test_adapters_that_store_no_table(tmp_path: Path) -> None:
         merge("weight_average", base=tmp_path / "base", experts={"tool": tmp_path / "tool"},
               output=tmp_path / "other", vocabulary="union")  # fmt: skip
     one_sentence(caught.value, str(tmp_path / "tool"), "47 rows, but 45 in the base", "no tokenizer")
+
+
+def test_a_lora_on_the_embedding_changes_the_tokens_that_it_knows(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", tied=False)
+    adapter = write_adapter(tmp_path / "law", base, [], [], target_modules=["embed_tokens", "lm_head"])
+    other = write_expert(tmp_path / "tool", base, TOKENS["tool"], 2)
+    output = merge("task_arithmetic", scaling=0.5, base=tmp_path / "base", output=tmp_path / "out", threads=1,
+                   experts={name: tmp_path / name for name in ("law", "tool")}, vocabulary="union")  # fmt: skip
+    found, whole = causal(output), adapter.merge_and_unload()
+    for get in ("get_input_embeddings", "get_output_embeddings"):
+        start, one, two, own = (getattr(model, get)().weight.detach() for model in (base, whole, other, found))
+        torch.testing.assert_close(own[:45], start + 0.5 * (one - start) + 0.5 * (two[:45] - start))
+        assert own[45:].equal(two[45:])
+
+
+def test_a_head_over_the_vocabulary(tmp_path: Path) -> None:
+    config = config_of("bert")
+    for seed, (name, tokens) in enumerate({"base": [], "a": ["<a>"], "b": ["<b>", "<c>"]}.items()):
+        torch.manual_seed(seed)
+        model: Any = transformers.AutoModelForMaskedLM.from_config(config)
+        own = with_tokens(tokens)
+        model.resize_token_embeddings(len(own), mean_resizing=False)
+        for part in (perturbed(model, seed, 0.1), own):
+            part.save_pretrained(tmp_path / name)
+    output = merge("weight_average", base=tmp_path / "base", experts={name: tmp_path / name for name in "ab"},
+                   output=tmp_path / "out", vocabulary="union", threads=1)  # fmt: skip
+    found, own = (transformers.AutoModelForMaskedLM.from_pretrained(place) for place in (output, tmp_path / "b"))
+    assert found.cls.predictions.bias.shape == (48,)
+    assert found.cls.predictions.bias[46:].equal(own.cls.predictions.bias[45:])
+    assert row(found, output, "<c>").equal(row(own, tmp_path / "b", "<c>"))
 
 
 def test_classifiers_on_an_encoder(tmp_path: Path) -> None:
