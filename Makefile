@@ -26,8 +26,8 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu test-s3 test-slurm \
-    minilm-package smollm2-package lock lock-lm-eval clean
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu test-s3 test-slurm test-kubernetes minilm-package \
+    smollm2-package lock lock-lm-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -87,11 +87,17 @@ workflow-test: $(STAMP) ## the tests that run Snakemake
 
 test-s3: $(STAMP) ## the tests with results on an S3 server and jobs that share no disk (minutes)
 	@echo "== pytest: results on an S3 server"
-	@$(BIN)/pytest -n 0 -m s3 $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 0 -m s3 tests/storage $(PYTEST_ARGS)
 
 test-slurm: $(STAMP) ## the workflow on a real Slurm, which this machine is for that time (as root, with Debian's Slurm)
 	@echo "== pytest: Slurm"
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --durations 0 $(PYTEST_ARGS) tests/slurm/on_slurm.py
+
+# Beside the environment: Snakemake imports all plugins of an environment at each start, which takes this one 0.4 s.
+test-kubernetes: $(STAMP) ## a dry run of the profile for Kubernetes, with its plugin
+	@$(BIN)/python $(PIP_INSTALL) --upgrade --target build/kubernetes --constraint requirements.lock \
+	    "$$(sed -n 's/^kubernetes = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+	@PYTHONPATH="$(abspath build/kubernetes)" $(BIN)/pytest -n 0 $(PYTEST_ARGS) tests/workflow/test_profiles.py -k kubernetes
 
 minilm-package: ## install the package with the base of the minilm suite
 smollm2-package: ## install the package with the base of the smollm2 suite

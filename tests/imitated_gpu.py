@@ -27,7 +27,7 @@ OF_TWO = {"_to_copy", "copy_", "index", "index_put_", "set_", "detach"}
 class OnGPU(torch.Tensor):
     """A tensor that says it lies on the GPU. Its numbers are in `inner`, on the processor."""
 
-    inner: torch.Tensor
+    inner: torch.Tensor  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> OnGPU:
@@ -38,7 +38,7 @@ class OnGPU(torch.Tensor):
         found.inner = inner
         return found
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"OnGPU({self.inner})"
 
     def __getitem__(self, index: Any) -> Any:
@@ -48,7 +48,9 @@ class OnGPU(torch.Tensor):
         return self.inner.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return run(function, args, kwargs or {})
 
 

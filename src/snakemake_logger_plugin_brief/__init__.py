@@ -89,6 +89,9 @@ class LogHandler(LogHandlerBase):
             run.running.pop(record.__dict__["jobid"], None)
         elif event == LogEvent.JOB_ERROR and getattr(record, "indent", False):
             pass  # of a group, which has an event of its own
+        elif event == LogEvent.GROUP_ERROR and run.interrupted:
+            for job in record.__dict__["job_error_info"]:
+                run.running.pop(job["jobid"], None)
         elif event == LogEvent.GROUP_ERROR:
             self.show_reports()
             lines = run.fail_together(record.__dict__["job_error_info"], record.created, record.__dict__["aux_logs"])

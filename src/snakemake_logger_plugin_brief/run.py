@@ -14,8 +14,7 @@ from twin_merging.jobs.progress import duration
 from twin_merging.jobs.run import PROGRESS, REPORT
 
 SAID = re.compile(rf"^\S+ \S+ ({re.escape(PROGRESS)}|{re.escape(REPORT)}): (.*)$")
-# The log of a submission lies in a folder that is named after its jobs: rule_predict/merged,
-# group_answers_assemble_predict.
+# The log of a submission lies in a folder named after its jobs: rule_predict/merged, group_scores_intervals_score.
 SUBMITTED = re.compile(
     r"Job \S+ has been submitted with SLURM jobid (?P<number>\S+) \(log: .*?/(?P<name>(?:rule|group)_.*)/"
 )

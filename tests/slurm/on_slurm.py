@@ -62,9 +62,12 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def jobs() -> list[dict[str, str]]:
     """What Slurm knows of its jobs of the last five minutes."""
-    names = ("number", "state", "memory", "gpus", "partition", "comment")
+    names = {
+        "number": "JobID", "state": "State", "memory": "MinMemory", "gpus": "tres-per-job", "partition": "Partition",
+        "comment": "Comment"
+    }  # fmt: skip
     said = subprocess.run(
-        ["squeue", "--noheader", "--states", "all", "--sort", "i", "--format", "%i|%T|%m|%b|%P|%k"],
+        ["squeue", "--noheader", "--states", "all", "--sort", "i", "--Format", ":|,".join(names.values()) + ":"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     found = [dict(zip(names, line.split("|"), strict=True)) for line in said.splitlines()]
@@ -106,7 +109,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict
         "--config",
         "gpus=1",
         "--set-resources",
-        "merge:mem_mb=400*attempt**2",
+        "merge:mem_mb=200*attempt**3",
         "--slurm-partition-config",
         partitions,
     )
@@ -148,7 +151,7 @@ def test_a_job_that_had_too_little_memory_is_tried_again_with_more(
 ) -> None:
     _, _, submitted, printed = ran
     first, second = (job for job in submitted if job["group"] == "merged")
-    assert (first["state"], first["memory"]) == ("FAILED", "400M")
+    assert (first["state"], first["memory"]) == ("FAILED", "200M")
     assert (second["state"], second["memory"]) == ("COMPLETED", "1600M")
     ended = (STATE / "slurmd.log").read_text()
     assert re.search(rf"\[{first['number']}\.\w+\] error: .*[Ee]xceeded .*memory limit", ended)

@@ -12,6 +12,7 @@ from tests.storage import machines
 from tests.storage.server import Bucket
 from tests.tiny import make_suite
 from tests.workflow.running import command, make_working_folder, variables
+from twin_merging.plan.groups import GROUPS
 
 SUITE = """
 title: Two tiny tasks, far away
@@ -37,15 +38,8 @@ methods:
 """
 SCRIPT = Path(machines.__file__)
 BUCKET, PREFIX = "bucket", "some/place"
-# Short jobs go in groups, each to one machine: otherwise this test would start Snakemake sixty times more.
-GROUPS = {
-    "figure": ("figures", 7),
-    "predict": ("answers", 6),
-    "task_vectors": ("vectors", 2),
-    "compress": ("parts", 2),
-    **dict.fromkeys(("score", "intervals"), ("scores", 2)),
-    **dict.fromkeys(("merge", "merge_masked"), ("models", 2)),
-}
+# How many jobs of each group of the rules (twin_merging.plan.groups) go to one machine.
+TOGETHER = ("--group-components", *(f"{group}=100" for group in GROUPS))
 
 
 def make_folder(folder: Path) -> Path:
@@ -72,8 +66,6 @@ class Far:
 
     def command(self, *arguments: str, grouped: bool = True) -> list[str]:
         ours = f"{sys.executable} {SCRIPT}"
-        groups = [f"{rule}={group}" for rule, (group, _) in GROUPS.items()]
-        components = [f"{group}={count}" for group, count in dict(GROUPS.values()).items()]
         return [
             *command(),
             *("--executor", "cluster-generic", "--jobs", "2", "--latency-wait", "10"),
@@ -82,7 +74,7 @@ class Far:
             *("--cluster-generic-cancel-cmd", str(self.cancelling)),
             *("--seconds-between-status-checks", "1", "--shared-fs-usage", "none", "--job-deploy-sources"),
             *("--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/{PREFIX}"),
-            *(("--groups", *groups, "--group-components", *components) if grouped else ()),
+            *(TOGETHER if grouped else ()),
             *arguments,
         ]
 

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,4 +81,5 @@ def _runs(process: int) -> bool:
 
 
 if __name__ == "__main__":
-    {"submit": submit, "status": status, "cancel": cancel}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., object]] = {"submit": submit, "status": status, "cancel": cancel}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -76,6 +77,9 @@ def test_records_say_the_same_but_for_times(far: Far, near: Path) -> None:
     assert len(names) > 30
     for name in names:
         ours, theirs = far.json(name), _json(near / name)
+        for record, folder in ((ours, far.folder), (theirs, near)):
+            if name.endswith("/crate.json"):  # the folder that the crate packs
+                assert record["settings"].pop("workflow") == str(folder)
         assert _without(ours, MEASURED) == _without(theirs, MEASURED), name
         for side in ("inputs", "outputs"):
             assert list(ours[side]) == list(theirs[side]), name
@@ -99,7 +103,7 @@ def test_the_audit_passed(far: Far) -> None:
 
 def test_a_job_had_only_what_snakemake_put_there(far: Far) -> None:
     machines = list(far.machines.iterdir())
-    assert len(machines) > 12
+    assert len(machines) > 6
     sent = {"Snakefile", "workflow", "config", "environment.yml", "environment-lm-eval.yml", ".snakemake"}
     for machine in machines:
         assert {path.name for path in (machine / "work").iterdir()} <= sent | {"results"}
@@ -160,8 +164,6 @@ def test_a_wrong_input_leaves_no_output_and_a_sentence_that_names_the_file(far: 
 
 
 def _json(file: Path) -> Any:
-    import json
-
     return json.loads(file.read_text())
 
 

@@ -73,9 +73,9 @@ def test_singular_triples_give_the_matrix_back(case: str, way: str, request: pyt
     torch.testing.assert_close((U * S) @ V, given, rtol=0, atol=1e-13 * top)
     for vectors in (U, V.T):
         torch.testing.assert_close(vectors.T @ vectors, torch.eye(least).double(), rtol=0, atol=1e-12)
-    values, vectors = eigh(given.T @ given, "layer.weight")
-    assert (values[:-1] >= values[1:]).all()
-    torch.testing.assert_close((vectors * values) @ vectors.T, given.T @ given, rtol=0, atol=1e-12 * top**2)
+    found, vectors = eigh(given.T @ given, "layer.weight")
+    assert (found[:-1] >= found[1:]).all()
+    torch.testing.assert_close((vectors * found) @ vectors.T, given.T @ given, rtol=0, atol=1e-12 * top**2)
 
 
 def test_who_fails_is_told_with_the_tensors_name(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -74,8 +75,7 @@ def said(job: subprocess.Popen[str]) -> str:
 
 def waits(job: subprocess.Popen[str]) -> bool:
     """Whether a job has got nothing after a while."""
-    import select
-
+    assert job.stdout is not None
     return not select.select([job.stdout], [], [], SECONDS)[0]
 
 

@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 # What a snapshot of the suite does not say. It says every option, also one that nothing depends on.
-NO_OPTIONS = {"nothing", "a default written out", "the title", "published scores"}
+NO_OPTIONS = {"nothing", "a default written out", "the title", "shards", "published scores"}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -78,6 +78,18 @@ def test_the_listed_names_are_still_there() -> None:
     assert {"_keys_to_ignore_on_load_unexpected", "_keys_to_ignore_on_load_missing"} <= set(vars(PreTrainedModel))
 
 
+def test_snakemake_has_what_rules_of_shards_are_declared_by() -> None:
+    import snakemake.api  # before its parts, which import each other
+    from snakemake.ruleinfo import RuleInfo
+    from snakemake.workflow import Workflow
+
+    assert snakemake.api
+    assert {"rules", "name_modifier"} <= set(inspect.signature(Workflow.userule).parameters)
+    assert hasattr(Workflow, "modifier")
+    assert hasattr(Workflow, "register_wildcard_constraints")
+    assert {"output", "wildcard_constraints"} <= set(vars(RuleInfo()))
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
 def test_glibc_has_mallopt() -> None:
     assert ctypes.CDLL(None).mallopt(-3, 2**30) == 1

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
-from twin_merging.plan.groups import GROUPS
+from twin_merging.plan.groups import GATHERED, GROUPS
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 NAMES = ["default", "slurm", "kubernetes", "generic/sge", "generic/pbs", "generic/lsf"]
@@ -64,7 +64,7 @@ def test_a_profile_that_takes_the_place_of_the_default_says_what_that_says(name:
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_every_group_has_its_size_in_every_profile(name: str) -> None:
     sizes = dict(entry.split("=") for entry in profile(name)["group-components"])
-    assert set(sizes) == set(GROUPS)
+    assert set(sizes) == {*GROUPS, GATHERED}
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -91,7 +91,7 @@ def test_pbs_asks_for_one_chunk(tmp_path: Path) -> None:
 
 def test_lsf_gives_the_number_of_the_job(tmp_path: Path) -> None:
     said = tmp_path / "said"
-    tools = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
+    tools: dict[str, Any] = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
     assert submit("lsf", tmp_path, **tools) == "17"
     assert "-n 4 -R span[hosts=1] rusage[mem=1002] -M 1002 -W 90 /a folder/job.sh" in said.read_text()
     submit("lsf", tmp_path, gpu=2, **tools)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.merging import blocks as blocks_module
 from twin_merging.merging import subspaces
@@ -154,7 +155,7 @@ class Drawn:
     asked for."""
 
     def __init__(self, m: int, n: int, tasks: Sequence[str] = TASKS):
-        self.m, self.n, self.tasks, self.where, self.fused = m, n, tasks, "nowhere", {}
+        self.m, self.n, self.tasks = m, n, tasks
         self.asked: list[tuple[int, tuple[str, ...]]] = []
 
     def shape(self, name: str) -> tuple[int, int]:
@@ -194,12 +195,21 @@ def test_inputs_hold_small_parameters_and_read_large_ones_by_blocks(monkeypatch:
             return self.drawn(0, start, stop)
 
     class Vector(Drawn):
+        where = "nowhere"
+        fused: Groups = {}  # noqa: RUF012
+
+        def changes(self, name: str) -> bool:
+            return True
+
+        def factors(self, name: str) -> None:
+            return None
+
         def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
             self.asked.append((stop - start, ()))
             return torch.full((stop - start, self.n), float("nan") if start else 1.0)
 
     base, vectors = Base(700, 140), {task: Vector(700, 140) for task in TASKS}
-    inputs = Inputs(base, vectors, ("layer.weight",))
+    inputs = Inputs(cast(Any, base), cast(Any, vectors), ("layer.weight",))
     monkeypatch.setattr("twin_merging.merging.inputs.HELD", 0)
     blocks = inputs.blocks("layer.weight")
     assert not base.asked

@@ -249,6 +249,11 @@ def test_adapters_that_store_no_table(tmp_path: Path) -> None:
     assert added[CHAT] == {"id": 45, "experts": ["chat"], "row": "mean of subtokens"}
     assert added[SHARED]["row"] == "its expert's row"
     assert row(causal(output), output, CHAT).equal(base.get_input_embeddings().weight[3])
+    write_adapter(tmp_path / "half", write_base(tmp_path / "untied", False), TOKENS["chat"], ["embed_tokens"])
+    output = merged({"base": tmp_path / "untied", "experts": {"half": tmp_path / "half"}}, tmp_path / "half-out",
+                    scaling=1)  # fmt: skip
+    said = read_json(output / "merge.json")["vocabulary"]["added"][CHAT]["row"]
+    assert said == "embed_tokens.weight: its expert's row; lm_head.weight: mean of subtokens"
     write_adapter(tmp_path / "lookup", base, TOKENS["chat"], [], target_modules=["embed_tokens"])
     with pytest.raises(UserError) as caught:
         merge("weight_average", base=tmp_path / "base", experts={"lookup": tmp_path / "lookup"},

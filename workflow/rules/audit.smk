@@ -55,15 +55,6 @@ rule audit:
         "../scripts/audit.py"
 
 
-def audit_of(suite):
-    """What a page shows of a suite's audit, None where there is none."""
-    text = content_of(f"results/audit/{suite}.json")
-    try:
-        return text and plan_page.of_audit(text)
-    except UserError as error:
-        stop(f"results/audit/{suite}.json: {error}")
-
-
 # The audit's report and page come into Snakemake's report as inputs of this rule: it takes no log files.
 rule crate:
     input:

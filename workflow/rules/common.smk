@@ -14,14 +14,13 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, shards, targets
+from twin_merging.plan import constraints, inputs, records, shards, targets, weight_files
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
 from twin_merging.plan import settings_page as plan_page
 from twin_merging.plan.folder import Suites
-from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
 from twin_merging.plan.unfinished import JobFiles, unfinished
 from twin_merging.plan.warnings import warnings_of
@@ -118,6 +117,8 @@ if APART and not is_sent(CHECKED.suites):
     )
 if APART and workflow.is_main_process:
     send([*FOLDER.with_suites(), write_sent(WORKFLOW)])
+# By name, in how many files a suite's models are, where they are more than one.
+SHARDED = weight_files.of_suites(SUITES)
 
 
 @cache
@@ -227,11 +228,36 @@ def outputs_of(*chosen):
             path
             for rule, others in targets.jobs(suite_of(wildcards))
             if not chosen or rule in chosen
-            for item in without_record(getattr(rules, rule).output)
+            for item in without_record(rule_of(suite_of(wildcards), rule).output)
             for path in paths_of(item, wildcards_of(suite_of(wildcards), others))
         ]
 
     return paths
+
+
+def in_one_file(constraint):
+    """A constraint of {suite} without the suites whose models are in shards: rules/weight_files.smk has rules for these."""
+    return constraints.in_shards(SHARDED, 1, constraint)
+
+
+def declare_shards(name, count):
+    """Declare a variant of a rule, with other outputs and a constraint of its own. Snakemake's `use rule` does the same, but
+    takes no name that is computed."""
+    original = workflow.get_rule(workflow.modifier.modify_rulename(name)).ruleinfo
+    files = [f"{weight_files.FOLDERS[name]}/{file}" for file in weight_files.file_names(count)]
+    suite = original.wildcard_constraints[1]["suite"].removeprefix(in_one_file(""))
+
+    @workflow.userule(rules=[name], name_modifier=weight_files.variant(name, count))
+    @workflow.output(**{**original.output.kwpaths, "weights": files})
+    @workflow.register_wildcard_constraints(suite=constraints.in_shards(SHARDED, count, suite))
+    @workflow.run
+    def declared():
+        pass
+
+
+def rule_of(suite, rule):
+    """The rule that makes a suite's jobs of `rule`."""
+    return getattr(rules, weight_files.of_rule(suite, rule))
 
 
 def wildcards_of(suite, others):
@@ -254,7 +280,7 @@ def unfinished_of(name):
 def files_of(suite, rule, others):
     """What a job reads and writes, as its rule declares it. Left out are an input that is one because a job did not end,
     and one that is no file and only asks what is installed."""
-    wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
+    wildcards, declared = wildcards_of(suite, others), rule_of(suite, rule)
     left_out = [declared.input.get(name) for name in ("begun", "installed")]
     read = [item for item in declared.input if not any(item is other for other in left_out)]
     return JobFiles(
@@ -266,6 +292,15 @@ def begun(wildcards):
     """An input function of rules that people ask for: what has to be made again because a job did not end. The process
     that plans the run knows it; one that runs a job comes later."""
     return unfinished_of(wildcards.suite) if workflow.is_main_process else []
+
+
+def audit_of(suite):
+    """What a page shows of a suite's audit, None where there is none."""
+    text = content_of(f"results/audit/{suite}.json")
+    try:
+        return text and plan_page.of_audit(text)
+    except UserError as error:
+        stop(f"results/audit/{suite}.json: {error}")
 
 
 def in_report(path, category, caption, **labels):

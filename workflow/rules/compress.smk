@@ -3,7 +3,7 @@
 
 rule compress:
     input:
-        base=inside("results/{suite}/base", *WEIGHTS),
+        base=asked(inputs.base_weights),
         task_vectors=asked(inputs.compressed_from),
         shared=asked(inputs.shared_body),
         choice=asked(inputs.chosen_coefficients),

@@ -16,7 +16,7 @@ rule fetch_base:
         "results/{suite}/logs/fetch_base.log",
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
-        suite=constraints.bases_where(SUITES, made_here=False),
+        suite=in_one_file(constraints.bases_where(SUITES, made_here=False)),
     group:
         together("fetch_base")
     conda:
@@ -48,7 +48,7 @@ use rule fetch_base as fetch_base_decoder with:
         "results/{suite}/logs/fetch_base_decoder.log",
         benchmark="results/{suite}/benchmarks/fetch_base_decoder.tsv",
     wildcard_constraints:
-        suite=constraints.bases_where(SUITES, made_here=False, decoder=True),
+        suite=in_one_file(constraints.bases_where(SUITES, made_here=False, decoder=True)),
 
 
 rule fetch_expert:
@@ -57,7 +57,7 @@ rule fetch_expert:
         locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -67,7 +67,7 @@ rule fetch_expert:
         "results/{suite}/logs/fetch_expert/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
-        suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
+        suite=in_one_file(constraints.experts_where(SUITES, made_here=False, adapter=False)),
     group:
         together("fetch_expert")
     conda:
@@ -91,7 +91,7 @@ rule fetch_adapter:
         locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",

@@ -49,8 +49,6 @@ rule predict_shard:
         benchmark="results/{suite}/benchmarks/predict_shard/{model}/{shard}-of-{shards}.tsv",
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "predictions", lambda suite: suite.models),
-    group:
-        together("predict_shard")
     conda:
         ENVIRONMENT
     threads: threads_of("predict")

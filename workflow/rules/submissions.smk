@@ -22,9 +22,9 @@ elif workflow.remote_exec and MOST_GPUS in os.environ:
 def together(rule):
     """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
 
-    def group(wildcards):
+    def name(wildcards):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
         count = shards.count(suite, CHECKED.shards)
         return plan_groups.group_of(suite, rule, dict(wildcards.items()), threads, count, APART)
 
-    return group
+    return name

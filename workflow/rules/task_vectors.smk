@@ -3,7 +3,7 @@
 
 rule task_vectors:
     input:
-        base=inside("results/{suite}/base", *WEIGHTS),
+        base=asked(inputs.base_weights),
         expert=asked(inputs.expert_files),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",

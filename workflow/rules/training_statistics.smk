@@ -3,7 +3,7 @@
 
 rule training_statistics:
     input:
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
         expert=asked(inputs.expert_files),
         data="results/{suite}/data/{task}/train.parquet",
     output:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads what is printed has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
@@ -125,6 +129,12 @@ def _add_models(command: argparse.ArgumentParser) -> None:
                          help="a field of config.json in which experts may differ from the base")  # fmt: skip
     command.add_argument("--vocabulary", choices=RULES, default="error",
                          help="what becomes of tokens that the base's tokenizer lacks (%(default)s)")  # fmt: skip
+    _add_shards(command)
+
+
+def _add_shards(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                         help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -151,6 +161,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
     command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+    _add_shards(command)
 
 
 def _add_audit(command: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory
 from twin_merging.io.ranges import CHUNK
+from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
@@ -48,6 +49,7 @@ def merge(
     record_hashes: bool = True,
     allow_differences: Collection[str] = (),
     vocabulary: str = "error",
+    max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
     """Merge experts of one base into the directory `output` (written whole or not at all), and give its path.
@@ -63,11 +65,12 @@ def merge(
     config.json that a forward pass reads, in which experts may differ from the base all the same. vocabulary: what
     becomes of tokens that were added to the experts' tokenizers and that the base lacks: `union` keeps them,
     `subtokens` too, with other rows of the base, `base` leaves them out, `error` takes no such experts
-    (docs/vocabularies.md).
+    (docs/vocabularies.md). max_shard_size: a body of more bytes (a number, or "5GB") is written in shards of at most so
+    many, with an index.
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
-    output = Path(output)
+    output, shards = Path(output), Shards.of(max_shard_size)
     names = sorted(experts)
     try:
         chosen = method_named(method)
@@ -102,7 +105,7 @@ def merge(
             progress=_shown if progress else lambda done, what, total: done,
         )
         with whole_directory(output, replace=overwrite) as partial:
-            write_body(chosen, options, start, inputs, partial)
+            write_body(chosen, options, start, inputs, partial, shards)
             write_private(opened, groups, partial)
             pass_on(models.base, partial)
             files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}

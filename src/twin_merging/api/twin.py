@@ -19,6 +19,7 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.io.device import device
 from twin_merging.io.files import read_json, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
+from twin_merging.io.sharding import LIMIT
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
@@ -61,15 +62,17 @@ def twin_merge(
     overwrite: bool = False,
     allow_differences: Collection[str] = (),
     vocabulary: str = "error",
+    max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
     """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
 
-    base, experts, allow_differences, vocabulary: as for `merge`, sequence classifiers or language models. texts: of
-    each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out.
+    base, experts, allow_differences, vocabulary, max_shard_size: as for `merge`, sequence classifiers or language
+    models. texts: of each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each
+    is held out.
     shared: the static method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router:
-    its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space,
-    store, weights; with weights that are not a router's no texts are needed.
+    its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature,
+    lora_space, store, weights; with weights that are not a router's no texts are needed.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
@@ -89,6 +92,7 @@ def twin_merge(
             "seed": seed,
             "threads": threads,
             "allow_differences": allow_differences,
+            "max_shard_size": max_shard_size,
         }
         merge(output=work / "shared", **common, **below)
         if entry["lora_space"] == "factor":

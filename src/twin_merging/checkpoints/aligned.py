@@ -16,7 +16,7 @@ from twin_merging.checkpoints.architectures import CONFIG, raw_config
 from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.reading import Reading, read_model
 from twin_merging.checkpoints.tables import Tables
-from twin_merging.checkpoints.token_rows import Table, base_rows, places, said
+from twin_merging.checkpoints.token_rows import Table, base_rows, one_rule, places, said
 from twin_merging.checkpoints.union import Rule, Union
 from twin_merging.checkpoints.union_tokenizer import configured, write_tokenizer
 from twin_merging.checkpoints.vocabularies import ADDED, WHOLE
@@ -99,9 +99,9 @@ def _of(union: Union, name: str) -> Mapping[str, int]:
 
 
 def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size: int, output: Path) -> dict[int, str]:
-    """Write the base's directory. Gives for each row that the base lacks the rule by which the embedding got one."""
+    """Write the base's directory. Gives for each row that the base lacks the rule by which it got one."""
     own = Tables.of_model(start)
-    rules: dict[int, str] = {}
+    rules: dict[str, dict[int, str]] = {}
 
     def replaced() -> Iterator[tuple[str, torch.Tensor]]:
         for name, stored in own.names.items():
@@ -111,15 +111,14 @@ def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size
                 rows = theirs.read(name)
                 if rows is not None:
                     experts[expert] = _table(union, rows, _of(union, expert), size).only(table.places < 0)
-            value, found = base_rows(union, table, experts)
-            rules.update(found)
+            value, rules[name] = base_rows(union, table, experts)
             yield from ((each, value) for each in stored)
 
     _link(start.directory, output, [*WRITTEN])
     write_tokenizer(union, output)
     write_json(output / CONFIG, configured(raw_config(start.directory), size, union.base, union))
     _write_replaced(own, size, {}, replaced(), output)
-    return rules
+    return one_rule(rules)
 
 
 def _write_expert(union: Union, own: Tables, source: Path, name: str, size: int, base: Path, output: Path) -> None:

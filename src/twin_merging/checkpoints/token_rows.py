@@ -89,6 +89,16 @@ def base_rows(union: Union, base: Table, experts: Mapping[str, Table]) -> tuple[
     return found, rules
 
 
+def one_rule(rules: Mapping[str, Mapping[int, str]]) -> dict[int, str]:
+    """For each row the rule of all tables (by name), or where they differ that of each."""
+    found: dict[int, str] = {}
+    for number in next(iter(rules.values()), {}):
+        each = {name: own[number] for name, own in sorted(rules.items())}
+        same = len(set(each.values())) == 1
+        found[number] = next(iter(each.values())) if same else "; ".join(f"{n}: {rule}" for n, rule in each.items())
+    return found
+
+
 def _pieces(union: Union, text: str, base: Table) -> list[int]:
     return [number for number in union.subtokens(text) if number < len(base.rows)]
 

@@ -73,7 +73,8 @@ Size = Annotated[Annotated[str, _Size()] | None, ABSENT]
 SIZE_OF_SOURCE: Any = Field(
     None,
     description="how large its files are, as `499MB` or `15.2GB`: what jobs ask of their machine is computed from it "
-    "([docs/scaling.md](../docs/scaling.md)). A lock knows it too. Changes no byte; not a source itself",
+    "([docs/scaling.md](../docs/scaling.md)). A lock knows it too. Changes no tensor: above "
+    "`max_shard_size` it says in how many files a model is written. Not a source itself",
 )
 
 

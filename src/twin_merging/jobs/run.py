@@ -71,11 +71,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     except OSError as error:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger().handlers[0].addFilter(_name_files)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(FormatOfLogs("%(asctime)s %(name)s: %(message)s"))
     told = bool(os.environ.get(LOGGER))
     for name in () if told else (PROGRESS, REPORT):
-        logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
+        shown = logging.StreamHandler(terminal)
+        shown.setFormatter(FormatOfLogs())
+        logging.getLogger(name).addHandler(shown)
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -102,11 +104,12 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         sys.exit(1)
 
 
-def _name_files(record: logging.LogRecord) -> logging.LogRecord:
-    """A line of a log that calls every file by its name in the results, wherever the job has its copy."""
-    changed = logging.makeLogRecord(vars(record))
-    changed.msg, changed.args = import_module(NAMES).without_copies(record.getMessage()), None
-    return changed
+class FormatOfLogs(logging.Formatter):
+    """Calls every file by its name in the results, wherever the job has its copy."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: str = import_module(NAMES).without_copies(super().format(record))
+        return said
 
 
 def use_threads(count: int) -> None:

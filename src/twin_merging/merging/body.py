@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, tensor_file
+from twin_merging.io.sharding import ONE_FILE, Shards, model_file
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.registry import Method
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
-    """Write the merged body: a parameter that some expert changes is merged, every other one is copied from the base.
+def merge_body(
+    method: Method,
+    options: Mapping[str, Any],
+    base: Checkpoint,
+    inputs: Inputs,
+    output: Path,
+    shards: Shards = ONE_FILE,
+) -> None:
+    """Write the merged body's weights into the directory `output`, as `shards` say.
 
+    A parameter that some expert changes is merged, every other one is copied from the base.
     Sums are taken in fp32 over the tasks in alphabetical order, and cast once to the base's dtype. The written bytes
     depend only on the content of the inputs and on the options; the number of processes, the size of chunks, the
     sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
@@ -41,7 +50,7 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
         if method.whole:  # the largest first, so that no worker is left with it in the end
             own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
         jobs = kept + own
-        with tensor_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}) as file:
+        with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:
                 name, start, stop = rows

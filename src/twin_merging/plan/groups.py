@@ -20,14 +20,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "experts": ("finetune", "task_vectors", "training_statistics", "answer_validation"),
     "merged": ("merge", "merge_factors"),
     "routed": ("compress", "compress_factors", "route_features", "route"),
-    "answers": ("assemble", "predict", "predict_shard"),
+    "answers": ("assemble", "predict"),
     "lm_eval": ("lm_eval",),
     "scores": ("score", "intervals"),
     "tables": ("snapshot", "storage", "card"),
     "figures": ("figure",),
 }  # fmt: skip
 GROUP_OF = {rule: group for group, rules in GROUPS.items() for rule in rules}
-GATHERED = "gathered"  # of jobs that gather what shards have answered, some of which may go by themselves
+# Of jobs that gather what the shards of a prediction have answered. A shard stands between `assemble` and `predict`,
+# and is submitted by itself.
+GATHERED = "gathered"
 
 # Rules that read files of the machine where the run was started, if a suite names some.
 SOURCES = {
@@ -42,12 +44,11 @@ def group_of(
 ) -> str | None:
     """The group of a job; None for a long one. The same at each attempt, whatever a further attempt asks for.
 
-    shards: how many jobs share out the test rows of a model, which the job of rule predict then gathers. apart: whether
-    jobs run on machines that share no disk with the one where the run was started. Then a job that reads files of that
-    machine runs there, and goes in no group.
+    shards: how many jobs share out the test rows of a model. apart: whether jobs run on machines that share no disk
+    with the one where the run was started. Then a job that reads files of that machine runs there, in no group.
     """
+    if rule == "predict" and shards > 1:
+        return GATHERED
     if apart and rule in SOURCES and SOURCES[rule](suite, wildcards):
         return None
-    if of_job(suite, rule, wildcards, threads, shards=shards).runtime > LONG:
-        return None
-    return GATHERED if rule == "predict" and shards > 1 else GROUP_OF[rule]
+    return GROUP_OF[rule] if of_job(suite, rule, wildcards, threads).runtime <= LONG else None

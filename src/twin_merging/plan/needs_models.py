@@ -69,13 +69,15 @@ def predict(work: Work) -> Need:
 def predict_shard(work: Work) -> Need:
     """Its part of the rows, and the whole model."""
     need, shards = predict(work), int(work.wildcards["shards"])
-    return replace(need, operations=need.operations / shards, seconds=need.seconds / shards)
+    return replace(
+        need, operations=need.operations / shards, weights=need.weights / shards, seconds=need.seconds / shards
+    )
 
 
 def gather(work: Work) -> Need:
     """A job of rule predict where shards have answered the rows: no model is loaded; its files are hashed."""
     rows = work.test_rows(work.wildcards["model"])
-    return replace(predict(work), memory=ANSWER * rows, operations=0, seconds=1 + ANSWER * rows / 1e7)
+    return replace(predict(work), memory=ANSWER * rows, operations=0, weights=0, seconds=1 + ANSWER * rows / 1e7)
 
 
 def answer_validation(work: Work) -> Need:

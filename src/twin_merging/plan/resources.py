@@ -97,7 +97,7 @@ def sizes_of(suite: Suite) -> Sizes:
 
 # Rules whose jobs run a model, and can do so on a GPU.
 RUNS_A_MODEL = frozenset(
-    ("finetune", "finetune_adapter", "training_statistics", "answer_validation", "choose", "route_features", "predict",
+    ("finetune", "finetune_adapter", "answer_validation", "choose", "route_features", "predict",
      "predict_shard", "lm_eval", "audit", "plane")
 )  # fmt: skip
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from twin_merging.io.files import read_json, write_json
 from twin_merging.prediction.answers import WaitingRows
 from twin_merging.prediction.parts import Batch
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """The how manieth of so many shards, from 1 on."""
 
     number: int

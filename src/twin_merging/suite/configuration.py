@@ -84,8 +84,8 @@ class Configuration(Model):
     )
     gpus: Natural = Field(
         0,
-        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, statistics, "
-        "choices, audits. Other jobs ask for none",
+        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, choices, "
+        "audits. Other jobs ask for none",
     )
     shards: Annotated[Positive | None, KINDS] = Field(
         None,

@@ -42,4 +42,4 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
 def audit(report: Mapping[str, Any] | None, provenance: str) -> dict[str, Any] | None:
     """The verdict of the suite's audit; None where none was made. provenance: the hash of what the page rests on: an
     audit of other results than these says nothing of them."""
-    return report and {**report, "is_of_these": report["provenance"] == provenance}
+    return None if report is None else {**report, "is_of_these": report["provenance"] == provenance}
