@@ -25,15 +25,15 @@ def with_tokens(tokens: Sequence[str], special: bool = True) -> Any:
     return own
 
 
-def write_base(folder: Path, tied: bool = True, rows: int = 0) -> Any:
-    """A base, of which nothing is padding, or with so many rows of tokens."""
+def write_base(folder: Path, tied: bool = True, rows: int = 0, shard: str = "1GB") -> Any:
+    """A base, of which nothing is padding, or with so many rows of tokens; in shards of a size."""
     base = perturbed(language_model("llama", tied, 0), 9, 0.5)
     if rows:
         _resized(base, rows)
     own = tokenizer()
     own.chat_template = TEMPLATE
-    for part in (base, own):
-        part.save_pretrained(folder)
+    base.save_pretrained(folder, max_shard_size=shard)
+    own.save_pretrained(folder)
     return base
 
 

@@ -47,7 +47,7 @@ def ids_of(folder: Path, text: str) -> torch.Tensor:
 
 def written(folder: Path, is_tied: bool) -> dict[str, Any]:
     """base, and by name the experts' folders and models."""
-    base = write_base(folder / "base", tied=is_tied)
+    base = write_base(folder / "base", tied=is_tied, shard="1GB" if is_tied else "20KB")
     found: dict[str, Any] = {"base": folder / "base", "experts": {}, "models": {}}
     for seed, (name, tokens) in enumerate(TOKENS.items(), start=1):
         found["experts"][name] = folder / name
@@ -57,7 +57,9 @@ def written(folder: Path, is_tied: bool) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return written(tmp_path_factory.mktemp("untied"), False)
+    found = written(tmp_path_factory.mktemp("untied"), False)
+    assert (found["base"] / "model.safetensors.index.json").is_file()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +221,7 @@ def test_adapters_that_store_their_tables(
     base = write_base(tmp_path / "base", is_tied)
     adapter = write_adapter(tmp_path / "chat", base, TOKENS["chat"], saved, **settings).eval()
     other = write_expert(tmp_path / "tool", base, TOKENS["tool"], 2)
-    given = {"base": tmp_path / "base", "experts": {name: tmp_path / name for name in TOKENS}}
+    given: dict[str, Any] = {"base": tmp_path / "base", "experts": {name: tmp_path / name for name in TOKENS}}
     both = merged(given, tmp_path / "both", scaling=0.3)
     inputs = read_json(both / "merge.json")["inputs"]
     assert inputs["experts/chat"]["sha256"] == sha256(tmp_path / "chat" / "adapter_model.safetensors")

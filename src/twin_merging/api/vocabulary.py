@@ -16,7 +16,8 @@ from twin_merging.checkpoints.union import RULES, Rule
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import copy_file, pass_on, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
+from twin_merging.io.sharding import Shards, write_model
+from twin_merging.io.tensors import Checkpoint, save_tensors, shapes_of
 from twin_merging.io.weights import open_directory, with_replaced
 
 log = logging.getLogger(__name__)
@@ -92,4 +93,4 @@ def _write_whole(source: Path, output: Path) -> None:
         save_tensors(output / ADAPTER, adapter, adapter.metadata)
         return
     stored = open_directory(source)
-    save_tensors(output / WEIGHTS, stored, stored.metadata)
+    write_model(output, shapes_of(stored), stored.items(), Shards(), stored.metadata)
