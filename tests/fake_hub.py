@@ -1,7 +1,7 @@
 """A Hub on 127.0.0.1 that serves folders as repositories, with a switch for each fault a real one may have.
 
 The real clients use it through HF_ENDPOINT. It speaks what they ask for: repository information, the tree, paths-info,
-and files with ETag, X-Repo-Commit, Content-Length and Range.
+and files with ETag, X-Repo-Commit, Content-Length and Range; and a push (tests/hub_uploads.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import close_session, constants
 
+from tests.hub_uploads import Uploads, reply_to
+
 LARGE = (".safetensors", ".bin", ".pt", ".parquet", ".gguf")  # what the Hub stores by SHA-256
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?")
 FILE = re.compile(r"(/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -33,12 +35,19 @@ FILE = re.compile(r"(/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 class Repository:
     folder: Path
     revisions: Mapping[str, str]  # name -> commit
+    branches: dict[str, Path] = field(default_factory=dict)  # that have another content: name -> folder
 
     def commit(self, revision: str) -> str | None:
         return self.revisions.get(revision, revision if revision in self.revisions.values() else None)
 
-    def files(self) -> list[str]:
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+    def place(self, commit: str) -> Path:
+        """The folder that a commit's files are in."""
+        names = (name for name, own in self.revisions.items() if own == commit and name in self.branches)
+        return next((self.branches[name] for name in names), self.folder)
+
+    def files(self, folder: Path | None = None) -> list[str]:
+        place = folder or self.folder
+        return sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
 
 
 @dataclass
@@ -59,6 +68,7 @@ class FakeHub:
     tokens: dict[str, str] = field(default_factory=dict)  # repository -> the token that may read it
     etag: Callable[[bytes], str] | None = None  # the header that a mirror gives for a content, quotes included
     line: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # how a mirror lists a file
+    uploads: Uploads = field(default_factory=Uploads)
     url: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -146,14 +156,21 @@ class Answer(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self) -> None:
-        self.answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}"))
+        self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
-    def answer(self, body: Any = None) -> None:
+    def do_PUT(self) -> None:
+        self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def answer(self, content: bytes = b"") -> None:
         path = unquote(urlsplit(self.path).path)
         fault = self.served.fault_of(f"{self.command} {path}")
         if fault and fault.kind == "status":
             status, headers = fault.value if isinstance(fault.value, tuple) else (fault.value, {})
             return self.refuse(status, headers)
+        authorization = self.headers.get("Authorization", "")
+        if reply := reply_to(self.served, self.command, path, authorization, content):
+            return self.send_json(reply[1], reply[0])
+        body = json.loads(content or b"{}")
         api, file = API.fullmatch(path), FILE.fullmatch(path)
         if not api and not file:
             return self.refuse(404)
@@ -161,7 +178,7 @@ class Answer(BaseHTTPRequestHandler):
         name = api[2] if api else file[2] if file else ""
         repository = self.served.repositories.get((kind, name))
         token = self.served.tokens.get(name)
-        if repository is None or (token and self.headers.get("Authorization") != f"Bearer {token}"):
+        if repository is None or (token and authorization != f"Bearer {token}"):
             return self.refuse(404 if repository is None else 401, {"X-Error-Code": "RepoNotFound"})
         revision = (api[4] if api else file[3] if file else None) or "main"
         commit = repository.commit(revision)
@@ -170,27 +187,30 @@ class Answer(BaseHTTPRequestHandler):
         if file:
             return self.send_file(repository, commit, file[4], fault)
         assert api is not None
-        entries = [(self.served.line or dict)(entry_of(repository.folder, path)) for path in repository.files()]
+        place = repository.place(commit)
+        entries = [(self.served.line or dict)(entry_of(place, path)) for path in repository.files(place)]
         if api[3] == "tree":
             return self.send_json([entry for entry in entries if entry["path"].startswith(api[5] or "")])
         if api[3] == "paths-info":
             return self.send_json([entry for entry in entries if entry["path"] in body["paths"]])
-        return self.send_json({"id": name, "sha": commit, "private": False, "downloads": 0, "likes": 0, "tags": [],
+        return self.send_json({"id": name, "sha": commit, "private": name in self.served.uploads.private,
+                               "downloads": 0, "likes": 0, "tags": [],
                                "siblings": [{"rfilename": entry["path"]} for entry in entries]})  # fmt: skip
 
     def refuse(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         self.send(status, b'{"error": "refused"}', {"Content-Type": "application/json", **(headers or {})})
 
-    def send_json(self, content: Any) -> None:
-        self.send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    def send_json(self, content: Any, status: int = 200) -> None:
+        self.send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def send_file(self, repository: Repository, commit: str, path: str, fault: Fault | None) -> None:
-        place = repository.folder / path
+        folder = repository.place(commit)
+        place = folder / path
         kind = fault.kind if fault else ""
         if kind == "missing" or not place.is_file():
             return self.refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         content = place.read_bytes()
-        entry = entry_of(repository.folder, path)
+        entry = entry_of(folder, path)
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
         if kind == "wrong etag":
             etag = hashlib.sha256(b"of something else").hexdigest()

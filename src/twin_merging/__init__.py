@@ -14,8 +14,11 @@ from twin_merging.version import __version__
 if TYPE_CHECKING:
     from twin_merging.api.auto import register
     from twin_merging.api.export import export
+    from twin_merging.api.extract import extract_lora
     from twin_merging.api.merge import merge
+    from twin_merging.api.push import push
     from twin_merging.api.twin import twin_merge
+    from twin_merging.api.vocabulary import unite_vocabularies
     from twin_merging.errors import UserError
     from twin_merging.model.classifier import TwinForSequenceClassification
     from twin_merging.model.language_model import TwinForCausalLM
@@ -28,9 +31,12 @@ __all__ = [
     "UserError",
     "__version__",
     "export",
+    "extract_lora",
     "merge",
+    "push",
     "register",
     "twin_merge",
+    "unite_vocabularies",
 ]
 
 _HOMES = {
@@ -39,9 +45,12 @@ _HOMES = {
     "TwinModel": "twin_merging.model.twin",
     "UserError": "twin_merging.errors",
     "export": "twin_merging.api.export",
+    "extract_lora": "twin_merging.api.extract",
     "merge": "twin_merging.api.merge",
+    "push": "twin_merging.api.push",
     "register": "twin_merging.api.auto",
     "twin_merge": "twin_merging.api.twin",
+    "unite_vocabularies": "twin_merging.api.vocabulary",
 }
 
 

@@ -1,5 +1,6 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
-`audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`, `store ACTION`."""
+`extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`,
+`store ACTION`."""
 
 from __future__ import annotations
 
@@ -13,9 +14,13 @@ from typing import Any
 
 import yaml
 
+from twin_merging.api.arguments import named as _named
+from twin_merging.api.arguments import once_each as _once_each
 from twin_merging.api.estimate import add_estimate
+from twin_merging.api.model_commands import add_extract_lora, add_push, add_vocabulary
 from twin_merging.api.run_commands import add_diff, add_runs
 from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.union import RULES
 from twin_merging.errors import UserError
 from twin_merging.merging.options import options_model
 from twin_merging.merging.registry import Method, merging_methods
@@ -53,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     _add_twin(commands.add_parser("twin", help="Twin-Merging: shared expert, exclusive vectors, router, in one model"))
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
     _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
+    add_extract_lora(commands.add_parser("extract-lora", help="a full fine-tune as a LoRA of a rank, with its error"))
+    add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
+    add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
@@ -119,6 +127,8 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
     command.add_argument("--allow-difference", dest="allow_differences", action="append", default=[], metavar="FIELD",
                          help="a field of config.json in which experts may differ from the base")  # fmt: skip
+    command.add_argument("--vocabulary", choices=RULES, default="error",
+                         help="what becomes of tokens that the base's tokenizer lacks (%(default)s)")  # fmt: skip
     _add_shards(command)
 
 
@@ -185,27 +195,11 @@ def _weight(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form TASK=NUMBER") from None
 
 
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=PATH")
-    return name, Path(path)
-
-
 def _value(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"'{text}' is no value of YAML") from None
-
-
-def _once_each(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, path in pairs:
-        if name in found:
-            raise UserError(f"--{what} {name}=: is given twice; give each name once")
-        found[name] = path
-    return found
 
 
 def _merge(given: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from twin_merging.api.vocabulary import one_vocabulary
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS
@@ -47,6 +48,7 @@ def merge(
     progress: bool = False,
     record_hashes: bool = True,
     allow_differences: Collection[str] = (),
+    vocabulary: str = "error",
     max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
@@ -60,8 +62,11 @@ def merge(
     is a task's own, so that `reference` is `strict` there. seed: of random masks. threads and chunk (numbers of each
     tensor in memory at once) change the time and the memory, and no byte of the result. record_hashes: write the
     SHA-256 of every input into merge.json (which takes longer than a simple merge does). allow_differences: fields of
-    config.json that a forward pass reads, in which experts may differ from the base all the same. max_shard_size: a
-    body of more bytes (a number, or "5GB") is written in shards of at most so many, with an index.
+    config.json that a forward pass reads, in which experts may differ from the base all the same. vocabulary: what
+    becomes of tokens that were added to the experts' tokenizers and that the base lacks: `union` keeps them,
+    `subtokens` too, with other rows of the base, `base` leaves them out, `error` takes no such experts
+    (docs/vocabularies.md). max_shard_size: a body of more bytes (a number, or "5GB") is written in shards of at most so
+    many, with an index.
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
@@ -85,37 +90,39 @@ def merge(
             f"statistics: {method} {need} training statistics{' of each expert' if chosen.statistics else ''}"
         )
     check_output(output, overwrite)
-    start, opened = open_models(Path(base), {name: Path(experts[name]) for name in names}, allow_differences)
-    check_tokenizers(Path(base), [Path(experts[name]) for name in names])
-    family = family_named(family_by(Path(base), start, [expert.head for expert in opened.values()]))
-    groups = PROTOCOLS[family.same.get(protocol, protocol)]
-    inputs = Inputs(
-        base=start,
-        vectors={name: ExpertVector(expert) for name, expert in opened.items()},
-        names=merged_names(start, groups),
-        statistics=_statistics(statistics or {}, names),
-        workers=threads or os.cpu_count() or 1,
-        chunk=chunk,
-        progress=_shown if progress else lambda done, what, total: done,
-    )
-    with whole_directory(output, replace=overwrite) as partial:
-        write_body(chosen, options, start, inputs, partial, shards)
-        write_private(opened, groups, partial)
-        pass_on(Path(base), partial)
-        files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}
-        tasks = {name: _labels(Path(base), expert) for name, expert in opened.items()}
-        write_record(
-            output=partial,
-            method=chosen,
-            options=options,
-            protocol=groups,
-            tasks=tasks,
+    with one_vocabulary(vocabulary, base, experts, output) as models:
+        start, opened = open_models(models.base, {name: models.experts[name] for name in names}, allow_differences)
+        check_tokenizers(models.base, [models.experts[name] for name in names])
+        family = family_named(family_by(models.base, start, [expert.head for expert in opened.values()]))
+        groups = PROTOCOLS[family.same.get(protocol, protocol)]
+        inputs = Inputs(
             base=start,
-            experts=opened,
-            files=files,
-            workers=inputs.workers,
-            hashes=record_hashes,
+            vectors={name: ExpertVector(expert) for name, expert in opened.items()},
+            names=merged_names(start, groups),
+            statistics=_statistics(statistics or {}, names),
+            workers=threads or os.cpu_count() or 1,
+            chunk=chunk,
+            progress=_shown if progress else lambda done, what, total: done,
         )
+        with whole_directory(output, replace=overwrite) as partial:
+            write_body(chosen, options, start, inputs, partial, shards)
+            write_private(opened, groups, partial)
+            pass_on(models.base, partial)
+            files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}
+            tasks = {name: _labels(models.base, expert) for name, expert in opened.items()}
+            write_record(
+                output=partial,
+                method=chosen,
+                options=options,
+                protocol=groups,
+                tasks=tasks,
+                base=start,
+                experts=opened,
+                files=files,
+                workers=inputs.workers,
+                hashes=record_hashes,
+                vocabulary=models.record,
+            )
     return output
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.api.merge import check_output, merge
+from twin_merging.api.vocabulary import one_vocabulary
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.checkpoints.opening import open_models
@@ -60,13 +61,15 @@ def twin_merge(
     threads: int | None = None,
     overwrite: bool = False,
     allow_differences: Collection[str] = (),
+    vocabulary: str = "error",
     max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
     """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
 
-    base, experts, allow_differences, max_shard_size: as for `merge`, sequence classifiers or language models. texts:
-    of each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out.
+    base, experts, allow_differences, vocabulary, max_shard_size: as for `merge`, sequence classifiers or language
+    models. texts: of each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each
+    is held out.
     shared: the static method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router:
     its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature,
     lora_space, store, weights; with weights that are not a router's no texts are needed.
@@ -79,12 +82,12 @@ def twin_merge(
     entry, settings = _checked(tasks, texts, router, options)
     is_routed = "weights" not in entry
     check_output(output, overwrite)
-    tokenizer = _tokenizer(Path(base))
     below = dict(shared or {"method": "task_arithmetic", "scaling": 0.3})
-    with folder_beside(output) as work:
+    with one_vocabulary(vocabulary, base, experts, output) as models, folder_beside(output) as work:
+        tokenizer = _tokenizer(models.base)
         common: dict[str, Any] = {
-            "base": base,
-            "experts": experts,
+            "base": models.base,
+            "experts": models.experts,
             "protocol": protocol,
             "seed": seed,
             "threads": threads,
@@ -93,9 +96,9 @@ def twin_merge(
         }
         merge(output=work / "shared", **common, **below)
         if entry["lora_space"] == "factor":
-            exclusives = _compress_factors(Path(base), experts, work, entry, allow_differences)
+            exclusives = _compress_factors(models.base, models.experts, work, entry, allow_differences)
         else:
-            exclusives = _compress(Path(base), experts, work, entry, allow_differences)
+            exclusives = _compress(models.base, models.experts, work, entry, allow_differences)
         files = (work / "features", work / "router", work / "metrics.json")
         if is_routed:
             _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
@@ -109,7 +112,7 @@ def twin_merge(
                 metrics=files[2],
                 exclusives=exclusives,
             )
-        _record_labels(work / "shared", tasks)
+        _record_about(work / "shared", tasks, models.record)
         with whole_directory(output, replace=overwrite) as partial:
             assemble(
                 entry,
@@ -243,10 +246,11 @@ def _kind(shared: Path) -> type[TwinModel]:
     return class_of(family_of(shared, read_json(shared / "merge.json")))
 
 
-def _record_labels(shared: Path, tasks: list[str]) -> None:
-    """Write each classifier's label count, which its head tells, into the record of the shared expert."""
+def _record_about(shared: Path, tasks: list[str], vocabulary: Mapping[str, Any]) -> None:
+    """Write into the record of the shared expert each classifier's label count, which its head tells, and what became
+    of tokens that differed."""
     record, kind = read_json(shared / "merge.json"), _kind(shared)
     for task in tasks:
         head = Checkpoint(shared / "private" / f"{task}.safetensors")
         record["tasks"][task] |= kind.about_head(load_config(shared), head, f"{shared.name}: expert '{task}'")
-    write_json(shared / "merge.json", record)
+    write_json(shared / "merge.json", {**record, **({"vocabulary": dict(vocabulary)} if vocabulary else {})})

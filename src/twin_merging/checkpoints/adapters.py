@@ -17,6 +17,7 @@ from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import CONVERT, PickledCheckpoint
 from twin_merging.io.ranges import pieces
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import with_replaced
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,21 @@ _STEM = re.compile(r"^((module|_orig_mod)\.)*(base_model\.model\.)?")
 _FACTOR = re.compile(
     r"^(?P<module>.+)\.lora_(?P<which>embedding_[AB]|[AB])(\.(?P<adapter>(?!weight$)[^.]+))?(\.weight)?$"
 )
+
+
+_SAVED = re.compile(r"\.modules_to_save(\.[^.]+)?(?=\.(weight|bias)$)")
+
+
+def factor_of(name: str) -> tuple[str, str] | None:
+    """The module that a factor of LoRA changes, and which of the two it is; None for another tensor of an adapter."""
+    found = _FACTOR.match(_STEM.sub("", name))
+    return (found["module"], found["which"]) if found else None
+
+
+def plain_name(name: str) -> str | None:
+    """The name in its model of a parameter that an adapter stores whole; None for the untrained copy beside it."""
+    stem = _STEM.sub("", name)
+    return None if ".original_module." in stem else _SAVED.sub("", stem).replace(".base_layer.", ".")
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,7 @@ def _opened(directory: Path, base: Checkpoint, pickled: bool) -> tuple[Settings,
 def _open(directory: Path, pickled: bool) -> Checkpoint:
     file, old = directory / ADAPTER, directory / PICKLED_ADAPTER
     if file.exists() or not old.exists():
-        return Checkpoint(file)
+        return with_replaced(Checkpoint(file), directory)
     if not pickled:
         raise UserError(f"{old}: {CONVERT}")
     return PickledCheckpoint(old)

@@ -17,6 +17,7 @@ from twin_merging.checkpoints.experts import Expert, is_adapter
 from twin_merging.checkpoints.groups import group_of, is_pooler
 from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.checkpoints.reading import Reading, place_of, read_model, unwrapped
+from twin_merging.checkpoints.vocabularies import UNITE
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
 
@@ -225,7 +226,7 @@ def _check_shapes(expert: Expert, base: Checkpoint) -> None:
         if group_of(name) == "embedding" and own[1:] == wanted[1:]:
             raise UserError(
                 f"{expert.directory}: tensor '{name}' has {own[0]} rows, but {wanted[0]} in the base: the vocabularies "
-                "differ; resize the base's embeddings to the experts' (resize_token_embeddings), or name their own base"
+                f"differ; merge with {UNITE}, or resize the base's embeddings to the experts' (resize_token_embeddings)"
             )
         raise UserError(
             f"{expert.directory}: tensor '{name}' is {list(own)}, but {list(wanted)} in the base; name an expert of "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from twin_merging.checkpoints.architectures import body_on_meta, transposed_layers
+from twin_merging.checkpoints.architectures import body_on_meta, linear_layers, transposed_layers
 
 Shapes = Mapping[str, tuple[int, ...]]
 # `own`: a parameter as it stands; `part`: one that becomes a part of a parameter, or several, when it is loaded (an
@@ -59,6 +59,13 @@ class Architecture:
     def canonical(self, name: str) -> str:
         """The canonical name of one of the model's own parameters."""
         return name.removeprefix(f"{self.prefix}.") if self.prefix else name
+
+    @cached_property
+    def linear(self) -> frozenset[str]:
+        """Canonical names of the matrices of linear layers that are parameters of their own."""
+        paths = linear_layers(self._source.model) if self._source else {}
+        own = {*self.body, *self.head}
+        return frozenset(name for path in paths if (name := self.canonical(f"{path}.weight")) in own)
 
     def bare(self, name: str) -> str:
         """A canonical name without the body's prefix, which those of an architecture that is merged whole have."""

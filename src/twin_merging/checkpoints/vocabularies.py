@@ -27,6 +27,8 @@ SENTENCE_PIECE = "*.model"
 CONFIG = "tokenizer_config.json"
 ADDED = "added_tokens.json"
 FILES = (WHOLE, *PLAIN, SENTENCE_PIECE, first_qwen.RANKS, CONFIG, ADDED)  # what is read here, as patterns
+# What a sentence says of a remedy for tokenizers with other added tokens.
+UNITE = "vocabulary: union (in a suite: name directories that `python -m twin_merging vocabulary` wrote)"
 SHOWN = 3  # tokens that a sentence names
 
 Ids = Mapping[str, int]
@@ -188,11 +190,13 @@ def _say(base: Path, expert: Path, found: Differences) -> None:
         raise UserError(
             f"{expert}: its tokenizer is not that of {base}: {found.first}, and {len(found.moved + found.replaced)} of "
             f"{len(found.other)} tokens differ; name an expert with the base's tokenizer, or put the expert's "
-            "tokenizer files into the base's folder if all experts have it"
+            "tokenizer files into the base's folder if all experts have it, or where only added tokens differ merge "
+            f"with {UNITE}"
         )
     if found.new:
         new = _named(found.new, found.other)
-        log.warning("%s: its tokenizer has %s; %s lacks that, and a merged model with it", expert, new, base)
+        said = "%s: its tokenizer has %s; %s lacks that, and a merged model with it; to keep them, merge with %s"
+        log.warning(said, expert, new, base, UNITE)
     if found.missing:
         log.warning("%s: its tokenizer lacks %s of %s", expert, _named(found.missing, found.own), base)
 

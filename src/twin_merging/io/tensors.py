@@ -90,6 +90,12 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         rest._places = {name: self._places[stored] for name, stored in names.items()}
         return rest
 
+    def over(self, other: Checkpoint) -> Checkpoint:
+        """The same checkpoint, but for the tensors that another one has in their place. Its paths stay its own."""
+        both = copy(self)
+        both._places = {**self._places, **other._places}
+        return both
+
     def sliced(self, parts: Mapping[str, Slice]) -> Checkpoint:
         """Parts of the tensors under names of their own: of each a tensor's name here, and the first and last
         (exclusive) of its slices along the first axis. Nothing is read."""

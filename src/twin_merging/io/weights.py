@@ -10,6 +10,10 @@ from twin_merging.io.foreign import read_object
 from twin_merging.io.pickled import CONVERT, PickledCheckpoint
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, Checkpoint
 
+# Tensors in the place of those that a checkpoint has under the same names. This library writes it, beside links to the
+# checkpoint's own files, while it merges models of other vocabularies.
+REPLACED = ".replaced.safetensors"
+
 # A file or an index of shards, in the order in which transformers looks for them.
 _FORMS = ((WEIGHTS, Checkpoint), (INDEX, Checkpoint), (PICKLED, PickledCheckpoint), (PICKLED_INDEX, PickledCheckpoint))
 
@@ -35,9 +39,15 @@ def open_directory(directory: Path, pickled: bool = False) -> Checkpoint:
             raise UserError(f"{file}: {CONVERT}")
         if name == WEIGHTS and (directory / INDEX).exists():
             _named_in(directory / INDEX)
-        return kind(*(_shards(file) if name.endswith(".json") else [file]))
+        return with_replaced(kind(*(_shards(file) if name.endswith(".json") else [file])), directory)
     raise UserError(f"{directory}: no {WEIGHTS}, no {PICKLED} and no index of shards in it; name a directory that "
                     "holds a checkpoint")  # fmt: skip
+
+
+def with_replaced(found: Checkpoint, directory: Path) -> Checkpoint:
+    """A directory's checkpoint, with the tensors that stand in the place of some of its own, where there are any."""
+    file = directory / REPLACED
+    return found.over(Checkpoint(file)) if file.is_file() else found
 
 
 def weight_files(directory: Path) -> list[Path]:

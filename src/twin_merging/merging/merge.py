@@ -133,8 +133,10 @@ def write_record(
     workers: int = 1,
     hashes: bool = True,
     chosen: Mapping[str, Any] | None = None,
+    vocabulary: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write merge.json, which says how the model was made: of `tasks`, and `left_out` where there are any.
+    """Write merge.json, which says how the model was made: of `tasks`, and `left_out` where there are any. vocabulary:
+    what it says of tokens that differed, where they did.
 
     With `hashes` it also has the SHA-256 of every file that the model was made from, of the model's body, and of the
     files in its own folders.
@@ -153,6 +155,7 @@ def write_record(
         "head": "oracle",
         "tasks": dict(tasks),
         **({"left_out": dict(left_out)} if left_out else {}),
+        **({"vocabulary": dict(vocabulary)} if vocabulary else {}),
         "inputs": {name: {"sha256": digest} for name, digest in zip(named, found, strict=True)},
         "library": __version__,
     }

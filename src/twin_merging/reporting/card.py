@@ -78,6 +78,36 @@ def write_card(
     write_text(output, "\n\n".join(parts) + "\n")
 
 
+def plain_card(name: str, family: str, directory: Path) -> str:
+    """A card without scores, of the merged model in `directory`, from merge.json alone.
+
+    Where base and experts come from is not told there: the hashes of their files are. family: the model's.
+    """
+    record = read_json(directory / "merge.json")
+    tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
+    parts = [
+        _front_matter({"base": {}}, record["method"]),
+        f"# {name}",
+        _about(record, {}, tasks),
+        _usage(record, family, tasks),
+        "## What is stored",
+        markdown_table(_stored(directory, record, tasks, left_out)),
+        "## Inputs",
+        markdown_table(_inputs(record)),
+    ]
+    if (vocabulary := record.get("vocabulary") or record.get("shared", {}).get("vocabulary")) is not None:
+        parts += ["## Tokens of the experts that the base lacks", markdown_table(_added(vocabulary))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _added(vocabulary: Mapping[str, Any]) -> pd.DataFrame:
+    """What became of the experts' tokens that the base lacks."""
+    rows = [(text, str(one["id"]), one["experts"], one["row"]) for text, one in vocabulary["added"].items()]
+    rows += [(text, "none", experts, "left out") for text, experts in vocabulary["left_out"].items()]
+    rows = [(f"`{text}`".replace("|", "\\|"), number, ", ".join(experts), row) for text, number, experts, row in rows]
+    return pd.DataFrame(rows or [("none", "", "", "")], columns=["token", "id", "experts", "row"])
+
+
 def _front_matter(sources: Mapping[str, Any], method: str) -> str:
     """The YAML at the top of a card, which the Hub reads."""
     repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
@@ -95,12 +125,14 @@ def _about(record: Mapping[str, Any], sources: Mapping[str, Any], tasks: Sequenc
     options = ", ".join(f"{key}: {value}" for key, value in record["options"].items() if value not in (None, {}))
     chosen = f"\n* chosen: {chosen_line(record['chosen'])}" if "chosen" in record else ""
     left_out = f"\n* left out of the merge: {', '.join(record['left_out'])}" if "left_out" in record else ""
+    base = f"* base: {_source(sources['base'])}\n" if "base" in sources else ""
+    which = " in the scores below" if base else ""
     head = {"oracle": "the true task's, which the caller names", "routed": "the routed task's"}[record["head"]]
     return (
         f"{len(tasks)} experts of one base, merged by {how} (twin-merging {record['library']}).\n\n"
-        f"* base: {_source(sources['base'])}\n* tasks: {', '.join(tasks)}{left_out}\n"
+        f"{base}* tasks: {', '.join(tasks)}{left_out}\n"
         f"* options: {options or 'none'}{chosen}\n"
-        f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters in the scores below: {head}"
+        f"* protocol: {record['protocol']} ({groups})\n* head and other private parameters{which}: {head}"
     )
 
 
