@@ -103,24 +103,18 @@ def _configuration(planner: Planner, dtype: str | None) -> dict[str, Any]:
         if all(len(raw.get(key, ())) >= 1 for raw in raws.values()):
             found[key] = [raws[model.text][key][layer] for model, layer in layers]
     if len(layers) != first.layers:
-        found[_count_key(first)] = len(layers)
+        found[first.count_key] = len(layers)
     if dtype:
         found.pop("torch_dtype", None)
         found["dtype"] = dtype
     return found
 
 
-def _count_key(model: Model) -> str:
-    """What config.json calls the number of layers."""
-    names = getattr(model.reading.config, "attribute_map", {})
-    return names.get("num_hidden_layers", "num_hidden_layers")
-
-
 def _hashes(models: Mapping[str, Model], workers: int, hashes: bool) -> dict[str, dict[str, str | None]]:
     """The SHA-256 of every file that weights were read from."""
     named = {}
     for text, model in models.items():
-        paths = model.reading.stored.paths
+        paths = model.stored.paths
         named |= {text if len(paths) == 1 else f"{text}/{path.name}": path for path in paths}
     found = in_order(list(named.values()), sha256, workers) if hashes else [None] * len(named)
     return {name: {"sha256": digest} for name, digest in zip(named, found, strict=True)}

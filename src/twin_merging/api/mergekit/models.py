@@ -4,38 +4,51 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.agreement import check_agreement
+from twin_merging.checkpoints.alike import open_alike
+from twin_merging.checkpoints.architectures import raw_config
 from twin_merging.checkpoints.opening import with_output_of
-from twin_merging.checkpoints.reading import Reading, read_model
+from twin_merging.checkpoints.reading import read_model
 from twin_merging.errors import UserError
 from twin_merging.fetching.hub import is_commit
 from twin_merging.fetching.models import BASE_FILES
 from twin_merging.fetching.sources import located
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import open_directory
 
 log = logging.getLogger(__name__)
 
 # What differs between models of which only some layers are merged.
-_DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "layer_types", "max_window_layers")
+_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_DEPTH = (*_COUNTS, "layer_types", "max_window_layers")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LAYER = re.compile(r"(?<![^.])(\d+)(?=\.)")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of a merge. text: what the file calls it. label: a short name, which random masks depend on. revision:
-    the commit of a repository."""
+    """A model of a merge.
+
+    text: what the file calls it. label: a short name, which random masks depend on. names: by canonical name the name
+    in `stored`. full: gives a canonical name as the model's own checkpoint has it. count: its number of layers by
+    config.json, where that is `count_key`. revision: the commit of a repository.
+    """
 
     text: str
     label: str
     directory: Path
-    reading: Reading
-    revision: str | None = None
+    stored: Checkpoint
+    names: Mapping[str, str]
+    full: Callable[[str], str]
+    count: int | None
+    count_key: str
+    revision: str | None
 
     @cached_property
     def stem(self) -> str:
@@ -43,7 +56,7 @@ class Model:
         layers as config.json says."""
         count = self.layers
         found: dict[str, set[int]] = {}
-        for name in self.reading.names:
+        for name in self.names:
             for match in _LAYER.finditer(name):
                 found.setdefault(name[: match.start()], set()).add(int(match[1]))
         stems = [stem for stem, numbers in found.items() if numbers == set(range(count))]
@@ -56,10 +69,9 @@ class Model:
 
     @property
     def layers(self) -> int:
-        count = getattr(self.reading.config, "num_hidden_layers", None)
-        if not isinstance(count, int):
+        if self.count is None:
             raise UserError(f"{self.directory}/config.json: no number of layers (num_hidden_layers) in it")
-        return count
+        return self.count
 
     def layer_of(self, name: str) -> int | None:
         """The layer that a canonical name belongs to; None for what lies before or behind all layers."""
@@ -71,33 +83,51 @@ class Model:
         """The name of the same parameter of another layer."""
         return f"{self.stem}{layer}.{name.removeprefix(self.stem).partition('.')[2]}"
 
-    def full(self, name: str) -> str:
-        """A canonical name as the model's own checkpoint has it."""
-        return self.reading.architecture.in_model(name)
-
 
 def opened(texts: list[str], first: str, any_depth: bool) -> dict[str, Model]:
     """Models by what the file calls them, checked against the one that is called `first`. any_depth: whether they may
     differ in their number of layers."""
-    found: dict[str, Model] = {}
-    labels: dict[str, int] = {}
-    readings: dict[str, Reading] = {}
-    places: dict[str, tuple[Path, str | None]] = {}
-    for text in dict.fromkeys([first, *texts]):
-        places[text] = _place(text)
-        readings[text] = read_model(places[text][0])
-    start = readings[first]
-    for text, reading in readings.items():
-        if text != first:
-            check_agreement(reading.directory, reading.config, start.config, _DEPTH if any_depth else ())
-            readings[text] = with_output_of(start, reading)
-        reading.check_body()
-    for text in sorted(readings):
-        name = text.partition("@")[0].rstrip("/").rpartition("/")[2] or text
-        labels[name] = labels.get(name, 0) + 1
-        label = name if labels[name] == 1 else f"{name}-{labels[name]}"
-        found[text] = Model(text, label, places[text][0], readings[text], places[text][1])
+    ordered = list(dict.fromkeys([first, *texts]))
+    places = {text: _place(text) for text in ordered}
+    alike = open_alike(places[first][0], {text: place for text, (place, _) in places.items()})
+    if alike is None:
+        return _read(ordered, places, any_depth)
+    found = {}
+    for text, label in _labels(ordered).items():
+        directory, revision = places[text]
+        raw, stored = raw_config(directory), open_directory(directory)
+        key = next((key for key in _COUNTS if isinstance(raw.get(key), int)), _COUNTS[0])
+        names = {name: name for name in stored}
+        found[text] = Model(text, label, directory, stored, names, str, raw.get(key), key, revision)
     return found
+
+
+def _read(texts: list[str], places: Mapping[str, tuple[Path, str | None]], any_depth: bool) -> dict[str, Model]:
+    """The same of models in any form: transformers is asked what their tensors are."""
+    readings = {text: read_model(places[text][0]) for text in texts}
+    start = readings[texts[0]]
+    found = {}
+    for text, label in _labels(texts).items():
+        if text != texts[0]:
+            check_agreement(readings[text].directory, readings[text].config, start.config, _DEPTH if any_depth else ())
+        reading = with_output_of(start, readings[text]) if text != texts[0] else start
+        reading.check_body()
+        count = getattr(reading.config, "num_hidden_layers", None)
+        key = getattr(reading.config, "attribute_map", {}).get(_COUNTS[0], _COUNTS[0])
+        full = reading.architecture.in_model
+        directory, revision = places[text]
+        found[text] = Model(text, label, directory, reading.stored, reading.names, full, count, key, revision)
+    return found
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    """A short name for each model: the last part of its path, with a number where several have the same."""
+    found: dict[str, str] = {}
+    for text in sorted(texts):
+        name = text.partition("@")[0].rstrip("/").rpartition("/")[2] or text
+        same = sum(label.rpartition("#")[0] == name or label == name for label in found.values())
+        found[text] = f"{name}#{same + 1}" if same else name
+    return {text: found[text] for text in texts}
 
 
 def _place(text: str) -> tuple[Path, str | None]:

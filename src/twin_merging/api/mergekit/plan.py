@@ -52,10 +52,12 @@ class Planner:
         if self.merge.slices is not None:
             return [self._with_base(number, part) for number, part in enumerate(self.merge.slices)]
         sources = [
-            Part(model=one.model, layer_range=(0, self.models[one.model].layers), parameters=one.parameters)
+            Part.model_construct(
+                model=one.model, layer_range=(0, self.models[one.model].layers), parameters=one.parameters
+            )
             for one in self.merge.models or ()
         ]
-        return [self._with_base(0, Slice(sources=tuple(sources)))]
+        return [self._with_base(0, Slice.model_construct(sources=tuple(sources)))]
 
     def _with_base(self, number: int, part: Slice) -> Slice:
         base = part.base_model or self.merge.base_model
@@ -67,7 +69,7 @@ class Planner:
                 f"slices.{number}.sources: '{base}', the base, is not among them, and their layer ranges differ; name "
                 "it with a layer_range of its own"
             )
-        own = Part(model=base, layer_range=next(iter(ranges)))
+        own = Part.model_construct(model=base, layer_range=next(iter(ranges)))
         return part.model_copy(update={"sources": (*part.sources, own)})
 
     def outputs(self) -> list[Output]:
@@ -122,7 +124,7 @@ class Planner:
 
     def _outside(self, part: Slice, before: bool) -> Iterator[Output]:
         """The tensors before all layers, or behind them."""
-        for name in self.first.reading.names:
+        for name in self.first.names:
             if self.first.layer_of(name) is None and _is_before(name) == before:
                 t = 0.0 if before or self.like_mergekit else 1.0
                 yield self._output(part, t, self.first.full(name), [name] * len(part.sources))
@@ -130,7 +132,7 @@ class Planner:
     def _layer(self, part: Slice, index: int, t: float, layer: int) -> Iterator[Output]:
         lead = self.models[part.sources[0].model]
         begins = [source.layer_range[0] + index for source in part.sources]
-        for name in lead.reading.names:
+        for name in lead.names:
             if lead.layer_of(name) == begins[0]:
                 models = (self.models[source.model] for source in part.sources)
                 names = [model.in_layer(name, begin) for model, begin in zip(models, begins, strict=True)]
@@ -150,7 +152,7 @@ class Planner:
             place = next(n for n, source in enumerate(part.sources) if source.model == base)
             begin = (self.models[base], names[place])
         for model, own in [*([begin] if begin else []), *((model, own) for _, model, own in sources)]:
-            if own not in model.reading.names:
+            if own not in model.names:
                 raise UserError(f"{model.directory}: no tensor '{model.full(own)}', which '{name}' is to be made from; "
                                 "name models of one architecture")  # fmt: skip
         values = self._values(part, t, name, sources)

@@ -65,12 +65,12 @@ def inputs_of(output: Output, chunk: int) -> Inputs:
     """What is read to merge one tensor. Raises UserError where the models' tensors are of different shapes."""
     begin = output.base or output.sources[0][1:]
     model, name = begin
-    origin = Origin(model.reading.stored, model.reading.names[name], output.base is None)
+    origin = Origin(model.stored, model.names[name], output.base is None)
     vectors = {}
     for key, other, own in output.sources:
-        stored = other.reading.names[own]
-        vectors[key] = Change(str(other.directory), other.reading.stored, stored, {})
-        shape, wanted = other.reading.stored.shape(stored), origin.shape(name)
+        stored = other.names[own]
+        vectors[key] = Change(str(other.directory), other.stored, stored, {})
+        shape, wanted = other.stored.shape(stored), origin.shape(name)
         if shape != wanted:
             vocabulary = "embed" in name or "lm_head" in name or "wte" in name
             remedy = (
