@@ -43,6 +43,10 @@ def merged(config: dict[str, Any], tmp_path: Path, **options: Any) -> Checkpoint
     return Checkpoint(merge_config(config, tmp_path / "out", threads=1, overwrite=True, **options) / WEIGHTS)
 
 
+def same(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(found.double(), wanted, atol=2e-6, rtol=2e-5)
+
+
 def models(*given: dict[str, Any], names: tuple[str, ...] = NAMES[1:]) -> list[dict[str, Any]]:
     parameters = [*given, *[{}] * (len(names) - len(given))]
     return [
@@ -119,6 +123,7 @@ CRUMBS = models(
     {"weight": 2, "density": 0.5},
 )
 BASE = {"base_model": "base"}
+PAIR = ("chat", "code")
 CASES: dict[str, tuple[dict[str, Any], Oracle]] = {
     "linear": (
         {"merge_method": "linear", "models": WEIGHTED},
@@ -147,8 +152,8 @@ CASES: dict[str, tuple[dict[str, Any], Oracle]] = {
         _ties,
     ),
     "ties, not normalised, L1 norms restored": (
-        {"merge_method": "ties", **BASE, "parameters": {"weight": 1, "density": 0.3, "normalize": False, "rescale": True},
-         "models": models(names=("chat", "code"))},
+        {"merge_method": "ties", **BASE, "models": models(names=PAIR),
+         "parameters": {"weight": 1, "density": 0.3, "normalize": False, "rescale": True}},
         lambda x: x["base"] + elected(
             [top(v, 0.3) * v.abs().sum() / top(v, 0.3).abs().sum() for v in vectors(x)[:2]], [1, 1], is_mean=False
         ),
@@ -163,15 +168,15 @@ CASES: dict[str, tuple[dict[str, Any], Oracle]] = {
     ),
     "model_stock": ({"merge_method": "model_stock", **BASE, "models": models()}, stock),
     "slerp": (
-        {"merge_method": "slerp", "base_model": "code", "models": models(names=("chat", "code")), "parameters": {"t": 0.3}},
+        {"merge_method": "slerp", "base_model": "code", "models": models(names=PAIR), "parameters": {"t": 0.3}},
         lambda x: along(x["code"], x["chat"], 0.3),
     ),
     "nuslerp": (
-        {"merge_method": "nuslerp", "models": models({"weight": 3}, {"weight": 1}, names=("chat", "code"))},
+        {"merge_method": "nuslerp", "models": models({"weight": 3}, {"weight": 1}, names=PAIR)},
         lambda x: along(x["chat"], x["code"], 0.25),
     ),
     "nuslerp of task vectors": (
-        {"merge_method": "nuslerp", **BASE, "models": models({"weight": 3}, {"weight": 1}, names=("chat", "code"))},
+        {"merge_method": "nuslerp", **BASE, "models": models({"weight": 3}, {"weight": 1}, names=PAIR)},
         lambda x: x["base"] + along(vectors(x)[0], vectors(x)[1], 0.25),
     ),
     "multislerp": (
@@ -207,10 +212,10 @@ def test_filters_and_gradients_give_each_layer_its_own_value(tmp_path: Path) -> 
     for name, x in tensors("base").items():
         layer = int(name.split(".")[2]) / 7 if ".layers." in name else float("embed" not in name)
         share = layer if "self_attn" in name else 0.25 if "mlp" in name else 0.1 + 0.7 * layer
-        torch.testing.assert_close(found[name].double(), along(x["chat"], x["code"], share), atol=2e-6, rtol=2e-5)
+        same(found[name], along(x["chat"], x["code"], share))
         is_behind = name in ("model.norm.weight", "lm_head.weight")
         behind = along(x["chat"], x["code"], 0.1 if is_behind else share)
-        torch.testing.assert_close(like[name].double(), behind, atol=2e-6, rtol=2e-5)
+        same(like[name], behind)
 
 
 def test_the_innermost_value_counts_and_a_filter_that_fits_nothing_is_passed_over() -> None:
@@ -237,7 +242,7 @@ def test_a_slice_s_own_parameters_come_before_those_of_the_file(tmp_path: Path) 
     wanted = [(3 * own[name.format(n)]["chat"] + 2 * own[name.format(n + 4)]["code"]) / 5 for n in (0, 1)]
     wanted.append((own[name.format(5)]["chat"] + own[name.format(0)]["math"]) / 2)
     for layer, tensor in enumerate(wanted):
-        torch.testing.assert_close(found[name.format(layer)].double(), tensor, atol=1e-6, rtol=1e-5)
+        same(found[name.format(layer)], tensor)
     assert name.format(3) not in found
     head = own["lm_head.weight"]
     torch.testing.assert_close(
