@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twin_merging.api.auto import register
     from twin_merging.api.export import export
     from twin_merging.api.merge import merge
+    from twin_merging.api.mergekit.merge import merge_config
     from twin_merging.api.twin import twin_merge
     from twin_merging.errors import UserError
     from twin_merging.model.classifier import TwinForSequenceClassification
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "export",
     "merge",
+    "merge_config",
     "register",
     "twin_merge",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "UserError": "twin_merging.errors",
     "export": "twin_merging.api.export",
     "merge": "twin_merging.api.merge",
+    "merge_config": "twin_merging.api.mergekit.merge",
     "register": "twin_merging.api.auto",
     "twin_merge": "twin_merging.api.twin",
 }

@@ -104,8 +104,9 @@ def test_stacked_layers_are_copied_and_the_configuration_counts_them(tmp_path: P
         values = {key: torch.randn(shape) for key, shape in shapes(8).items()}
         write_model(tmp_path / name, values, layer_types=kinds if name == "even" else kinds[::-1])
     even, odd = str(tmp_path / "even"), str(tmp_path / "odd")
-    config = {"merge_method": "passthrough", "slices": sliced((even, 0, 5), (odd, 2, 6), (even, 4, 8))}
-    config["slices"][1]["sources"][0]["parameters"] = {"scale": [{"filter": "o_proj", "value": 0}, {"value": 1}]}
+    slices = sliced((even, 0, 5), (odd, 2, 6), (even, 4, 8))
+    slices[1]["parameters"] = {"scale": [{"filter": "o_proj", "value": 0}, {"value": 1}]}
+    config = {"merge_method": "passthrough", "slices": slices}
     found = Checkpoint(merge_config(config, tmp_path / "out", threads=1) / WEIGHTS)
     own = {name: Checkpoint(tmp_path / name / WEIGHTS) for name in ("even", "odd")}
     origins = [

@@ -112,7 +112,7 @@ def _configuration(planner: Planner, dtype: str | None) -> dict[str, Any]:
 
 def _hashes(models: Mapping[str, Model], workers: int, hashes: bool) -> dict[str, dict[str, str | None]]:
     """The SHA-256 of every file that weights were read from."""
-    named = {}
+    named: dict[str, Path] = {}
     for text, model in models.items():
         paths = model.stored.paths
         named |= {text if len(paths) == 1 else f"{text}/{path.name}": path for path in paths}

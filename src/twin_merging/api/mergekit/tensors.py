@@ -15,7 +15,7 @@ from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import WEIGHTS, Checkpoint, TensorWriter, tensor_file
 from twin_merging.merging.body import cast
-from twin_merging.merging.inputs import Inputs
+from twin_merging.merging.inputs import Inputs, Vector
 from twin_merging.merging.workers import in_order, one_thread_each
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ class Change:
     where: str
     stored: Checkpoint
     name: str
-    fused: Groups
+
+    @property
+    def fused(self) -> Groups:
+        return {}
 
     def changes(self, name: str) -> bool:
         return True
@@ -66,10 +69,10 @@ def inputs_of(output: Output, chunk: int) -> Inputs:
     begin = output.base or output.sources[0][1:]
     model, name = begin
     origin = Origin(model.stored, model.names[name], output.base is None)
-    vectors = {}
+    vectors: dict[str, Vector] = {}
     for key, other, own in output.sources:
         stored = other.names[own]
-        vectors[key] = Change(str(other.directory), other.stored, stored, {})
+        vectors[key] = Change(str(other.directory), other.stored, stored)
         shape, wanted = other.stored.shape(stored), origin.shape(name)
         if shape != wanted:
             vocabulary = "embed" in name or "lm_head" in name or "wte" in name
