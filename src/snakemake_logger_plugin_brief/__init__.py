@@ -29,7 +29,8 @@ CHATTER = re.compile(
     "Building DAG of jobs|Using shell: |Provided |Rules claiming more threads|Group jobs: inactive|"
     "Conda environments: ignored|Select jobs to execute|Execute |Assuming unrestricted shared filesystem|"
     "Elapsed time: |Complete log|Storing output in storage|Removing temporary output|Touching output file|"
-    "Config file .* is extended|Shutting down, this might take|Exiting because a job execution failed|"
+    "Config file .* is extended|SLURM run ID|Cleaning up SLURM log files|Auto-selected partition|"
+    "Shutting down, this might take|Exiting because a job execution failed|"
     # A job failed: its own event comes too, with its log, which says why.
     r"RuleException:\s+CalledProcessError in file|(WorkflowError:\s+)?At least one job did not complete"
 )
@@ -86,6 +87,15 @@ class LogHandler(LogHandlerBase):
                 self.screen.line(line)
         elif event == LogEvent.JOB_ERROR and run.interrupted:
             run.running.pop(record.__dict__["jobid"], None)
+        elif event == LogEvent.JOB_ERROR and getattr(record, "indent", False):
+            pass  # of a group, which has an event of its own
+        elif event == LogEvent.GROUP_ERROR and run.interrupted:
+            for job in record.__dict__["job_error_info"]:
+                run.running.pop(job["jobid"], None)
+        elif event == LogEvent.GROUP_ERROR:
+            self.show_reports()
+            lines = run.fail_together(record.__dict__["job_error_info"], record.created, record.__dict__["aux_logs"])
+            self.screen.line("\n".join(lines), urgent=True)
         elif event == LogEvent.JOB_ERROR:
             self.show_reports()
             lines = run.fail(record.__dict__["jobid"], record.__dict__, whole_log=self.failed_logs)
@@ -98,6 +108,7 @@ class LogHandler(LogHandlerBase):
         """Something in words, of Snakemake itself."""
         self.run.interrupted |= text.startswith(INTERRUPTED)
         wrong = record.levelno >= ERROR
+        text = self.run.in_short(text)
         if text not in ("", "None") and (wrong or not self.silent) and not CHATTER.match(text):
             self.screen.line(text, urgent=wrong)
 

@@ -71,6 +71,53 @@ def test_progress_and_reports_come_from_the_log_of_the_running_job(tmp_path: Pat
     assert run.status(101.0).endswith("(5 of 9 steps)")
 
 
+def submitted(*logs: Path) -> tuple[Run, list[dict[str, Any]]]:
+    """A run whose jobs went to a scheduler as one, and the events of their failure."""
+    run = planned()
+    for number, log in enumerate(logs, start=1):
+        run.start(Job.of(event(number, "finetune", log, task=f"t{number}")))
+    return run, [{**event(number, "finetune", log), "rule_msg": None} for number, log in enumerate(logs, start=1)]
+
+
+def test_of_jobs_that_failed_as_one_those_are_told_that_say_why(tmp_path: Path) -> None:
+    run, failed = submitted(write(tmp_path / "1", "done"), write(tmp_path / "2", "error: no column"), tmp_path / "3")
+    assert run.fail_together(failed, 112.0, ["slurm.log"]) == [
+        "   0:12  failed: finetune t2 after 12 s",
+        "  no column",
+        f"  log: {tmp_path / '2'}",
+        "  2 jobs of the same submission to run again",
+    ]
+    assert run.status(113.0) == "   0:13  0 of 4 done, 1 failed"
+
+
+def test_jobs_that_failed_as_one_and_say_nothing_are_named_with_the_schedulers_log(tmp_path: Path) -> None:
+    run, failed = submitted(*(tmp_path / str(number) for number in range(6)))
+    assert run.fail_together(failed, 112.0, ["slurm.log"]) == [
+        "   0:12  failed: finetune t1, finetune t2, finetune t3, finetune t4, 2 more after 12 s",
+        "  no job left a message in its log; was it killed, or out of memory?",
+        "  log: slurm.log",
+    ]
+
+
+def test_a_job_that_is_tried_again_has_not_failed(tmp_path: Path) -> None:
+    run, failed = submitted(tmp_path / "1")
+    run.fail_together(failed, 112.0, [])
+    assert "1 failed" in run.status(113.0)
+    run.start(Job.of(event(1, "finetune", at=114.0, task="t1")))
+    assert "failed" not in run.status(115.0)
+
+
+def test_a_submission_is_told_by_its_jobs() -> None:
+    run = planned()
+    log = "/a folder/.snakemake/slurm_logs/group_answers_assemble_predict/17.log"
+    said = run.in_short(f"Job 6f22be4d-b277 has been submitted with SLURM jobid 17 (log: {log}).")
+    assert said.endswith("  Slurm job 17: group_answers_assemble_predict")
+    said = run.in_short("Job 3 has been submitted with SLURM jobid 18 (log: logs/rule_finetune/mine_cola/18.log).")
+    assert said.endswith("  Slurm job 18: rule_finetune/mine_cola")
+    assert run.in_short("Trying to restart job 6f22be4d-b277.") == "  tried again, with more memory and time"
+    assert run.in_short("Something else.") == "Something else."
+
+
 def test_a_failed_job_is_told_with_its_last_sentence_and_its_log(tmp_path: Path) -> None:
     log = write(tmp_path / "log", "Traceback ...", "error: first", "error: data/x.csv: no column 'label'; add it")
     run = planned()

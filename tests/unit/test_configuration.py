@@ -176,8 +176,8 @@ def test_the_configuration_spells_out_every_default() -> None:
     [
         (
             {"suits": "x"},
-            "unknown key 'suits' (did you mean 'suites'?); allowed: default_suite, glue, gpus, lock, preload, store, "
-            "store_limit, store_machines, store_shared, store_shared_writes, suites, threads",
+            "unknown key 'suits' (did you mean 'suites'?); allowed: container, default_suite, glue, gpus, lock, "
+            "preload, shards, store, store_limit, store_machines, store_shared, store_shared_writes, suites, threads",
         ),
         ({"threads": {"merge": 0}}, "threads.merge: 0 must be at least 1"),
         ({"threads": 2}, "threads: 2 is not a mapping"),

@@ -15,10 +15,12 @@ import pytest
 
 from tests.random_models import write_models
 from twin_merging.api.merge import merge
+from twin_merging.errors import UserError
 from twin_merging.io.files import sha256
 from twin_merging.io.ranges import chunks, pieces, row_count
 from twin_merging.io.tensors import WEIGHTS
 from twin_merging.merging.randomness import uniform_numbers
+from twin_merging.merging.workers import in_order
 
 CASES: dict[str, dict[str, Any]] = {
     "task_arithmetic": {"scaling": 0.29},
@@ -143,6 +145,31 @@ def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monke
     with pytest.raises(RuntimeError, match="a worker process ended with code -9; if memory ran out"):
         merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux only")
+def test_a_long_job_holds_no_other_up_and_results_come_in_order() -> None:
+    def work(job: int) -> tuple[int, int]:
+        time.sleep(1.0 if job == 0 else 0.005)
+        return job, os.getpid()
+
+    found = list(in_order(range(30), work, 2))
+    assert [job for job, _ in found] == list(range(30))
+    assert [pid for _, pid in found].count(found[0][1]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux only")
+def test_the_first_job_that_fails_is_told_after_the_results_before_it() -> None:
+    def work(job: int) -> int:
+        if job in (3, 4):
+            time.sleep(0.2 if job == 3 else 0)
+            raise UserError(f"job {job}")
+        return job
+
+    results = in_order(range(9), work, 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(UserError, match="job 3"):
+        next(results)
 
 
 def test_merging_in_a_program_that_computes_with_many_threads_neither_hangs_nor_changes_their_number(

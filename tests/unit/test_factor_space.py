@@ -206,7 +206,7 @@ def test_thresholds_see_matrices_that_were_one_as_one(tmp_path: Path) -> None:
     fused = 0.75 * merged["attn.c_attn.lora_B"].double() @ merged["attn.c_attn.lora_A"].double()
     wanted = {"q.weight": fused[:4], "k.weight": fused[4:], "norm.weight": torch.zeros(6)}
     wanted["o.weight"] = 0.75 * merged["o.weight.lora_B"].double() @ merged["o.weight.lora_A"].double()
-    out = Checkpoint(tmp_path / "out")
+    out = Checkpoint(tmp_path / "out" / "model.safetensors")
     for name, change in wanted.items():
         torch.testing.assert_close(out[name].double(), start[name].double() + change, rtol=1e-5, atol=1e-6)
     assert len(merged["attn.c_attn.lora_A"].nonzero()) < merged["attn.c_attn.lora_A"].numel()

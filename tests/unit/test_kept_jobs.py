@@ -263,6 +263,65 @@ def test_without_a_store_and_for_other_rules_every_job_works() -> None:
     assert not Path("results/.store").exists()
 
 
+def predicting(shard: str | None = None, **settings: Any) -> Any:
+    """The job of rule predict, or one of two that share out its rows."""
+    job = job_of(rule="predict", **settings)
+    if shard is not None:
+        place = "results/mine"
+        job.output = Files(
+            answers=f"{place}/predictions/ties/shard-{shard}-of-2.json",
+            record=f"{place}/records/predict_shard/ties/{shard}-of-2.json",
+        )
+        job.wildcards = {**job.wildcards, "shard": shard, "shards": "2"}
+    return job
+
+
+def test_a_shard_is_left_undone_where_the_whole_is_kept_and_is_kept_by_itself_nowhere() -> None:
+    for shard in ("1", "2"):
+        job = predicting(shard)
+        assert not is_there(job)
+        before = Kept(job)
+        assert not before.take()
+        Path(job.output[0]).parent.mkdir(parents=True, exist_ok=True)
+        Path(job.output[0]).write_text('{"answered": {}}')
+        before.write_record()
+    assert not is_there(predicting()), "no shard was kept, in the whole's place least of all"
+    assert run(predicting())
+    for shard in ("1", "2"):
+        job = predicting(shard)
+        assert is_there(job)
+        assert Kept(job).take()
+        assert Path(job.output[0]).read_text() == "{}\n"
+        assert read_json(job.output.get("record"))["rule"] == "predict_shard"
+    other = predicting("1", seed=2)
+    assert not is_there(other)
+    assert not Kept(other).take()
+
+
+def test_a_job_that_gathers_shards_is_the_one_that_answers_all_and_names_them_in_its_record() -> None:
+    shards = []
+    for number in (1, 2):
+        shard = predicting(str(number))
+        Path(shard.output[0]).parent.mkdir(parents=True, exist_ok=True)
+        Path(shard.output[0]).write_text("{}")
+        Kept(shard).write_record()
+        shards.append(shard)
+    whole, gathers = predicting(), predicting()
+    gathers.input = Files(
+        **gathers.input.named,
+        shards=[shard.output[0] for shard in shards],
+        shard_records=[shard.output[1] for shard in shards],
+    )
+    assert run(gathers)
+    record = read_json(gathers.output.get("record"))
+    assert [sorted(shard) for shard in record["shards"]] == [
+        ["finished", "git", "hardware", "peak_mib", "software", "started"]
+    ] * 2
+    assert not run(whole), "the same job"
+    assert read_json(whole.output.get("record"))["inputs"] == record["inputs"]
+    assert set(record["input"]) == {"vectors", "base"}
+
+
 def test_a_damaged_file_is_named_never_used_and_made_anew(caplog: pytest.LogCaptureFixture) -> None:
     job = job_of()
     run(job)

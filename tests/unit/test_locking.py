@@ -13,7 +13,7 @@ from tests.messages import one_sentence
 from twin_merging.errors import UserError
 from twin_merging.io.files import read_json
 from twin_merging.suite.locking import lock_suite
-from twin_merging.suite.locks import left_out, lock_file, locked_files
+from twin_merging.suite.locks import left_out, lock_file, locked_files, locked_sizes
 from twin_merging.suite.suite import Suite, load_suite
 
 COMMIT = commit_of("own/experts")
@@ -103,6 +103,11 @@ def test_a_lock_holds_the_files_that_a_fetch_takes_and_downloads_none_of_them(se
         "router": ["router.pt"],
     }
     assert served.downloaded() == {"own/data/README.md"}
+    assert sources["base"]["sizes"] == {"config.json": 2, "model.safetensors": 1, "tokenizer.json": 2}
+    assert all(entry["sizes"].keys() == entry["files"].keys() for entry in sources.values())
+    assert (
+        locked_sizes(suite.file, ("base",), load_suite(suite.file).says.base.plain()["hub"]) == sources["base"]["sizes"]
+    )
 
 
 def test_a_job_finds_the_files_of_its_source_as_long_as_that_is_as_locked(served: FakeHub, tmp_path: Path) -> None:

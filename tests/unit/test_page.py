@@ -18,6 +18,7 @@ from tests.pages import DECODERS, HOSTILE, ROWS, audit_report, history, make_pag
 from twin_merging.io.files import sha256, write_json
 from twin_merging.io.sizes import human_bytes
 from twin_merging.plan import settings
+from twin_merging.plan.settings_page import of_audit
 from twin_merging.reporting.page.examples import LONGEST, drawn, largest
 from twin_merging.reporting.page.page import as_data, content, rendered
 from twin_merging.reporting.page.scores import Axis
@@ -195,8 +196,7 @@ def test_one_run_is_no_comparison_and_other_optional_parts_may_be_missing(tmp_pa
 )
 def test_the_audits_verdict(tmp_path: Path, verdict: str, of_these: bool, said: str) -> None:
     suite, files = make_results(tmp_path)
-    report = tmp_path / "audit.json"
-    report.write_text(audit_report(verdict, sha256(files.provenance) if of_these else "0"))
+    report = of_audit(audit_report(verdict, sha256(files.provenance) if of_these else "0"))
     text = rendered(content(settings.of_job(suite, "page", {"suite": "mine"}), replace(files, audit=report)))
     assert said in text
 

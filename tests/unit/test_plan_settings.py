@@ -61,6 +61,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "the title": ({"title": "Others"}, {"tabulate()"}),
     "the seed": ({"seed": 3}, {"generate_data(made)", "finetune(made)", "merge(drop)", ROUTER}),
     "the base": ({"base": {"path": "models/other"}}, {"fetch_base()"}),
+    "shards": ({"shards": 4}, set()),
     "published scores": ({"published": "scores.csv"}, set()),
     # Methods
     "a method added": (
@@ -124,7 +125,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 # What a snapshot of the suite does not say. It says every option, also one that nothing depends on.
-NO_OPTIONS = {"nothing", "a default written out", "the title", "published scores"}
+NO_OPTIONS = {"nothing", "a default written out", "the title", "shards", "published scores"}
 
 
 @pytest.mark.parametrize("change", CHANGES)

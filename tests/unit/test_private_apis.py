@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from snakemake.persistence import PersistenceBase
 from transformers import PreTrainedModel, Trainer
 from transformers.models.auto import auto_factory
 
@@ -73,7 +74,20 @@ def test_the_listed_names_are_still_there() -> None:
     assert [*inspect.signature(auto_factory._get_model_class).parameters] == ["config", "model_mapping"]
     for name in ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend"):
         assert isinstance(vars(PreTrainedModel)[name], bool)
+    assert [*inspect.signature(PersistenceBase._input).parameters] == ["self", "job"]
     assert {"_keys_to_ignore_on_load_unexpected", "_keys_to_ignore_on_load_missing"} <= set(vars(PreTrainedModel))
+
+
+def test_snakemake_has_what_rules_of_shards_are_declared_by() -> None:
+    import snakemake.api  # before its parts, which import each other
+    from snakemake.ruleinfo import RuleInfo
+    from snakemake.workflow import Workflow
+
+    assert snakemake.api
+    assert {"rules", "name_modifier"} <= set(inspect.signature(Workflow.userule).parameters)
+    assert hasattr(Workflow, "modifier")
+    assert hasattr(Workflow, "register_wildcard_constraints")
+    assert {"output", "wildcard_constraints"} <= set(vars(RuleInfo()))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")

@@ -62,7 +62,7 @@ def sizes(tmp_path: Path) -> dict[str, int]:
 
 def table_of(folder: Path) -> Any:
     write_storage(
-        folder / "base/model.safetensors",
+        folder / "base",
         {task: folder / "experts" / task for task in ("one", "two")},
         ["two"],
         {name: folder / "models" / name for name in KINDS},

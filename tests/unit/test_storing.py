@@ -210,7 +210,7 @@ def test_the_table_of_storage_counts_numbers_and_bytes(tiny: Path, built: Path, 
     experts = {task: tiny / "experts" / task for task in TINY}
     said = {"kind": "dynamic", "store": "int4", "tasks": list(TINY)}
     output = tmp_path / "storage.csv"
-    write_storage(tiny / "base" / "model.safetensors", experts, [], {"twin": built}, {"twin": said}, output)
+    write_storage(tiny / "base", experts, [], {"twin": built}, {"twin": said}, output)
     line = pd.read_csv(output).set_index("model").loc["twin"]
     vectors = load_vectors(built, read_json(built / "merge.json"), list(TINY)).values()
     rest = [file for file in built.rglob("*.safetensors") if "exclusive" not in file.parts]

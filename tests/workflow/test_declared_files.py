@@ -126,7 +126,7 @@ def folder(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Path:
     perturbed(get_peft_model(expert, lora), 2).save_pretrained(inputs / "experts/two")
     (inputs / "published.csv").write_text(PUBLISHED)
     (folder / "config/suites/observed.yaml").write_text(SUITE)
-    both = make_both_spaces(inputs / "both").replace(str(inputs), "inputs")
+    both = f"{make_both_spaces(inputs / 'both').replace(str(inputs), 'inputs')}\nshards: 2\n"
     (folder / "config/suites/both.yaml").write_text(both)
     (folder / "config/suites/generated.yaml").write_text(GENERATED)
     observe(folder, hub, "strace" if strace_works() else "hook", *TARGETS)

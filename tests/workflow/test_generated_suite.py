@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.resources import finished as finished_jobs
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.io.files import read_json
 from twin_merging.io.weights import open_directory
+from twin_merging.suite.suite import load_suite
 
 pytestmark = pytest.mark.workflow
 
@@ -51,3 +53,20 @@ def test_top_k_weights_reach_the_predictions(results: Path) -> None:
     table: Any = pd.read_parquet(results / "made/predictions/twin.parquet")
     assert sorted(set(table["weights"].map(max))) == [1.0]
     assert table.groupby("task").size().to_dict() == {"sentiment": 20, "similarity": 20}
+
+
+@pytest.mark.parametrize("name", ["made", "mine"])
+def test_jobs_ask_for_the_memory_and_the_disk_that_they_take(
+    finished: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes little may ask for what the libraries take; benchmarks/resources.py says how that counts. Times are
+    not compared: they differ with the machine and with what else it does."""
+    monkeypatch.chdir(finished)
+    jobs = list(finished_jobs(Path("results", name), load_suite(Path("config/suites", f"{name}.yaml"))))
+    assert {"predict", "merge", "task_vectors", "compress", "score", "tabulate"} <= {job.rule for job in jobs}
+    wrong = [
+        (job.rule, job.asked, job.memory, job.disk)
+        for job in jobs
+        if not (job.has_enough_memory and job.has_little_too_much_memory and job.has_fitting_disk)
+    ]
+    assert wrong == []

@@ -68,6 +68,11 @@ HARMLESS = [
     Row("a comment in the configuration", comment(CONFIG), ""),
     Row("a change in the documentation", append("config/README.md", "\nMore.\n"), ""),
     Row("a comment in a module of every job", comment(f"{LIBRARY}/errors.py"), ""),
+    # What jobs ask of their machine
+    Row("another formula of memory and time", statement(f"{LIBRARY}/plan/resources.py"), ""),
+    Row("GPUs asked for", edit(CONFIG, "gpus: 0", "gpus: 2"), ""),
+    Row("a size that a suite says", edit(MINE, "path: inputs/base}", "path: inputs/base, size: 9GB}"), ""),
+    Row("other resources", nothing, "", arguments=("--set-resources", "merge:mem_mb=9000")),
     # Times
     Row("every file touched", touch, ""),
 ]

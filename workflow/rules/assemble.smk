@@ -26,7 +26,9 @@ rule assemble:
         "results/{suite}/logs/assemble/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.assembled_where(SUITES, "assemble"),
+        suite=in_one_file(constraints.assembled_where(SUITES, "assemble")),
+    group:
+        together("assemble")
     conda:
         ENVIRONMENT
     threads: threads_of("assemble")
@@ -61,7 +63,7 @@ use rule assemble as assemble_decoder with:
         "results/{suite}/logs/assemble_decoder/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble_decoder/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.assembled_where(SUITES, "assemble_decoder"),
+        suite=in_one_file(constraints.assembled_where(SUITES, "assemble_decoder")),
 
 
 # And in factor space the shared factors.
@@ -84,4 +86,4 @@ use rule assemble as assemble_factors with:
         "results/{suite}/logs/assemble_factors/{method}.log",
         benchmark="results/{suite}/benchmarks/assemble_factors/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.assembled_where(SUITES, "assemble_factors"),
+        suite=in_one_file(constraints.assembled_where(SUITES, "assemble_factors")),

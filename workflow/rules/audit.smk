@@ -12,6 +12,7 @@ rule provenance:
     log:
         "results/{suite}/logs/provenance.log",
         benchmark="results/{suite}/benchmarks/provenance.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -61,15 +62,16 @@ rule crate:
         audit=in_report(f"{AUDIT}.json", "Audit", "audit", file="verdict", format="JSON"),
         page=in_report(f"{AUDIT}.html", "Audit", "audit", file="report", format="HTML"),
         results=outputs_of("predict", "score", "intervals", "tabulate", "storage", "lm_eval", "lm_eval_table"),
-        suite=asked(inputs.suite_file),
-        lock=asked(inputs.lock),
-        configuration=[alias(file) for file in [CONFIGURATION] if Path(file).is_file()],
+        suite=asked(inputs.suite_file, placed=of_the_workflow),
+        lock=asked(inputs.lock, placed=of_the_workflow),
+        configuration=[of_the_workflow(file) for file in [CONFIGURATION] if Path(file).is_file()],
     output:
         in_report(f"{AUDIT}.crate.zip", "Audit", "crate", file="crate", format="RO-Crate"),
         record="results/{suite}/records/crate.json",
     log:
         "results/{suite}/logs/crate.log",
         benchmark="results/{suite}/benchmarks/crate.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -16,6 +16,8 @@ rule card:
         benchmark="results/{suite}/benchmarks/card/{method}.tsv",
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "models", lambda suite: suite.methods),
+    group:
+        together("card")
     conda:
         ENVIRONMENT
     threads: 1

@@ -13,6 +13,8 @@ rule answer_validation:
     log:
         "results/{suite}/logs/answer_validation/{task}.log",
         benchmark="results/{suite}/benchmarks/answer_validation/{task}.tsv",
+    group:
+        together("answer_validation")
     conda:
         ENVIRONMENT
     threads: threads_of("predict")

@@ -1,27 +1,26 @@
 # What the rules share: the configuration, the suites, and what `twin_merging.plan` says of a job.
-import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from snakemake.iocontainers import Wildcards
+from snakemake.persistence import PersistenceBase
 from snakemake.settings.types import DeploymentMethod
 
 from twin_merging.errors import UserError
-from twin_merging.io.aliases import alias, escaped, has_braces
-from twin_merging.io.files import sha256
+from twin_merging.io.aliases import escaped, has_braces
 from twin_merging.io.validation import validate
 from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, targets
+from twin_merging.plan import constraints, inputs, records, shards, targets, weight_files
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
 from twin_merging.plan import settings as plan_settings
+from twin_merging.plan import settings_page as plan_page
 from twin_merging.plan.folder import Suites
-from twin_merging.plan.inputs import CONFIG, MODEL, TOKENIZER, WEIGHTS, inside
 from twin_merging.suite.configuration import Configuration
 from twin_merging.plan.unfinished import JobFiles, unfinished
 from twin_merging.plan.warnings import warnings_of
@@ -55,6 +54,11 @@ def stop(error):
     sys.exit(1)
 
 
+def is_deployed_by(method):
+    """Whether jobs get their software so, as `--sdm` says."""
+    return method in workflow.deployment_settings.deployment_method
+
+
 def checked_config():
     """The configuration with its defaults; ends the run when a key or value is wrong."""
     own = WORKFLOW.parent / "config" / "suites"
@@ -72,12 +76,29 @@ def checked_config():
 
 
 CHECKED = checked_config()
-# Jobs of this machine run in forks of one process; those that a cluster runs are started by a Snakemake of their own.
-use_server(CHECKED.preload and workflow.is_main_process)
+if APART and workflow.remote_exec:
+    try:
+        take_sent()
+    except UserError as error:
+        stop(error)
 
-# And take what is kept of earlier ones.
+# The jobs that one Snakemake starts run in forks of one process: those of this machine, and those of one allocation of a
+# cluster, which a Snakemake in it starts. Those in a container have its libraries.
+use_server(
+    CHECKED.preload
+    and (workflow.is_main_process or workflow.remote_exec)
+    and not is_deployed_by(DeploymentMethod.APPTAINER)
+)
+
+# The image for `--sdm apptainer`. Without that nothing is said of it.
+if CHECKED.container and is_deployed_by(DeploymentMethod.APPTAINER):
+
+    container: CHECKED.container
+
+
+# And take what is kept of earlier ones. A folder of a job that is gone with the job keeps nothing.
 for line in use_store(
-    CHECKED.store,
+    None if APART and not os.path.isabs(CHECKED.store or "") else CHECKED.store,
     CHECKED.store_limit,
     CHECKED.store_shared,
     writes=CHECKED.store_shared_writes,
@@ -87,8 +108,17 @@ for line in use_store(
         print(f"warning: {line}", file=sys.stderr)
 
 
+shards.forget_shards(PersistenceBase)
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
+if APART and not is_sent(CHECKED.suites):
+    stop(
+        f"suites: {CHECKED.suites}: jobs on other machines get what lies below the working folder; move it there"
+    )
+if APART and workflow.is_main_process:
+    send([*FOLDER.with_suites(), write_sent(WORKFLOW)])
+# By name, in how many files a suite's models are, where they are more than one.
+SHARDED = weight_files.of_suites(SUITES)
 
 
 @cache
@@ -107,9 +137,10 @@ def suite_of(wildcards):
     return suite_named(wildcards.suite)
 
 
-def asked(function, *kind):
+def asked(function, *kind, placed=alias):
     """An input function: what `function(suite, wildcards, *kind)` gives, under names that Snakemake reads as they stand. Of
-    some the time does not count (`is_ancient`); what cannot be found ends the run with one sentence."""
+    some the time does not count (`is_ancient`); what cannot be found ends the run with one sentence. placed: where these
+    files lie, if not with the results: `of_this_machine` or `of_the_workflow`."""
 
     def paths(wildcards):
         suite = suite_of(wildcards)
@@ -118,8 +149,8 @@ def asked(function, *kind):
         except UserError as error:
             stop(error)
         if isinstance(found, str):
-            return alias(found)
-        return [ancient(alias(path)) if inputs.is_ancient(suite, path) else alias(path) for path in found]
+            return placed(found)
+        return [ancient(placed(path)) if inputs.is_ancient(suite, path) else placed(path) for path in found]
 
     return paths
 
@@ -129,17 +160,17 @@ def read_by_figure(what):
     return asked(lambda suite, wildcards: plan_figures.read(suite, wildcards, what))
 
 
-def timeless(function):
+def timeless(function, placed=alias):
     """The same for inputs that make no job stale, whatever is in them."""
-    return lambda wildcards: [ancient(path) for path in asked(function)(wildcards)]
+    return lambda wildcards: [ancient(path) for path in asked(function, placed=placed)(wildcards)]
 
 
 def lm_eval_installed(wildcards):
     """No file. Ends the run where lm-eval is missing and a result too, which only it can make; in an environment of conda
-    a job looks for it itself."""
-    result = Path("results", wildcards.suite, "lm_eval", f"{wildcards.model}.json")
-    by_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    return [] if by_conda or result.is_file() else asked(inputs.lm_eval_installed)(wildcards)
+    or a container a job looks for it itself."""
+    result = f"results/{wildcards.suite}/lm_eval/{wildcards.model}.json"
+    elsewhere = is_deployed_by(DeploymentMethod.CONDA) or is_deployed_by(DeploymentMethod.APPTAINER)
+    return [] if elsewhere or is_there(result) else asked(inputs.lm_eval_installed)(wildcards)
 
 
 def lock_settings(wildcards):
@@ -163,7 +194,10 @@ def asked_for(rule, what):
 
     def amount(wildcards, attempt):
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
-        asked = plan_resources.of_job(suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus)
+        count = shards.count(suite, CHECKED.shards)
+        asked = plan_resources.of_job(
+            suite, rule, dict(wildcards.items()), threads, attempt, CHECKED.gpus, count
+        )
         return getattr(asked, what)
 
     return amount
@@ -194,11 +228,36 @@ def outputs_of(*chosen):
             path
             for rule, others in targets.jobs(suite_of(wildcards))
             if not chosen or rule in chosen
-            for item in without_record(getattr(rules, rule).output)
+            for item in without_record(rule_of(suite_of(wildcards), rule).output)
             for path in paths_of(item, wildcards_of(suite_of(wildcards), others))
         ]
 
     return paths
+
+
+def in_one_file(constraint):
+    """A constraint of {suite} without the suites whose models are in shards: rules/weight_files.smk has rules for these."""
+    return constraints.in_shards(SHARDED, 1, constraint)
+
+
+def declare_shards(name, count):
+    """Declare a variant of a rule, with other outputs and a constraint of its own. Snakemake's `use rule` does the same, but
+    takes no name that is computed."""
+    original = workflow.get_rule(workflow.modifier.modify_rulename(name)).ruleinfo
+    files = [f"{weight_files.FOLDERS[name]}/{file}" for file in weight_files.file_names(count)]
+    suite = original.wildcard_constraints[1]["suite"].removeprefix(in_one_file(""))
+
+    @workflow.userule(rules=[name], name_modifier=weight_files.variant(name, count))
+    @workflow.output(**{**original.output.kwpaths, "weights": files})
+    @workflow.register_wildcard_constraints(suite=constraints.in_shards(SHARDED, count, suite))
+    @workflow.run
+    def declared():
+        pass
+
+
+def rule_of(suite, rule):
+    """The rule that makes a suite's jobs of `rule`."""
+    return getattr(rules, weight_files.of_rule(suite, rule))
 
 
 def wildcards_of(suite, others):
@@ -207,7 +266,7 @@ def wildcards_of(suite, others):
 
 def paths_of(item, wildcards):
     """The paths that one entry of a rule's input or output, a pattern or an input function, names for a job."""
-    found = item(wildcards) if callable(item) else expand(item, **dict(wildcards.items()))
+    found = item(wildcards) if callable(item) else expand(named(str(item)), **dict(wildcards.items()))
     return [found] if isinstance(found, str) else found
 
 
@@ -215,13 +274,13 @@ def paths_of(item, wildcards):
 def unfinished_of(name):
     """Files of jobs that failed or were killed, on which something rests that is there: see twin_merging.plan.unfinished."""
     suite = suite_named(name)
-    return unfinished([files_of(suite, rule, others) for rule, others in targets.jobs(suite)])
+    return unfinished([files_of(suite, rule, others) for rule, others in targets.jobs(suite)], is_there)
 
 
 def files_of(suite, rule, others):
     """What a job reads and writes, as its rule declares it. Left out are an input that is one because a job did not end,
     and one that is no file and only asks what is installed."""
-    wildcards, declared = wildcards_of(suite, others), getattr(rules, rule)
+    wildcards, declared = wildcards_of(suite, others), rule_of(suite, rule)
     left_out = [declared.input.get(name) for name in ("begun", "installed")]
     read = [item for item in declared.input if not any(item is other for other in left_out)]
     return JobFiles(
@@ -230,13 +289,18 @@ def files_of(suite, rule, others):
 
 
 def begun(wildcards):
-    """An input function of rules that people ask for: what has to be made again because a job did not end."""
-    return unfinished_of(wildcards.suite)
+    """An input function of rules that people ask for: what has to be made again because a job did not end. The process
+    that plans the run knows it; one that runs a job comes later."""
+    return unfinished_of(wildcards.suite) if workflow.is_main_process else []
 
 
-def hash_of(file):
-    """The hash of a file that is no input, for a job that is made again when it changes; None where there is none."""
-    return sha256(Path(file)) if Path(file).is_file() else None
+def audit_of(suite):
+    """What a page shows of a suite's audit, None where there is none."""
+    text = content_of(f"results/audit/{suite}.json")
+    try:
+        return text and plan_page.of_audit(text)
+    except UserError as error:
+        stop(f"results/audit/{suite}.json: {error}")
 
 
 def in_report(path, category, caption, **labels):

@@ -4,7 +4,7 @@
 rule compare:
     input:
         scores="results/{suite}/scores.csv",
-        published=asked(inputs.published_scores),
+        published=asked(inputs.published_scores, placed=of_the_workflow),
         begun=begun,
     output:
         table=in_report(
@@ -21,6 +21,7 @@ rule compare:
     log:
         "results/{suite}/logs/compare.log",
         benchmark="results/{suite}/benchmarks/compare.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

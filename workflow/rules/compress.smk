@@ -3,7 +3,7 @@
 
 rule compress:
     input:
-        base=inside("results/{suite}/base", *WEIGHTS),
+        base=asked(inputs.base_weights),
         task_vectors=asked(inputs.compressed_from),
         shared=asked(inputs.shared_body),
         choice=asked(inputs.chosen_coefficients),
@@ -13,6 +13,8 @@ rule compress:
     log:
         "results/{suite}/logs/compress/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress/{shared}/{task}.tsv",
+    group:
+        together("compress")
     conda:
         ENVIRONMENT
     threads: threads_of("compress")
@@ -39,6 +41,8 @@ rule compress_factors:
     log:
         "results/{suite}/logs/compress_factors/{shared}/{task}.log",
         benchmark="results/{suite}/benchmarks/compress_factors/{shared}/{task}.tsv",
+    group:
+        together("compress_factors")
     conda:
         ENVIRONMENT
     threads: threads_of("compress")

@@ -3,8 +3,8 @@
 
 rule fetch_base:
     input:
-        source=asked(inputs.base_source),
-        locks=timeless(inputs.base_locks),
+        source=asked(inputs.base_source, placed=of_this_machine),
+        locks=timeless(inputs.base_locks, placed=of_the_workflow),
     output:
         config="results/{suite}/base/config.json",
         weights="results/{suite}/base/model.safetensors",
@@ -16,7 +16,9 @@ rule fetch_base:
         "results/{suite}/logs/fetch_base.log",
         benchmark="results/{suite}/benchmarks/fetch_base.tsv",
     wildcard_constraints:
-        suite=constraints.bases_where(SUITES, made_here=False),
+        suite=in_one_file(constraints.bases_where(SUITES, made_here=False)),
+    group:
+        together("fetch_base")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -46,16 +48,16 @@ use rule fetch_base as fetch_base_decoder with:
         "results/{suite}/logs/fetch_base_decoder.log",
         benchmark="results/{suite}/benchmarks/fetch_base_decoder.tsv",
     wildcard_constraints:
-        suite=constraints.bases_where(SUITES, made_here=False, decoder=True),
+        suite=in_one_file(constraints.bases_where(SUITES, made_here=False, decoder=True)),
 
 
 rule fetch_expert:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
     output:
         config="results/{suite}/experts/{task}/config.json",
         weights="results/{suite}/experts/{task}/model.safetensors",
@@ -65,7 +67,9 @@ rule fetch_expert:
         "results/{suite}/logs/fetch_expert/{task}.log",
         benchmark="results/{suite}/benchmarks/fetch_expert/{task}.tsv",
     wildcard_constraints:
-        suite=constraints.experts_where(SUITES, made_here=False, adapter=False),
+        suite=in_one_file(constraints.experts_where(SUITES, made_here=False, adapter=False)),
+    group:
+        together("fetch_expert")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -83,11 +87,11 @@ rule fetch_expert:
 
 rule fetch_adapter:
     input:
-        source=asked(inputs.expert_source),
-        locks=timeless(inputs.expert_locks),
+        source=asked(inputs.expert_source, placed=of_this_machine),
+        locks=timeless(inputs.expert_locks, placed=of_the_workflow),
         label_names=asked(inputs.path_label_names),
         hub_label_names=timeless(inputs.hub_label_names),
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
     output:
         config="results/{suite}/experts/{task}/adapter_config.json",
         weights="results/{suite}/experts/{task}/adapter_model.safetensors",
@@ -98,6 +102,8 @@ rule fetch_adapter:
         benchmark="results/{suite}/benchmarks/fetch_adapter/{task}.tsv",
     wildcard_constraints:
         suite=constraints.experts_where(SUITES, made_here=False, adapter=True),
+    group:
+        together("fetch_adapter")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -115,8 +121,8 @@ rule fetch_adapter:
 
 rule fetch_data:
     input:
-        source=asked(inputs.data_source),
-        locks=timeless(inputs.data_locks),
+        source=asked(inputs.data_source, placed=of_this_machine),
+        locks=timeless(inputs.data_locks, placed=of_the_workflow),
     output:
         train="results/{suite}/data/{task}/train.parquet",
         validation="results/{suite}/data/{task}/validation.parquet",
@@ -129,6 +135,8 @@ rule fetch_data:
         benchmark="results/{suite}/benchmarks/fetch_data/{task}.tsv",
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=False),
+    group:
+        together("fetch_data")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")
@@ -162,7 +170,7 @@ use rule fetch_data as fetch_data_with_shots with:
 
 rule fetch_router:
     input:
-        locks=timeless(inputs.router_locks),
+        locks=timeless(inputs.router_locks, placed=of_the_workflow),
     output:
         weights="results/{suite}/router/{router}/fetched.safetensors",
         source="results/{suite}/router/{router}/source.json",
@@ -170,6 +178,8 @@ rule fetch_router:
     log:
         "results/{suite}/logs/fetch_router/{router}.log",
         benchmark="results/{suite}/benchmarks/fetch_router/{router}.tsv",
+    group:
+        together("fetch_router")
     conda:
         ENVIRONMENT
     threads: threads_of("fetch")

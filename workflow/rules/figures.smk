@@ -22,6 +22,8 @@ rule figure:
         benchmark="results/{suite}/benchmarks/figure/{figure}.tsv",
     wildcard_constraints:
         suite=constraints.figures_where(SUITES),
+    group:
+        together("figure")
     conda:
         ENVIRONMENT
     threads: 1

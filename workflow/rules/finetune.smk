@@ -14,7 +14,9 @@ rule finetune:
         "results/{suite}/logs/finetune/{task}.log",
         benchmark="results/{suite}/benchmarks/finetune/{task}.tsv",
     wildcard_constraints:
-        suite=constraints.experts_where(SUITES, made_here=True, adapter=False),
+        suite=in_one_file(constraints.experts_where(SUITES, made_here=True, adapter=False)),
+    group:
+        together("finetune")
     conda:
         ENVIRONMENT
     threads: threads_of("finetune")

@@ -14,6 +14,8 @@ rule generate_base:
         benchmark="results/{suite}/benchmarks/generate_base.tsv",
     wildcard_constraints:
         suite=constraints.bases_where(SUITES, made_here=True),
+    group:
+        together("generate_base")
     conda:
         ENVIRONMENT
     threads: threads_of("generate")
@@ -59,6 +61,8 @@ rule generate_data:
         benchmark="results/{suite}/benchmarks/generate_data/{task}.tsv",
     wildcard_constraints:
         suite=constraints.data_where(SUITES, made_here=True),
+    group:
+        together("generate_data")
     conda:
         ENVIRONMENT
     threads: 1

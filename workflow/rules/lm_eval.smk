@@ -4,7 +4,7 @@
 rule lm_eval:
     input:
         model=asked(inputs.model_files),
-        tasks=asked(inputs.lm_eval_files),
+        tasks=asked(inputs.lm_eval_files, placed=of_the_workflow),
         installed=lm_eval_installed,
     output:
         "results/{suite}/lm_eval/{model}.json",
@@ -14,6 +14,8 @@ rule lm_eval:
         benchmark="results/{suite}/benchmarks/lm_eval/{model}.tsv",
     wildcard_constraints:
         suite=constraints.suites_where(SUITES, "lm_eval", lambda suite: suite.lm_eval_models, end=r"\.json"),
+    group:
+        together("lm_eval")
     conda:
         ENVIRONMENT_OF_LM_EVAL
     threads: threads_of("predict")
@@ -44,6 +46,7 @@ rule lm_eval_table:
     log:
         "results/{suite}/logs/lm_eval_table.log",
         benchmark="results/{suite}/benchmarks/lm_eval_table.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -21,7 +21,9 @@ rule merge:
         "results/{suite}/logs/merge/{method}.log",
         benchmark="results/{suite}/benchmarks/merge/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.models_where(SUITES, lambda suite: suite.static),
+        suite=in_one_file(constraints.models_where(SUITES, lambda suite: suite.static)),
+    group:
+        together("merge")
     conda:
         ENVIRONMENT
     threads: threads_of("merge")
@@ -52,7 +54,7 @@ use rule merge as merge_masked with:
         "results/{suite}/logs/merge_masked/{method}.log",
         benchmark="results/{suite}/benchmarks/merge_masked/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.models_where(SUITES, lambda suite: suite.masked),
+        suite=in_one_file(constraints.models_where(SUITES, lambda suite: suite.masked)),
 
 
 use rule merge as merge_decoder with:
@@ -69,14 +71,14 @@ use rule merge as merge_decoder with:
         "results/{suite}/logs/merge_decoder/{method}.log",
         benchmark="results/{suite}/benchmarks/merge_decoder/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.models_where(SUITES, lambda suite: suite.static, decoder=True),
+        suite=in_one_file(constraints.models_where(SUITES, lambda suite: suite.static, decoder=True)),
 
 
 # The factors that a shared expert is made of, for dynamic methods that mix factors.
 rule merge_factors:
     input:
         task_vectors=asked(inputs.task_vectors),
-        base=inside("results/{suite}/base", *WEIGHTS),
+        base=asked(inputs.base_weights),
         choice=asked(inputs.shared_choice),
     output:
         "results/{suite}/factors/{shared}/merged.safetensors",
@@ -84,6 +86,8 @@ rule merge_factors:
     log:
         "results/{suite}/logs/merge_factors/{shared}.log",
         benchmark="results/{suite}/benchmarks/merge_factors/{shared}.tsv",
+    group:
+        together("merge_factors")
     conda:
         ENVIRONMENT
     threads: 1

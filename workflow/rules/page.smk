@@ -1,8 +1,8 @@
 # Stage page: one HTML file that shows a suite's results.
 
 
-# The audit's report is no input: who asks for it runs an audit. Its hash is a parameter, so that the page is made again
-# once an audit has been made.
+# The audit's report is no input: who asks for it runs an audit. What the page shows of it is a parameter, so that the page
+# is made again once an audit has been made.
 rule page:
     input:
         normalised="results/tables/{suite}.csv",
@@ -27,6 +27,7 @@ rule page:
     log:
         "results/{suite}/logs/page.log",
         benchmark="results/{suite}/benchmarks/page.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -37,8 +38,7 @@ rule page:
         gpu=asked_for("page", "gpu"),
     params:
         settings=settings_of("page"),
-        audit=lambda w: hash_of(f"results/audit/{w.suite}.json"),
-        audit_file=f"{AUDIT}.json",
+        audit=lambda w: audit_of(w.suite),
         code=code_with("page", plan_modules.family_modules),
     script:
         "../scripts/page.py"

@@ -11,6 +11,8 @@ rule route_features:
     log:
         "results/{suite}/logs/route_features/{shared}/{features}.log",
         benchmark="results/{suite}/benchmarks/route_features/{shared}/{features}.tsv",
+    group:
+        together("route_features")
     conda:
         ENVIRONMENT
     threads: threads_of("route")
@@ -38,6 +40,8 @@ rule route:
     log:
         "results/{suite}/logs/route/{router}.log",
         benchmark="results/{suite}/benchmarks/route/{router}.tsv",
+    group:
+        together("route")
     conda:
         ENVIRONMENT
     threads: threads_of("route")

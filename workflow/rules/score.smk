@@ -10,6 +10,8 @@ rule score:
     log:
         "results/{suite}/logs/score.log",
         benchmark="results/{suite}/benchmarks/score.tsv",
+    group:
+        together("score")
     conda:
         ENVIRONMENT
     threads: 1
@@ -35,6 +37,8 @@ rule intervals:
     log:
         "results/{suite}/logs/intervals.log",
         benchmark="results/{suite}/benchmarks/intervals.tsv",
+    group:
+        together("intervals")
     conda:
         ENVIRONMENT
     threads: 1

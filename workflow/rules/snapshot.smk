@@ -17,6 +17,10 @@ rule snapshot:
     log:
         "results/{suite}/logs/snapshot.log",
         benchmark="results/{suite}/benchmarks/snapshot.tsv",
+    group:
+        None if APART else together("snapshot")
+    # The folder of runs lies where Snakemake was started: there, if the jobs' machines share no disk with it.
+    localrule: APART
     conda:
         ENVIRONMENT
     threads: 1

@@ -42,6 +42,7 @@ rule tabulate:
     log:
         "results/{suite}/logs/tabulate.log",
         benchmark="results/{suite}/benchmarks/tabulate.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -70,6 +71,8 @@ rule storage:
     log:
         "results/{suite}/logs/storage.log",
         benchmark="results/{suite}/benchmarks/storage.tsv",
+    group:
+        together("storage")
     conda:
         ENVIRONMENT
     threads: 1
@@ -101,6 +104,7 @@ rule cost:
     log:
         "results/{suite}/logs/cost.log",
         benchmark="results/{suite}/benchmarks/cost.tsv",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

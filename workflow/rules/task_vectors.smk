@@ -3,7 +3,7 @@
 
 rule task_vectors:
     input:
-        base=inside("results/{suite}/base", *WEIGHTS),
+        base=asked(inputs.base_weights),
         expert=asked(inputs.expert_files),
     output:
         "results/{suite}/task_vectors/{task}.safetensors",
@@ -11,6 +11,8 @@ rule task_vectors:
     log:
         "results/{suite}/logs/task_vectors/{task}.log",
         benchmark="results/{suite}/benchmarks/task_vectors/{task}.tsv",
+    group:
+        together("task_vectors")
     conda:
         ENVIRONMENT
     threads: threads_of("task_vectors")

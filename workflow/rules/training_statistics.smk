@@ -3,7 +3,7 @@
 
 rule training_statistics:
     input:
-        base=inside("results/{suite}/base", *MODEL),
+        base=asked(inputs.base_alone),
         expert=asked(inputs.expert_files),
         data="results/{suite}/data/{task}/train.parquet",
     output:
@@ -12,6 +12,8 @@ rule training_statistics:
     log:
         "results/{suite}/logs/training_statistics/{kind}/{task}.log",
         benchmark="results/{suite}/benchmarks/training_statistics/{kind}/{task}.tsv",
+    group:
+        together("training_statistics")
     conda:
         ENVIRONMENT
     threads: threads_of("training_statistics")

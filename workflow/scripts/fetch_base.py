@@ -7,6 +7,7 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.fetching.models import fetch_base
+    from twin_merging.io.sharding import Shards
     from twin_merging.suite.locks import locked_files
     from twin_merging.tasks.families import whole_model
 
@@ -17,6 +18,7 @@ def main(job: Any) -> None:
         folder(job.output.config),
         locked_files(job.input.locks, job.wildcards.suite, "base", source),
         whole=whole,
+        shards=Shards.of_settings(settings),
     )
 
 

@@ -8,6 +8,7 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.checkpoints.label_names import read_names
     from twin_merging.fetching.models import fetch_expert
+    from twin_merging.io.sharding import Shards
     from twin_merging.suite.locks import locked_files
     from twin_merging.tasks.families import whole_model
 
@@ -24,6 +25,7 @@ def main(job: Any) -> None:
         pinned=pinned,
         allowed=settings["allowed"],
         label_names=names,
+        shards=Shards.of_settings(settings),
     )
 
 

@@ -8,6 +8,7 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.checkpoints.groups import Protocol
+    from twin_merging.io.sharding import Shards
     from twin_merging.merging.choices import method_options
     from twin_merging.merging.chosen import resolve
     from twin_merging.merging.merge import merge_directory
@@ -31,6 +32,7 @@ def main(job: Any) -> None:
         statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
         workers=job.threads,
         chosen=chosen,
+        shards=Shards.of_settings(settings),
     )
 
 

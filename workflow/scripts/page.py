@@ -10,7 +10,6 @@ def main(job: Any) -> None:
     from twin_merging.reporting.page.page import Files, write_page
 
     settings, read = job.params.settings, job.input
-    audit = Path(job.params.audit_file)
     write_page(
         settings,
         Files(
@@ -28,7 +27,7 @@ def main(job: Any) -> None:
             provenance=Path(read.provenance),
             predictions={Path(file).stem: Path(file) for file in read.predictions},
             data={task: folder(file) for task, file in zip(settings["tasks"], read.data, strict=True)},
-            audit=audit if audit.is_file() else None,
+            audit=job.params.audit,
         ),
         Path(job.output[0]),
     )

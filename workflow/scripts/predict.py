@@ -1,4 +1,4 @@
-"""Rule predict: a model's answers to the test rows of every task."""
+"""Rules predict and predict_shard: a model's answers to the test rows of every task, of all batches or of a shard."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.jobs.digest import settings_digest
     from twin_merging.prediction.parts import Parts
-    from twin_merging.prediction.predict import load_merged, load_unmerged, predict
+    from twin_merging.prediction.predict import gather, load_merged, load_unmerged, predict
+    from twin_merging.prediction.shards import Shard, read_shards
     from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
@@ -19,6 +20,15 @@ def main(job: Any) -> None:
     directory, *others = dict.fromkeys(folder(file) for file in job.input.model)
     key = {**settings, "code": job.params.code}
     parts = Parts(Path(job.params.parts), lambda: settings_digest(key, [*job.input.model, *job.input.data]))
+    rows = {"data": data, "tasks": tasks, "limit": settings["limit"], "sample": settings.get("sample")}
+    written = {"output": Path(job.output[0]), "columns": family.columns}
+    if shards := job.input.get("shards"):
+        gathered = read_shards(map(Path, shards))
+        if gathered.is_whole:
+            gather(gathered, **rows, **written)
+            parts.remove()
+            return
+        parts.batches.update(gathered.stored)  # a store had the prediction when the shards began, and has it no more
     if settings["merged"]:
         model = load_merged(directory, settings["dtype"])
     else:
@@ -27,15 +37,12 @@ def main(job: Any) -> None:
     predict(
         model,
         tokenizer=directory,
-        data=data,
-        tasks=tasks,
-        limit=settings["limit"],
-        sample=settings.get("sample"),
         inference=settings["inference"],
         head=settings["head"],
-        output=Path(job.output[0]),
-        columns=family.columns,
         parts=parts,
+        shard=Shard(int(number), int(job.wildcards.shards)) if (number := job.wildcards.get("shard")) else None,
+        **rows,
+        **written,
     )
 
 

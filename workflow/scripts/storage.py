@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from twin_merging.jobs.run import run_job
+from twin_merging.jobs.run import folder, run_job
 
 
 def main(job: Any) -> None:
     from twin_merging.reporting.storage import write_storage
 
     settings = job.params.settings
-    (base,) = job.input.base
     experts = {Path(file).parent.name: Path(file).parent for file in job.input.experts}
     merged = [Path(file).parent for file in job.input.models if Path(file).name == "merge.json"]
     write_storage(
-        Path(base),
+        folder(job.input.base[0]),
         {task: experts[task] for task in settings["tasks"]},
         settings["adapters"],
         dict(zip(settings["models"], merged, strict=True)),

@@ -1,10 +1,11 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `merge --config FILE`, `statistics KIND`, `twin`, `predict DIR`,
-`export DIR`, `audit RESULTS SUITE`, `runs`, `diff A B`, `store ACTION`."""
+`export DIR`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from twin_merging.api.estimate import add_estimate
 from twin_merging.api.mergekit.command import add_config, without_config
 from twin_merging.api.run_commands import add_diff, add_runs
 from twin_merging.checkpoints.groups import PROTOCOLS
@@ -30,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(given) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads what is printed has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
@@ -51,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
     _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
+    add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
     add_diff(commands.add_parser("diff", help="what differs between two runs: options, code, versions, scores, cost"))
     _add_store(commands.add_parser("store", help="what the store of jobs' outputs holds; make room in it"))
@@ -115,6 +121,12 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
     command.add_argument("--allow-difference", dest="allow_differences", action="append", default=[], metavar="FIELD",
                          help="a field of config.json in which experts may differ from the base")  # fmt: skip
+    _add_shards(command)
+
+
+def _add_shards(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                         help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -141,6 +153,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
     command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+    _add_shards(command)
 
 
 def _add_audit(command: argparse.ArgumentParser) -> None:

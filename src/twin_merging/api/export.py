@@ -11,6 +11,7 @@ import torch
 
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory, write_json
+from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector, save_exclusive
 from twin_merging.model.directory import local_directory, read_record
 from twin_merging.model.factor_files import SHARED
@@ -31,16 +32,18 @@ def export(
     output: str | Path,
     form: str = "dense",
     task: str | None = None,
+    max_shard_size: int | str = LIMIT,
 ) -> Path:
     """Write theta_s + sum_t weights[t] v_t into a new directory, and give its path; a task left out has weight 0.
 
     dense: a checkpoint of the architecture that transformers loads, with the private parameters (head, biases) of
     `task`; by default the task of the largest weight. lora: one PEFT adapter on the shared body, of the sum of the
-    ranks; what LoRA cannot carry (1-D parts) is written beside it, in vectors.safetensors.
+    ranks; what LoRA cannot carry (1-D parts) is written beside it, in vectors.safetensors. max_shard_size: of a
+    checkpoint's files, in bytes or as "5GB".
 
     Raises UserError for an unknown task, a form that is none, or an output directory that exists.
     """
-    directory, output = local_directory(directory, {}), Path(output)
+    directory, output, shards = local_directory(directory, {}), Path(output), Shards.of(max_shard_size)
     record = read_record(directory)
     tasks = list(record["tasks"])
     for names, allowed in ((weights, tasks), ([task] if task else [], [*tasks, *record.get("left_out", {})])):
@@ -64,7 +67,7 @@ def export(
             _export_lora(model, directory, weights, partial)
         else:
             chosen = task or max(weights, key=lambda name: (weights[name], -tasks.index(name)))
-            single_model(model, weights, chosen).save_pretrained(partial)
+            single_model(model, weights, chosen).save_pretrained(partial, max_shard_size=shards.limit)
             pass_on(directory, partial, but=[file.name for file in partial.iterdir()])
         write_json(partial / "mixture.json", {"weights": dict(weights), "form": form, "task": task})
     return output

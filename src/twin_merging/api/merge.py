@@ -18,6 +18,7 @@ from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory
 from twin_merging.io.ranges import CHUNK
+from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
@@ -46,6 +47,7 @@ def merge(
     progress: bool = False,
     record_hashes: bool = True,
     allow_differences: Collection[str] = (),
+    max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
     """Merge experts of one base into the directory `output` (written whole or not at all), and give its path.
@@ -58,11 +60,12 @@ def merge(
     is a task's own, so that `reference` is `strict` there. seed: of random masks. threads and chunk (numbers of each
     tensor in memory at once) change the time and the memory, and no byte of the result. record_hashes: write the
     SHA-256 of every input into merge.json (which takes longer than a simple merge does). allow_differences: fields of
-    config.json that a forward pass reads, in which experts may differ from the base all the same.
+    config.json that a forward pass reads, in which experts may differ from the base all the same. max_shard_size: a
+    body of more bytes (a number, or "5GB") is written in shards of at most so many, with an index.
 
     Raises UserError with one sentence that names the file, the tensor or the option, and the remedy.
     """
-    output = Path(output)
+    output, shards = Path(output), Shards.of(max_shard_size)
     names = sorted(experts)
     try:
         chosen = method_named(method)
@@ -96,7 +99,7 @@ def merge(
         progress=_shown if progress else lambda done, what, total: done,
     )
     with whole_directory(output, replace=overwrite) as partial:
-        write_body(chosen, options, start, inputs, partial)
+        write_body(chosen, options, start, inputs, partial, shards)
         write_private(opened, groups, partial)
         pass_on(Path(base), partial)
         files = {f"statistics/{name}": [Path(path)] for name, path in (statistics or {}).items()}

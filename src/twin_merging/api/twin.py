@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from twin_merging.api.merge import check_output, merge
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.groups import Protocol
@@ -17,8 +15,10 @@ from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
 from twin_merging.compression.compress_factors import compress_factors
 from twin_merging.errors import UserError, unknown
+from twin_merging.io.device import device
 from twin_merging.io.files import read_json, whole_directory, write_json
 from twin_merging.io.partials import folder_beside
+from twin_merging.io.sharding import LIMIT
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
@@ -60,15 +60,16 @@ def twin_merge(
     threads: int | None = None,
     overwrite: bool = False,
     allow_differences: Collection[str] = (),
+    max_shard_size: int | str = LIMIT,
     **options: Any,
 ) -> Path:
     """Merge experts by Twin-Merging into the directory `output` (written whole or not at all), and give its path.
 
-    base, experts, allow_differences: as for `merge`, sequence classifiers or language models. texts: of each task, some
-    hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out. shared: the static
-    method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router: its options.
-    options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature, lora_space, store,
-    weights; with weights that are not a router's no texts are needed.
+    base, experts, allow_differences, max_shard_size: as for `merge`, sequence classifiers or language models. texts:
+    of each task, some hundred or more inputs (a text, or a pair) as it gets them; the last tenth of each is held out.
+    shared: the static method of the shared expert, `{"method": "task_arithmetic", "scaling": 0.3}` by default. router:
+    its options. options: those of the method `twin`: rank, fraction or energy, onepass, top_k, temperature,
+    lora_space, store, weights; with weights that are not a router's no texts are needed.
 
     Raises UserError with one sentence that names the file, the option or the task, and the remedy.
     """
@@ -88,6 +89,7 @@ def twin_merge(
             "seed": seed,
             "threads": threads,
             "allow_differences": allow_differences,
+            "max_shard_size": max_shard_size,
         }
         merge(output=work / "shared", **common, **below)
         if entry["lora_space"] == "factor":
@@ -217,7 +219,7 @@ def _extract(
 
     A classifier's texts are cut where they are too long; a language model's are not.
     """
-    body = load_body(work / "shared").to("cuda" if torch.cuda.is_available() else "cpu")
+    body = load_body(work / "shared").to(device())
     check_layers(features, body)
     limit = longest(max_length, body.config, tokenizer, key="max_length")
     whole = _kind(work / "shared").writes

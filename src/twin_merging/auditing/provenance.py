@@ -60,9 +60,11 @@ def chain(records: Records, targets: Iterable[str]) -> list[str]:
 
 def _job(name: str, record: Mapping[str, Any], environments: list[dict[str, Any]]) -> dict[str, Any]:
     """A record, its environment once for all jobs that share it."""
-    environment = {key: record[key] for key in ("software", "hardware", "git")}
-    if environment not in environments:
-        environments.append(environment)
+    own = _environment(record, environments)
+    shards = [
+        {"started": one["started"], "finished": one["finished"], "environment": _environment(one, environments)}
+        for one in record.get("shards", ())
+    ]
     settings = record["settings"] or {}
     plain = {key: record[key] for key in (
         "rule", "wildcards", "started", "finished", "input", "output", "inputs", "outputs"
@@ -73,9 +75,18 @@ def _job(name: str, record: Mapping[str, Any], environments: list[dict[str, Any]
         "settings": settings,
         "seed": settings.get("seed", settings.get("entry", {}).get("seed")),
         "code": record["code"],
-        "environment": environments.index(environment),
+        "environment": own,
+        **({"shards": shards} if shards else {}),  # other jobs, which did parts of the work
         **({"taken": record["taken"]} if "taken" in record else {}),  # from a store, where an earlier run put it
     }
+
+
+def _environment(record: Mapping[str, Any], environments: list[dict[str, Any]]) -> int:
+    """The place of a record's environment among all, where it is put if it is not there."""
+    environment = {key: record[key] for key in ("software", "hardware", "git")}
+    if environment not in environments:
+        environments.append(environment)
+    return environments.index(environment)
 
 
 def row_counts(folder: Path) -> dict[str, int]:

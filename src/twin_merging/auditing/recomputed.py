@@ -75,7 +75,7 @@ def recomputed_storage(results: Results, job: Job, folder: Path) -> Path:
 
     settings, output = job["settings"], folder / "storage.csv"
     write_storage(
-        results.path(results.of_suite("base", "model.safetensors")),
+        results.path(results.of_suite("base")),
         {task: results.path(results.of_suite("experts", task)) for task in settings["tasks"]},
         settings["adapters"],
         {name: results.path(results.of_suite("models", name)) for name in settings["models"]},

@@ -1,4 +1,4 @@
-"""Model directories as the pipeline writes them: config.json, model.safetensors, a tokenizer, and source.json.
+"""Model directories as the pipeline writes them: config.json, weights, a tokenizer, and source.json.
 
 An expert's tensors have the names of a classifier's or a language model's own checkpoint, so that transformers loads
 it; the header of the file names the prefix of the body's.
@@ -18,7 +18,8 @@ from twin_merging.checkpoints.parameters import Architecture
 from twin_merging.errors import UserError
 from twin_merging.io.files import copy_file, filled, write_json
 from twin_merging.io.ranges import CHUNK
-from twin_merging.io.tensors import WEIGHTS, Shapes, shapes_of, write_tensors
+from twin_merging.io.sharding import ONE_FILE, Shards, write_model
+from twin_merging.io.tensors import Shapes, shapes_of
 from twin_merging.io.weights import open_directory
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def write_expert(
     base: Path,
     record: Mapping[str, Any],
     where: Path | None = None,
+    shards: Shards = ONE_FILE,
 ) -> None:
     """Write an expert's directory from tensors by canonical name, after checking that they fit the base.
 
     shapes: of the expert's architecture, which `config` describes.
 
-    `where` is what an error names as the expert's place; by default the output.
+    `where` is what an error names as the expert's place; by default the output. shards: how the weights are written.
     """
     where = where or output
     own = shapes_of(tensors)
@@ -47,7 +49,7 @@ def write_expert(
     with filled(output):
         named = {shapes.in_model(name): found for name, found in own.items()}
         finite = all_finite(where, tensors, shapes.in_model)
-        write_tensors(output / WEIGHTS, named, finite, {PREFIX: shapes.prefix})
+        write_model(output, named, finite, shards, {PREFIX: shapes.prefix})
         write_config(config, output)
         write_json(output / "source.json", record)
 

@@ -13,8 +13,9 @@ import torch
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.choosing.bodies import place_body_values
-from twin_merging.io.files import link_file, pass_on
-from twin_merging.io.tensors import WEIGHTS, Checkpoint
+from twin_merging.io.files import pass_on
+from twin_merging.io.sharding import Shards, link_weights
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.choices import Values, filled, method_options
@@ -25,6 +26,8 @@ from twin_merging.merging.scales import Merge, merges_for, scale_of
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.predict import load_merged
 from twin_merging.task_vectors.vectors import TaskVector
+
+_ONE = Shards(limit=2**63, count=1)  # of a candidate's body in fp32, which nobody else reads
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ class MergedCandidates:
     def _of_merge(
         self, merge: Merge, model: TwinModel, start: Checkpoint, inputs: Inputs
     ) -> Iterator[tuple[int, TwinModel]]:
-        file = self.place / "merged.safetensors"
-        merge_body(self.method, self._options(merge.values), cast(Any, _InFloat32(start)), inputs, file)
-        merged = Checkpoint(file)
+        folder = self.place / "merged"
+        merge_body(self.method, self._options(merge.values), cast(Any, _InFloat32(start)), inputs, folder, _ONE)
+        merged = open_directory(folder)
         for number, factor in merge.candidates:
             place_body_values(model, start, merged, factor)
             yield number, model
@@ -97,7 +100,7 @@ class MergedCandidates:
         """The merged model but for its body, which is the base's."""
         folder = self.place / "model"
         folder.mkdir(parents=True)
-        link_file(self.base / WEIGHTS, folder / WEIGHTS)
+        link_weights(self.base, folder)
         opened = {task: Expert(directory, start) for task, directory in self.experts.items()}
         write_private(opened, self.protocol, folder)
         pass_on(self.base, folder)

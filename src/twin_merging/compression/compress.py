@@ -17,6 +17,7 @@ from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.decompositions import decompose, decompose_sum
 from twin_merging.compression.exclusives import Kept
 from twin_merging.errors import UserError
+from twin_merging.io.ranges import chunks
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.task_vectors.vectors import ExpertVector, TaskVector
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Vector = TaskVector | ExpertVector
+_ROWS = 2**24  # numbers of a parameter that are read at once
 
 
 def compress(
@@ -83,20 +85,26 @@ def compress_vector(
             if difference.dim() != 2:
                 kept.vector(name, difference)
                 continue
-            found = decompose(difference, sizes)
+            found = decompose(difference, sizes, name)
         elif not terms:
             continue
         else:
-            found = decompose_sum(terms, sizes)
+            found = decompose_sum(terms, sizes, name)
         kept.matrix(name, found)
     kept.save(output, "matrices'")
 
 
 def _difference(name: str, base: Checkpoint, vector: Vector, merged: Checkpoint) -> torch.Tensor:
-    """theta_t - theta_s of one parameter, in fp32."""
-    value = base[name]
-    difference = (value.float() + vector.change(name, value)).sub_(merged[name].float())
-    _check_finite(difference, vector, name)
+    """theta_t - theta_s of one parameter, in fp32. Beside it, memory holds only some rows at a time."""
+    import torch
+
+    shape = base.shape(name)
+    difference = torch.empty(shape, dtype=torch.float32)
+    for start, stop in chunks(shape, _ROWS):
+        value = base.rows(name, start, stop).float()
+        change = (value + vector.rows(name, start, stop, value)).sub_(merged.rows(name, start, stop).float())
+        _check_finite(change, vector, name)
+        (difference[start:stop] if len(shape) > 1 else difference).copy_(change)
     return difference
 
 

@@ -30,5 +30,5 @@ def compress_factors(vector: TaskVector | ExpertVector, shared: Path, sizes: Map
             difference = -mean if value is None else value - mean
             if not difference.isfinite().all():
                 raise UserError(f"{vector.where}: tensor '{name}' holds NaN or infinity; train or fetch it again")
-            kept.matrix(name, decompose(difference, sizes))
+            kept.matrix(name, decompose(difference, sizes, name))
     kept.save(output, "factors'")

@@ -11,8 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from twin_merging.algebra.gram import gram as gram_of
+from twin_merging.algebra.gram import summed_gram
+from twin_merging.algebra.solvers import check_finite, eigh, svd
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.compression.exclusives import Decomposition, rank_for_energy, rank_of
+from twin_merging.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -25,29 +29,48 @@ EXACT_SHARE = 0.25
 TOLERANCE = 1e-3
 # If the subspace is wider than 1 / GRAM_SHARE of the smaller side, products with the Gram matrix cost less than with A.
 GRAM_SHARE = 10
-_BLOCK = 256
 _ROUNDED = 1e-3  # below this squared error, fp32 Gram matrices and "whole minus kept" are too inexact
 _PIECE = 2**22  # numbers that are held in fp64 at once
 _NEGLIGIBLE = 1e-12  # a share of the squared norm that fp32 numbers cannot tell from zero
 _AMPLIFICATION = 1e4  # how much one filter may favour the first direction over the last; fp32 resolves far more
 _DEGREE = 3
+_EXPONENT = 40  # of 2: numbers whose largest one is above or below are scaled, so that their squares fit fp32
 _FILTERS = 10
 
 
-def decompose(matrix: torch.Tensor, sizes: Mapping[str, float]) -> Decomposition:
+def decompose(matrix: torch.Tensor, sizes: Mapping[str, float], name: str = "matrix") -> Decomposition:
     """Truncated SVD of an fp32 matrix (m, n), at the largest rank that `sizes` ask for. A zero matrix gets rank 0.
 
     The Frobenius error is at most 0.1 % above the least error that this rank allows, or below 1e-6 of the matrix's
-    norm.
+    norm. name: the tensor that an error names. Raises UserError for NaN or infinity.
     """
+    check_finite(matrix, name)
+    exponent = math.frexp(float(matrix.abs().max()) if matrix.numel() else 0.0)[1]
+    if abs(exponent) > _EXPONENT:
+        return _scaled(decompose(_times(matrix, -exponent), sizes, name), exponent, name)
     norm2 = squared_norm(matrix)
     (m, n), least = matrix.shape, min(matrix.shape)
     rank = rank_of(m, n, sizes)
     if norm2 == 0 or rank == 0:
         return Decomposition(matrix.new_zeros(m, 0), matrix.new_zeros(0), matrix.new_zeros(0, n), norm2)
     if least <= EXACT_SIDE or rank > EXACT_SHARE * least:
-        return exact_svd(matrix, sizes, norm2)
-    return randomised_svd(matrix, rank, norm2) or exact_svd(matrix, sizes, norm2)
+        return exact_svd(matrix, sizes, norm2, name)
+    return randomised_svd(matrix, rank, norm2, name) or exact_svd(matrix, sizes, norm2, name)
+
+
+def _scaled(found: Decomposition, exponent: int, name: str) -> Decomposition:
+    """The decomposition of a matrix that is 2 ** exponent times the decomposed one. Raises UserError where a singular
+    value does not fit float32."""
+    S = _times(found.S, exponent)
+    if not S.isfinite().all():
+        raise UserError(f"tensor '{name}': its largest singular value is above float32's range; scale the expert down")
+    return Decomposition(found.U, S, found.V, math.ldexp(found.norm2, 2 * exponent))
+
+
+def _times(tensor: torch.Tensor, exponent: int) -> torch.Tensor:
+    """An fp32 tensor times 2 ** exponent, in two steps, because the power itself may be out of fp32's range."""
+    half = exponent // 2
+    return tensor * 2.0**half * 2.0 ** (exponent - half)
 
 
 def squared_norm(matrix: torch.Tensor) -> float:
@@ -55,7 +78,7 @@ def squared_norm(matrix: torch.Tensor) -> float:
     return math.fsum(float(rows.double().square().sum()) for rows in _pieces(matrix))
 
 
-def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float) -> Decomposition:
+def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float, name: str = "matrix") -> Decomposition:
     """SVD by the eigendecomposition of the smaller side's Gram matrix, in fp64.
 
     This resolves singular values down to about 1e-8 of the largest, which is finer than fp32 does.
@@ -63,11 +86,8 @@ def exact_svd(matrix: torch.Tensor, sizes: Mapping[str, float], norm2: float) ->
     import torch
 
     if matrix.shape[0] < matrix.shape[1]:
-        return _transposed(exact_svd(matrix.T, sizes, norm2))
-    gram = torch.zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64)
-    for rows in _pieces(matrix):
-        gram += _gram(rows.double())
-    values, V = (part.flip(-1) for part in torch.linalg.eigh(gram))
+        return _transposed(exact_svd(matrix.T, sizes, norm2, name))
+    values, V = eigh(summed_gram(_pieces(matrix), matrix.shape[1]), name)
     V = V[:, : rank_within(values.clamp(min=0).sqrt(), tuple(matrix.shape), sizes, norm2)]
     US = torch.cat([(rows.double() @ V).float() for rows in _pieces(matrix)])
     return _triples(US, V, norm2)
@@ -83,7 +103,7 @@ def rank_within(values: torch.Tensor, shape: tuple[int, ...], sizes: Mapping[str
     return max(rank, rank_of(m, n, asked)) if asked else rank
 
 
-def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decomposition | None:
+def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float, name: str = "matrix") -> Decomposition | None:
     """SVD from a random subspace of the smaller side, which is filtered until the check says that little can be gained.
 
     It is a range finder (Halko, Martinsson and Tropp, arXiv 0909.4061). Its power iterations are Chebyshev polynomials
@@ -94,11 +114,11 @@ def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decompositi
     import torch
 
     if matrix.shape[0] < matrix.shape[1]:
-        found = randomised_svd(matrix.T, rank, norm2)
+        found = randomised_svd(matrix.T, rank, norm2, name)
         return None if found is None else _transposed(found)
     norm, side = math.sqrt(norm2), matrix.shape[1]
     width = min(side, rank + max(16, rank // 2))
-    gram = _gram(matrix).div_(norm2) if width * GRAM_SHARE > side else None
+    gram = gram_of(matrix).div_(norm2) if width * GRAM_SHARE > side else None
 
     def image(X: torch.Tensor) -> torch.Tensor:
         """A^T A X, with A of norm 1."""
@@ -107,12 +127,12 @@ def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decompositi
     X = torch.randn(side, width, generator=torch.Generator().manual_seed(0))
     X = torch.linalg.qr(image(X)).Q
     for _ in range(_FILTERS):
-        X, AX, values = _ritz_pairs(matrix, norm, gram, X)
+        X, AX, values = _ritz_pairs(matrix, norm, gram, X, name)
         error = 1 - float(values[:rank].sum())
         if error < _ROUNDED:
             if gram is not None:
                 gram = None
-                X, AX, values = _ritz_pairs(matrix, norm, None, X)
+                X, AX, values = _ritz_pairs(matrix, norm, None, X, name)
             error = float(values[rank:].sum()) + squared_norm(torch.addmm(matrix, matrix @ X, X.T, alpha=-1)) / norm2
         if error <= _NEGLIGIBLE or _possible_gain(X, AX, values, rank) <= TOLERANCE * error:
             return _triples(matrix @ X[:, :rank], X[:, :rank], norm2)
@@ -121,21 +141,20 @@ def randomised_svd(matrix: torch.Tensor, rank: int, norm2: float) -> Decompositi
 
 
 def _ritz_pairs(
-    matrix: torch.Tensor, norm: float, gram: torch.Tensor | None, X: torch.Tensor
+    matrix: torch.Tensor, norm: float, gram: torch.Tensor | None, X: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rotate X (n, k) so that X^T A^T A X is diagonal, with A = matrix / norm; the Ritz pairs of A^T A.
 
     Returns the rotated X, A^T A X, and the diagonal in falling order. With `gram` (A^T A in fp32), values below 1e-7 of
     the largest are only rounding; without it, values below the square of that are.
     """
-    import torch
 
     if gram is not None:
         AX = gram @ X
-        values, W = (part.flip(-1) for part in torch.linalg.eigh(X.double().T @ AX.double()))
+        values, W = eigh(X.double().T @ AX.double(), name)
         return X @ W.float(), AX @ W.float(), values.clamp(min=0)
     Y = matrix @ X / norm
-    values, W = (part.flip(-1) for part in torch.linalg.eigh(Y.double().T @ Y.double()))
+    values, W = eigh(Y.double().T @ Y.double(), name)
     return X @ W.float(), matrix.T @ (Y @ W.float()) / norm, values.clamp(min=0)
 
 
@@ -159,18 +178,9 @@ def _filtered(
     return last
 
 
-def _gram(matrix: torch.Tensor) -> torch.Tensor:
-    """A^T A of a matrix (m, n), in its dtype. Only the blocks above the diagonal are computed; the rest is mirrored."""
-    n = matrix.shape[1]
-    gram = matrix.new_empty(n, n)
-    for first in range(0, n, _BLOCK):
-        last = min(n, first + _BLOCK)
-        gram[first:last, first:] = matrix[:, first:last].T @ matrix[:, first:]
-        gram[last:, first:last] = gram[first:last, last:].T
-    return gram
-
-
-def decompose_sum(terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, float]) -> Decomposition:
+def decompose_sum(
+    terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, float], name: str = "matrix"
+) -> Decomposition:
     """Truncated SVD of the sum of weight * B A, with B (m, r) and A (r, n), without computing the (m, n) matrix.
 
     It takes a thin QR of all B side by side and one of all A stacked, and then the SVD of the small core between them,
@@ -182,7 +192,7 @@ def decompose_sum(terms: Sequence[tuple[float, Factors]], sizes: Mapping[str, fl
     down = torch.cat([factors.down.double() for _, factors in terms])
     left, upper = torch.linalg.qr(up)
     right, lower = torch.linalg.qr(down.T)
-    U, S, V = torch.linalg.svd(upper @ lower.T, full_matrices=False)
+    U, S, V = svd(upper @ lower.T, name)
     norm2 = float(S.square().sum())
     if norm2 <= (1e-13 * float(up.norm() * down.norm())) ** 2:
         U, S, V, norm2 = U[:, :0], S[:0], V[:0], 0.0

@@ -12,6 +12,7 @@ from twin_merging.errors import UserError
 from twin_merging.fetching.packages import package_folder, package_version
 from twin_merging.io.fields import ABSENT, FilledText, Flag, Text, problem
 from twin_merging.io.foreign import is_gguf
+from twin_merging.io.sizes import SIZE, bytes_of
 from twin_merging.io.validation import Model
 
 _REVISION = (
@@ -36,6 +37,14 @@ def _repository(name: str) -> str:
     return name
 
 
+def _size(text: str) -> str:
+    try:
+        bytes_of(text)
+    except ValueError as error:
+        raise problem(str(error)) from None
+    return text
+
+
 class _Repository:
     """A marker of a repository's name."""
 
@@ -46,6 +55,27 @@ class _Repository:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return {**handler(schema), "pattern": r"^[^/\s]+/[^/\s]+$"}
+
+
+class _Size:
+    """A marker of a number of bytes with its unit."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(_size, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^{SIZE.pattern}$"}
+
+
+Size = Annotated[Annotated[str, _Size()] | None, ABSENT]
+SIZE_OF_SOURCE: Any = Field(
+    None,
+    description="how large its files are, as `499MB` or `15.2GB`: what jobs ask of their machine is computed from it "
+    "([docs/scaling.md](../docs/scaling.md)). A lock knows it too. Changes no tensor: above "
+    "`max_shard_size` it says in how many files a model is written. Not a source itself",
+)
 
 
 class Hub(Model):
@@ -99,6 +129,10 @@ class Package(Model):
 class Source(Model):
     """A source of a base, an expert or data; its first key says of which kind it is."""
 
+    def plain(self) -> dict[str, Any]:
+        """Without its size, which no output depends on."""
+        return {key: value for key, value in super().plain().items() if key != "size"}
+
     def origin(self) -> dict[str, Any]:
         """Where it comes from, as plain data: without what is said of its use."""
         return {key: value for key, value in self.plain().items() if key != "dtype"}
@@ -131,10 +165,12 @@ class Source(Model):
 class BaseFromHub(Source):
     hub: BaseHub = Field(description="a model repository on the Hugging Face Hub")
     dtype: Dtype = DTYPE
+    size: Size = SIZE_OF_SOURCE
 
 
 class ExpertFromHub(Source):
     hub: ExpertHub = Field(description="a model or PEFT adapter repository on the Hugging Face Hub")
+    size: Size = SIZE_OF_SOURCE
 
     @property
     def is_adapter(self) -> bool:
@@ -173,10 +209,12 @@ class BaseFromPath(FromPath):
         description="a local folder with a model and its tokenizer, or a GGUF file: `base: {path: models/base}`"
     )
     dtype: Dtype = DTYPE
+    size: Size = SIZE_OF_SOURCE
 
 
 class BaseFromPackage(FromPackage):
     dtype: Dtype = DTYPE
+    size: Size = SIZE_OF_SOURCE
 
 
 class ExpertFromPath(FromPath):
@@ -184,10 +222,12 @@ class ExpertFromPath(FromPath):
         description="a local folder with a fine-tuned model, a GGUF file, or a folder with a LoRA adapter (known by "
         "its `adapter_config.json`) and its head"
     )
+    size: Size = SIZE_OF_SOURCE
 
 
 class ExpertFromPackage(FromPackage):
     package: Package = Field(description="a fine-tuned model that an installed Python package carries")
+    size: Size = SIZE_OF_SOURCE
 
 
 class Splits(Model):
@@ -213,6 +253,7 @@ _SPLITS = "which split of the source serves which use; not a source itself"
 class DataFromHub(Source):
     hub: DataHub = Field(description="a data set repository on the Hugging Face Hub")
     splits: Splits = Field(Splits(), description=_SPLITS)
+    size: Size = SIZE_OF_SOURCE
 
 
 class DataFromPath(Source):

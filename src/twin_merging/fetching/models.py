@@ -40,7 +40,8 @@ from twin_merging.fetching.converted import read_source, with_tokenizer
 from twin_merging.fetching.sources import located
 from twin_merging.io.files import PASSED_ON, copy_file, filled, write_json
 from twin_merging.io.foreign import read_object
-from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors, shapes_of, write_tensors
+from twin_merging.io.sharding import ONE_FILE, Shards, write_model
+from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors, shapes_of
 from twin_merging.io.weights import has_weights
 
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
@@ -52,11 +53,18 @@ ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER, PICKLED_ADAPTER, "config.json", *VOCAB
 Pins = Mapping[str, str] | None
 
 
-def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, whole: WholeModel = CLASSIFIER) -> None:
+def fetch_base(
+    source: Mapping[str, Any],
+    output: Path,
+    pinned: Pins = None,
+    *,
+    whole: WholeModel = CLASSIFIER,
+    shards: Shards = ONE_FILE,
+) -> None:
     """Write the base: the parameters that are merged, configuration, tokenizer.
 
     whole: what its experts are, classifiers or language models. pinned: the hash of each file, as kind:digits, of a
-    source that a lock holds.
+    source that a lock holds. shards: how the weights are written, whatever form they come in.
     """
     output = Path(output)
     with located(source, BASE_FILES, output, pinned) as (directory, record):
@@ -69,7 +77,7 @@ def fetch_base(source: Mapping[str, Any], output: Path, pinned: Pins = None, *, 
         body = found.tensors.without(heads)
         config, tokenizer = with_tokenizer(found)
         with filled(output):
-            write_tensors(output / WEIGHTS, shapes_of(body), all_finite(directory, body))
+            write_model(output, shapes_of(body), all_finite(directory, body), shards)
             save_tokenizer(tokenizer, output)
             write_config(with_padding(config, tokenizer.pad_token_id), output)
             whole.write_beside(directory, config, output)
@@ -84,12 +92,13 @@ def fetch_expert(
     pinned: Pins = None,
     allowed: Collection[str] = (),
     label_names: Names | None = None,
+    shards: Shards = ONE_FILE,
 ) -> None:
     """Write an expert under its own checkpoint's names, checked against the base's names and shapes, and with its
     labels in the order of `label_names`, the data's.
 
     whole: what it is; a number: a sequence classifier of so many labels. allowed: fields of its configuration that may
-    differ from the base's.
+    differ from the base's. shards: as for `fetch_base`.
     """
     output, whole = Path(output), Classifier(whole) if isinstance(whole, int) else whole
     with located(source, EXPERT_FILES, output, pinned) as (directory, record):
@@ -107,7 +116,7 @@ def fetch_expert(
         config = labels.configured(with_padding(whole.configured(found.config), start.config.pad_token_id))
         tensors = labels.ordered(found.tensors, label_axes(whole, config))
         record |= {"left_out": list(found.left_out), **labels.record}
-        write_expert(output, found.architecture, config, tensors, base, record, where=directory)
+        write_expert(output, found.architecture, config, tensors, base, record, where=directory, shards=shards)
 
 
 def fetch_adapter(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
+
+from twin_merging.io.device import CPU, GPU, device
 
 
 class _OneDevice(TrainingArguments):
@@ -49,10 +50,10 @@ def arguments_of(
         report_to="none",
         seed=seed,
         data_seed=seed,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=device() == GPU,
         average_tokens_across_devices=False,  # the loss is averaged by our own Trainer
         bf16=autocast,
-        use_cpu=(processes > 1 or autocast) and not torch.cuda.is_available(),
+        use_cpu=(processes > 1 or autocast) and device() == CPU,
     )
     found = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     if found != batch_size:

@@ -24,6 +24,8 @@ from twin_merging.finetuning.arguments import arguments_of
 from twin_merging.finetuning.lora import with_lora, write_adapter
 from twin_merging.finetuning.processes import launch, processes_for, visible_devices
 from twin_merging.finetuning.trainer import Examples, ExpertTrainer, Together
+from twin_merging.io.device import GPU, device
+from twin_merging.io.sharding import ONE_FILE, Shards
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Trainable
@@ -48,6 +50,7 @@ class _Job:
     processes: int
     label_names: Names | None
     dtype: str
+    shards: Shards
 
 
 def finetune(
@@ -63,6 +66,7 @@ def finetune(
     devices: int | None = None,
     label_names: Names | None = None,
     dtype: str = "float32",
+    shards: Shards = ONE_FILE,
 ) -> None:
     """Fine-tune the base on a task's train rows and write the epoch that scores best on its validation rows.
 
@@ -72,11 +76,24 @@ def finetune(
     divided among them; by default all visible GPUs. label_names: what the rows' labels are called, which the expert's
     configuration will say. dtype: the type that the suite's models have: a whole expert is written in it, and a GPU
     computes in it where it is bfloat16 and the GPU can. What is trained is fp32, and a CPU computes in fp32.
+    shards: how the weights of a whole expert are written.
     """
     processes = processes_for(settings["batch_size"], devices or visible_devices())
     kept = Path(checkpoints, f"{processes}-processes") if processes > 1 else Path(checkpoints)
     job = _Job(
-        base, data, task, training, dict(settings), dict(limits), seed, kept, output, processes, label_names, dtype
+        base,
+        data,
+        task,
+        training,
+        dict(settings),
+        dict(limits),
+        seed,
+        kept,
+        output,
+        processes,
+        label_names,
+        dtype,
+        shards,
     )
     if processes > 1:
         launch(_train, (job,), processes)
@@ -131,7 +148,7 @@ def _trainer(job: _Job) -> ExpertTrainer:
 
 def computes_in_half(dtype: str) -> bool:
     """Whether a training computes in bfloat16."""
-    return dtype == "bfloat16" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return dtype == "bfloat16" and device() == GPU and torch.cuda.is_bf16_supported()
 
 
 def _compute_again(model: Any) -> None:
@@ -183,4 +200,4 @@ def _write(job: _Job, trainer: ExpertTrainer) -> None:
     kind = getattr(torch, job.dtype)
     if config.dtype not in (None, kind) or kind != torch.float32:
         tensors, config.dtype = {name: tensor.to(kind) for name, tensor in tensors.items()}, kind
-    write_expert(Path(job.output), shapes, config, tensors, job.base, record)
+    write_expert(Path(job.output), shapes, config, tensors, job.base, record, shards=job.shards)

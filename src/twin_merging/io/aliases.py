@@ -1,5 +1,9 @@
-"""Paths with signs that Snakemake takes for its own ({task}, <folder>) or cannot write down (line breaks, bytes that
-are no text) are given to it as links without them."""
+"""What a job's file is called, whatever path Snakemake gives for it.
+
+Paths with signs that Snakemake takes for its own ({task}, <folder>) or cannot write down (line breaks, bytes that
+are no text) are given to it as links without them. Results that lie in storage it gives to a job as copies in a folder
+of its own. Records, messages and outputs name the file that was meant: `named` says which that is.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ FOLDER = Path(".snakemake", "paths")  # of the working directory; a link lies in
 _BACK = "../" * (len(FOLDER.parts) + 1)
 _SIGNS = re.compile(r"[{}<>\x00-\x1f\x7f\ud800-\udfff]")
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
+COPIES = "TWIN_MERGING_COPIES"  # environment variable: the folder of copies of what lies in storage
 
 
 def alias(path: str) -> str:
@@ -32,13 +37,28 @@ def alias(path: str) -> str:
 
 
 def named(path: str) -> str:
-    """The path that was meant: this one, or what a link of `alias` in it stands for, if that is text."""
+    """The path that was meant: this one; what a link of `alias` in it stands for, if that is text; or of a copy of what
+    lies in storage, the name there."""
+    path = without_copies(path)
     parts = Path(path).parts
     count = len(FOLDER.parts) + 2
     if parts[: len(FOLDER.parts)] != FOLDER.parts or len(parts) < count:
         return path
     meant = str(Path(os.readlink(Path(*parts[:count])).removeprefix(_BACK), *parts[count:]))
     return path if _NO_TEXT.search(meant) else meant
+
+
+def copies_lie_in(folder: str | None) -> None:
+    """Say to this process, and to jobs that it starts, where copies of what lies in storage are; None for nowhere."""
+    os.environ.pop(COPIES, None)
+    if folder is not None:
+        os.environ[COPIES] = folder
+
+
+def without_copies(text: str) -> str:
+    """A text in which copies of what lies in storage are called by their names there."""
+    folder = os.environ.get(COPIES)
+    return text.replace(f"{folder}/", "") if folder else text
 
 
 def has_braces(path: str) -> bool:

@@ -40,6 +40,17 @@ def open_directory(directory: Path, pickled: bool = False) -> Checkpoint:
                     "holds a checkpoint")  # fmt: skip
 
 
+def weight_files(directory: Path) -> list[Path]:
+    """The files of a model's safetensors: one, or its shards and their index behind them.
+
+    Raises UserError as `open_directory` does.
+    """
+    directory = Path(directory)
+    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
+        return [directory / WEIGHTS]
+    return [*_shards(directory / INDEX), directory / INDEX]
+
+
 def _shards(index: Path) -> list[Path]:
     """The files that an index names, each beside it."""
     for name in (names := _named_in(index)):

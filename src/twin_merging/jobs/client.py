@@ -17,10 +17,13 @@ SERVER = (
     "TWIN_MERGING_SERVER"  # environment variable: the name of the server's socket; without it jobs run by themselves
 )
 WAIT = 10.0  # seconds that a new server may take to listen
-# The server has one thread, and a job says itself how many it takes; pyarrow's allocator is told to start none.
+# The server has one thread, and a job says itself how many it takes; pyarrow's allocator is told to start none. Should
+# a library ask torch for GPUs when it is imported, torch then counts them without starting CUDA: a process in which
+# CUDA is started cannot be forked.
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
 
 

@@ -15,18 +15,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from twin_merging.io.aliases import named
 from twin_merging.io.files import link_file, write_json, write_text
 from twin_merging.io.partials import remove
 from twin_merging.io.store import DamagedError, Store
 from twin_merging.io.store_size import default_limit, trim_now_and_then
+from twin_merging.jobs.devices import asked
 from twin_merging.jobs.machine import computing_software, rounding
-from twin_merging.jobs.records import RECORD, Inputs, files_by_name, files_of, now, write_record
-from twin_merging.jobs.store import FORMAT, HASHES, digest, group_of, settings
+from twin_merging.jobs.records import RECORD, SHARDS, Inputs, files_by_name, files_of, now, write_record
+from twin_merging.jobs.store import FORMAT, HASHES, PARTS, digest, group_of, rule_of, settings
 
 log = logging.getLogger(__name__)
 
 _MOST = 100_000  # characters of an environment variable; the system takes 128 KiB
-NOT_READ = ("begun", "run")  # inputs that a job waits for and does not read
+NOT_READ = ("begun", "run", *SHARDS)  # inputs that a job waits for and does not read, or that say nothing of their own
 
 
 class Kept:
@@ -36,6 +38,7 @@ class Kept:
         group, said = group_of(job), settings()
         self.job, self._started = job, now()
         self._record = job.output.get(RECORD)
+        self._is_part = group is not None and rule_of(self._record) in PARTS
         self._inputs: Inputs | None = None
         self._group, self._limit, self._any_machine = group or "", None, False
         self._stores: list[Store] = []
@@ -62,6 +65,8 @@ class Kept:
         if not self._stores:
             return False
         self._inputs = Inputs(json.loads(known)) if known else Inputs.of(self.job)
+        if self._is_part:
+            return self._leave_undone()
         return any(self._take_from(store) for store in self._stores)
 
     def write_record(self) -> None:
@@ -70,10 +75,20 @@ class Kept:
         record = write_record(self.job, self._started, self._inputs)
         if changed:
             log.warning("not kept: %s changed while the job ran", ", ".join(changed))
-        if self._writable and record is not None and not changed:
+        if self._writable and record is not None and not changed and not self._is_part:
             content, files = self._entry(record)
             for store in self._writable:
                 self._put(store, content, files)
+
+    def _leave_undone(self) -> bool:
+        """Write an empty file in the place of a part of what is kept as a whole: the job that gathers the parts takes
+        that. False where it is not there."""
+        if not any(store.entry_file(self._group, self.key).is_file() for store in self._stores):
+            return False
+        write_json(Path(self.job.output[0]), {})
+        write_record(self.job, self._started, self._inputs)
+        log.info("left undone: the whole is kept as %s", self.key)
+        return True
 
     # -- the key
 
@@ -86,11 +101,12 @@ class Kept:
             for name, paths in files_by_name(self.job.input).items()
             if name not in NOT_READ
         }
-        machine = None if self._any_machine else rounding()
+        machine = None if self._any_machine else rounding(asked(self.job))
         return digest([self._group, inputs, computing_software(), machine])
 
     def _placed(self, path: str) -> str:
-        """A path of the results without the suite's name."""
+        """The name of a file of the results without the suite's."""
+        path = named(path)
         suite = self.job.wildcards.get("suite")
         for folder in ("results/", "results/tables/", "results/figures/"):
             begin = f"{folder}{suite}"
@@ -156,7 +172,7 @@ class Kept:
             raise DamagedError(f"the entry lacks {missing[0]}")
         if (benchmark := self.job.log.get("benchmark")) and content["benchmark"]:
             write_text(Path(benchmark), content["benchmark"])
-        wrote = {str(path): {key: value for key, value in entry.items() if key != "link"}
+        wrote = {named(str(path)): {key: value for key, value in entry.items() if key != "link"}
                  for path, entry in files.items()}  # fmt: skip
         taken = {"key": self.key, "made": content["made"], "from": str(store), "at": now()}
         assert self._inputs is not None
@@ -170,8 +186,8 @@ class Kept:
         twin's weights are of its shared expert's, is noted as that and not kept."""
         own = {_inode(path): path for path in self._inputs.hashes} if self._inputs else {}
         files, kept = {}, {}
-        for path, entry in record["outputs"].items():
-            source = own.get(_inode(path))
+        for path in files_of(path for path in self.job.output if path != self._record):
+            entry, source = record["outputs"][named(path)], own.get(_inode(path))
             files[self._placed(path)] = {**entry, **({"link": self._placed(source)} if source else {})}
             if source is None:
                 kept[entry["sha256"]] = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -16,8 +17,10 @@ PACKAGES = (
     "evaluate", "lm_eval", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn",
     "matplotlib", "contourpy", "pillow",
 )  # fmt: skip
+COMMIT = "TWIN_MERGING_COMMIT"  # environment variable: what twin_merging.jobs.sent says of the commit
 # Those of them that only fetch, plan or ask: none of what is computed depends on them.
 _NOT_COMPUTING = ("snakemake", "datasets", "evaluate", "lm_eval", "huggingface_hub")
+GPUS = Path("/proc/driver/nvidia/gpus")  # where the driver has a folder for each GPU
 # Environment variables by which libraries choose how they compute.
 _CHOOSING = (
     "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
@@ -44,13 +47,21 @@ def computing_software() -> dict[str, str | None]:
     return {name: found for name, found in software().items() if name not in _NOT_COMPUTING}
 
 
-def rounding() -> dict[str, Any]:
+def rounding(devices: int | None = None) -> dict[str, Any]:
     """What the last bits of sums and products depend on beside software: kind of processor and of GPUs, and environment
-    variables. Needs no library that computes."""
-    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    variables. Needs no library that computes.
+
+    devices: how many GPUs a job is given, where they are handed out (`jobs.devices`). Then it does not matter which of
+    the same kind they are, and to a job that is given none, none.
+    """
+    files = sorted(GPUS.glob("*/information"))
     lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
     gpus = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
     variables = {name: os.environ[name] for name in _CHOOSING if name in os.environ}
+    if devices is not None:
+        variables.pop("CUDA_VISIBLE_DEVICES", None)
+        kinds = [*dict.fromkeys(gpus)]
+        gpus = [*gpus, f"{devices} of them"] if devices and len(kinds) > 1 else kinds * devices
     return {"machine": platform.machine(), "processor": _processor(), "gpus": gpus, "variables": variables}
 
 
@@ -78,7 +89,9 @@ def _processor() -> str:
 
 def commit(folder: Path) -> dict[str, Any]:
     """Commit of the repository that a folder lies in, whether its tree was clean (untracked files count), and what had
-    changed; all None where there is no repository or no git."""
+    changed; all None where there is no repository or no git. On a machine that was sent the workflow: what was sent."""
+    if COMMIT in os.environ:
+        return dict(json.loads(os.environ[COMMIT]))
     try:
         head = _git(folder, "rev-parse", "HEAD").strip()
         changes = _git(folder, "status", "--porcelain").splitlines()

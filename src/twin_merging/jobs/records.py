@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,9 @@ from twin_merging.jobs.machine import commit, hardware, software
 from twin_merging.jobs.usage import peak_memory
 
 RECORD = "record"  # the name of a rule's output that is the job's record
+# The names of inputs that hold what other jobs have done of this one's work, and their records. They say how the work
+# was shared out, which changes no byte; so they are among the inputs of no record, and in no key of a store.
+SHARDS = ("shards", "shard_records")
 SNAKEMAKES_OWN = ".snakemake_timestamp"  # lies in every directory that is an output
 
 
@@ -60,8 +63,12 @@ class Inputs:
     def of_record(self, job: Any) -> dict[str, Any]:
         """What a record says of a job's inputs and outputs: how its rule declares them, and the inputs by hash."""
         return {
-            "input": {name: list(map(named, paths)) for name, paths in files_by_name(job.input).items()},
-            "output": {name: paths for name, paths in files_by_name(job.output).items() if name != RECORD},
+            "input": {
+                name: list(map(named, paths)) for name, paths in files_by_name(job.input).items() if name not in SHARDS
+            },
+            "output": {
+                name: list(map(named, paths)) for name, paths in files_by_name(job.output).items() if name != RECORD
+            },
             "inputs": {named(path): {"sha256": entry[0], "size": entry[1]} for path, entry in self.read.items()},
         }
 
@@ -77,13 +84,14 @@ def write_record(job: Any, started: str, inputs: Inputs | None = None) -> dict[s
     read = (inputs or Inputs.of(job)).of_record(job)
     written = files_of(path for path in job.output if path != file)
     with ThreadPoolExecutor(max(1, job.threads)) as pool:
-        wrote = dict(zip(written, pool.map(_output_entry, written), strict=True))
+        wrote = dict(zip(map(named, written), pool.map(_output_entry, written), strict=True))
     record = {
         "rule": record_name(file).partition("/")[0],  # another workflow that uses this one may rename its rules
         "wildcards": dict(job.wildcards.items()),
         "started": started,
         "finished": now(),
         "peak_mib": round(peak_memory(), 2),
+        **_shards(job),
         **read,
         "outputs": wrote,
         "settings": job.params.get("settings"),
@@ -109,9 +117,31 @@ def read_record(file: Path) -> dict[str, Any]:
     return record
 
 
+def with_shards(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a record says of times, memory, software and machine, and the same of each job that did a part of the
+    work."""
+    return [record, *record.get("shards", ())]
+
+
+def seconds(record: Mapping[str, Any]) -> float:
+    """How long a job worked; all of them together where others did a part of its work."""
+    times = [
+        tuple(datetime.fromisoformat(one[when]) for when in ("started", "finished")) for one in with_shards(record)
+    ]
+    return sum((finished - started).total_seconds() for started, finished in times)
+
+
+def _shards(job: Any) -> dict[str, Any]:
+    """What a record says of the jobs that did a part of the work; no key where there are none."""
+    files = job.input.get("shard_records") or ()
+    keys = ("started", "finished", "peak_mib", "software", "hardware", "git")
+    found = [{key: record[key] for key in keys} for record in map(read_record, map(Path, files))]
+    return {"shards": found} if found else {}
+
+
 def record_name(file: str | Path) -> str:
     """A job by its record's place: its rule, and what tells it from others of its rule, as merge/ties."""
-    _, _, _, *parts = Path(file).with_suffix("").parts
+    _, _, _, *parts = Path(named(str(file))).with_suffix("").parts
     return "/".join(parts)
 
 
@@ -119,7 +149,8 @@ def _read(job: Any) -> list[str]:
     """A job's inputs; of the folder in which a fetch finds its suite's lock the lock alone, where there is one."""
     folders = [str(folder) for folder in job.input.get("locks", [])]
     locks = [Path(folder, f"{job.wildcards.suite}.lock.json") for folder in folders]
-    return [*(path for path in job.input if path not in folders), *(str(lock) for lock in locks if lock.is_file())]
+    left_out = {*folders, *(str(path) for name in SHARDS for path in job.input.get(name) or ())}
+    return [*(path for path in job.input if path not in left_out), *(str(lock) for lock in locks if lock.is_file())]
 
 
 def files_of(paths: Iterable[str]) -> list[str]:

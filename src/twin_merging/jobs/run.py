@@ -31,7 +31,10 @@ PROGRESS, REPORT = "twin_merging.progress", "twin_merging.report"
 LOGGER = "TWIN_MERGING_LOGGER"
 # By name: what these do reaches no output but the record, or only with the bytes that the job would write; so no job's
 # digest of its code may cover them.
-CLIENT, KEPT, STORE, USAGE = (f"twin_merging.jobs.{name}" for name in ("client", "kept", "store", "usage"))
+CLIENT, DEVICES, KEPT, STORE, USAGE = (
+    f"twin_merging.jobs.{name}" for name in ("client", "devices", "kept", "store", "usage")
+)
+NAMES = "twin_merging.io.aliases"
 
 
 def folder(file: str) -> Path:
@@ -44,7 +47,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
 
     Where the store has what the job would make, that is taken and nothing runs (`twin_merging.jobs.store`). Where a
     server has the libraries loaded, the job runs in a fork of it. The job takes as many threads as the settings say,
-    whatever Snakemake had to give, because the number of threads changes the last bits of sums. A UserError ends the
+    whatever Snakemake had to give, because the number of threads changes the last bits of sums, and the GPUs that its
+    rule asks for (`twin_merging.jobs.devices`). A UserError ends the
     job with its sentence on the terminal and in the log; anything else with its traceback in the log and its last line
     on the terminal. Where LOGGER is set, all of this goes into the log alone. A job that ends well leaves what it took
     beside its log, and as an output of its rule the record of what it read and wrote.
@@ -68,14 +72,18 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(Lines("%(asctime)s %(name)s: %(message)s"))
     told = bool(os.environ.get(LOGGER))
+    shown = logging.StreamHandler(terminal)
+    shown.setFormatter(Lines())
     for name in () if told else (PROGRESS, REPORT):
-        logging.getLogger(name).addHandler(logging.StreamHandler(terminal))
+        logging.getLogger(name).addHandler(shown)
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         kept = import_module(KEPT).Kept(snakemake)
         if not kept.take():
+            import_module(DEVICES).take(snakemake)
             job(snakemake)
             if file := snakemake.log.get("benchmark"):
                 import_module(USAGE).write_usage(Path(file), began)
@@ -84,6 +92,7 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         refused = None if isinstance(error, UserError) else refusal(error, Path((*snakemake.output, log)[0]).parent)
         known = isinstance(error, UserError) or refused is not None
         sentence = refused or (str(error) if known else f"{type(error).__name__}: {error} (see {log})")
+        sentence = import_module(NAMES).without_copies(sentence)
         try:
             if not known:
                 traceback.print_exc()
@@ -93,6 +102,13 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         if not told:
             print(f"error: {sentence}", file=terminal, flush=True)
         sys.exit(1)
+
+
+class Lines(logging.Formatter):
+    """Lines of a log that call every file by its name in the results, wherever the job has its copy."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(import_module(NAMES).without_copies(super().format(record)))
 
 
 def use_threads(count: int) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twin_merging.io.aliases import named
+
 STORE = "TWIN_MERGING_STORE"  # environment variable; without it nothing is taken or kept
 HASHES = "TWIN_MERGING_INPUTS"  # the same: what a script has hashed, for its fork
 ENTRIES = "entries"  # the folder of a store that has a folder for each such group
@@ -28,6 +30,9 @@ RULES = frozenset({
     "predict", "answer_validation", "choose", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
 })  # fmt: skip
 
+# Rules whose jobs do a part of another rule's, and the wildcards that say which part. What they write is not kept, and
+# where the whole is, they leave their part undone.
+PARTS = {"predict_shard": ("predict", ("shard", "shards"))}
 TELL_THE_SUITE = frozenset({"tabulate"})  # those of them in whose outputs the suite's name stands
 
 
@@ -81,15 +86,18 @@ def settings() -> Settings | None:
 
 def rule_of(record: str) -> str:
     """The rule of a job, by its record's place, as `records.record_name` has it."""
-    return Path(record).with_suffix("").parts[3]
+    return Path(named(record)).with_suffix("").parts[3]
 
 
 def group_of(job: Any) -> str | None:
     """16 digits over what is known of a job without reading anything; None where its outputs are not kept."""
     record = job.output.get("record")
-    if record is None or rule_of(record) not in RULES:
+    if record is None:
         return None
-    rule, wildcards = rule_of(record), dict(job.wildcards.items())
+    rule, which = PARTS.get(rule_of(record), (rule_of(record), ()))
+    if rule not in RULES:
+        return None
+    wildcards = {name: value for name, value in job.wildcards.items() if name not in which}
     if rule not in TELL_THE_SUITE:
         wildcards.pop("suite", None)
     return digest([FORMAT, rule, wildcards, job.params.get("settings"), job.params.get("code")])[:16]

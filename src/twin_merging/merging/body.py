@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, tensor_file
+from twin_merging.io.sharding import ONE_FILE, Shards, model_file
+from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
-from twin_merging.merging.registry import Method, Parameter
+from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import in_order, one_thread_each
 from twin_merging.task_vectors.lora_matrices import LoraMatrix
 
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
-    """Write the merged body: a parameter that some expert changes is merged, every other one is copied from the base.
+def merge_body(
+    method: Method,
+    options: Mapping[str, Any],
+    base: Checkpoint,
+    inputs: Inputs,
+    output: Path,
+    shards: Shards = ONE_FILE,
+) -> None:
+    """Write the merged body's weights into the directory `output`, as `shards` say.
 
+    A parameter that some expert changes is merged, every other one is copied from the base.
     Sums are taken in fp32 over the tasks in alphabetical order, and cast once to the base's dtype. The written bytes
     depend only on the content of the inputs and on the options; the number of processes, the size of chunks, the
     sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
@@ -35,16 +44,19 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
         compute, settle = prepared(method, options, inputs)
         merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
-        factors = {rows: compute(inputs.parameter(rows)) for rows in parts}
+        factors = {rows: compute(rows) for rows in parts}
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
-        jobs = kept + inputs.chunks(method.whole, [name for name in base if name in merged])
-        with tensor_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}) as file:
+        own = inputs.chunks(method.whole, [name for name in base if name in merged])
+        if method.whole:  # the largest first, so that no worker is left with it in the end
+            own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
+        jobs = kept + own
+        with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:
                 name, start, stop = rows
                 note = None
                 if name in merged:
-                    value, note = compute(inputs.parameter(rows))
+                    value, note = compute(rows)
                 elif name in lora:
                     down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes)
                     change = lora[name].of_part(down, up, name)
@@ -63,29 +75,31 @@ def merge_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inp
 
             notes = run(jobs, "merging") + [(rows, note) for rows, (_, note) in factors.items() if note]
             again = settle(notes)
-            factors |= {rows: compute(inputs.parameter(rows)) for rows in again if rows in factors}
+            factors |= {rows: compute(rows) for rows in again if rows in factors}
             run(
                 [rows for rows in again if rows not in factors] + inputs.chunks(names=sorted(lora)),
                 "writing what is settled",
             )
 
 
-Compute = Callable[[Parameter], tuple["torch.Tensor", Any]]
+Compute = Callable[[RowRange], tuple["torch.Tensor", Any]]
 Settle = Callable[[list[tuple[RowRange, Any]]], list[RowRange]]
 
 
 def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tuple[Compute, Settle]:
     """Run the method's `prepare` over all parameters, if it has one, and return two functions.
 
-    The first one merges a Parameter: it returns the merged rows and a note on them (None for most methods). The second
-    one is called with all notes at the end, and returns the ranges of rows that have to be merged again.
+    The first one merges a range of rows: it returns the merged rows and a note on them (None for most methods). The
+    second one is called with all notes at the end, and returns the ranges of rows that have to be merged again.
     """
+    if method.blocks:
+        return lambda rows: (method.function(inputs.blocks(rows[0]), **options), None), lambda notes: []
     if method.prepare is None:
-        return lambda parameter: (method.function(parameter, **options), None), lambda notes: []
+        return lambda rows: (method.function(inputs.parameter(rows), **options), None), lambda notes: []
     found = method.prepare(inputs, **options)
 
-    def compute(parameter: Parameter) -> tuple[torch.Tensor, Any]:
-        result = method.function(parameter, found, **options)
+    def compute(rows: RowRange) -> tuple[torch.Tensor, Any]:
+        result = method.function(inputs.parameter(rows), found, **options)
         return result if isinstance(result, tuple) else (result, None)
 
     return compute, lambda notes: found.settle(notes) if notes else []

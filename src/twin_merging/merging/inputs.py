@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import CHUNK, chunks, row_count
+from twin_merging.merging.blocks import HELD, Blocks
 from twin_merging.merging.registry import Parameter
 from twin_merging.merging.workers import batches, in_order
 
@@ -91,13 +92,25 @@ class Inputs:
             found += [(name, start, stop) for start, stop in bounds]
         return found
 
-    def parameter(self, rows: RowRange) -> Parameter:
-        """Read a range of rows. Raises UserError that names the file and the tensor if it holds NaN or infinity."""
+    def blocks(self, name: str) -> Blocks:
+        """A whole parameter, for methods that take it by blocks of rows: read at once if it is small enough."""
+        shape = self.base.shape(name)
+        if 4 * math.prod(shape) * (1 + len(self.vectors)) <= HELD or len(shape) < 2:
+            return Blocks.of(self.parameter((name, 0, self.rows_of(name))))
+        return Blocks(name, shape, self.tasks, lambda start, stop, tasks: self.parameter((name, start, stop), tasks))
+
+    def parameter(self, rows: RowRange, tasks: Collection[str] | None = None) -> Parameter:
+        """Read a range of rows, of `tasks` alone where they are given.
+
+        Raises UserError that names the file and the tensor if it holds NaN or infinity.
+        """
         name, start, stop = rows
         base = self.base.rows(name, start, stop).float()
         check_finite(base, "the base", name)
         vectors = {}
         for task, vector in self.vectors.items():
+            if tasks is not None and task not in tasks:
+                continue
             vectors[task] = vector.rows(name, start, stop, base)
             check_finite(vectors[task], f"{vector.where}", name)
         found = Parameter(

@@ -14,7 +14,8 @@ from typing import Any
 from twin_merging.io.files import whole_directory
 from twin_merging.io.masks import MASKS, RESCALE, UNIFIED, pack, packed_shape
 from twin_merging.io.ranges import row_width
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, tensor_file, write_tensors
+from twin_merging.io.sharding import ONE_FILE, Shards, write_model
+from twin_merging.io.tensors import Checkpoint, tensor_file
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.products import by_pieces
 from twin_merging.merging.registry import Method
@@ -24,7 +25,12 @@ Sizes = dict[str, list[tuple[float, float]]]  # by task, for each piece: sum |ta
 
 
 def merge_masked_body(
-    method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path
+    method: Method,
+    options: Mapping[str, Any],
+    base: Checkpoint,
+    inputs: Inputs,
+    output: Path,
+    shards: Shards = ONE_FILE,
 ) -> None:
     """Merge by a masked method, and write the body, the unified vector and the masks into the directory `output`."""
     import torch
@@ -65,4 +71,4 @@ def merge_masked_body(
         for task, file in masks.items():
             own, kept = (math.fsum(pair[side] for sizes in found for pair in sizes[task]) for side in (0, 1))
             file.write(RESCALE, torch.tensor(own / kept if kept else 1.0))
-    write_tensors(output / WEIGHTS, {name: (base.shape(name), base.dtype(name)) for name in base}, base.items())
+    write_model(output, {name: (base.shape(name), base.dtype(name)) for name in base}, base.items(), shards)

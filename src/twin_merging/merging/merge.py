@@ -12,8 +12,9 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import PROTOCOLS, Protocol
 from twin_merging.io.files import file_hashes, pass_on, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
-from twin_merging.io.weights import open_directory
+from twin_merging.io.sharding import ONE_FILE, Shards
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory, weight_files
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.masked import merge_masked_body
@@ -39,6 +40,7 @@ def merge_directory(
     left_out: Collection[str] = (),
     workers: int = 1,
     chosen: Mapping[str, Any] | None = None,
+    shards: Shards = ONE_FILE,
 ) -> None:
     """Merge, from the files of the stages before, and write the merged model's directory.
 
@@ -49,7 +51,7 @@ def merge_directory(
     heads: what merge.json says of each task's head: its number of `labels` (1: a regression), or nothing where a task
     has no head of its own. left_out: experts that are not merged, and of which the head alone is kept.
     workers: how many processes work at once. chosen: of options that were chosen on validation rows, what merge.json
-    says of the choice (twin_merging.merging.chosen).
+    says of the choice (twin_merging.merging.chosen). shards: how the body is written.
     """
     output, began = Path(output), time.monotonic()
     start = open_directory(base)
@@ -60,7 +62,7 @@ def merge_directory(
         {task: Checkpoint(path) for task, path in sorted((statistics or {}).items())},
         workers,
     )
-    write_body(method, options, start, inputs, output)
+    write_body(method, options, start, inputs, output, shards)
     opened = {task: Expert(directory, start) for task, directory in experts.items()}
     write_private(opened, protocol, output, left_out)
     pass_on(Path(base), output)
@@ -84,15 +86,22 @@ def merge_directory(
     log.info("merged %d parameters of %d experts by %s in %.1f s", len(start), len(task_vectors), method.name, seconds)
 
 
-def write_body(method: Method, options: Mapping[str, Any], base: Checkpoint, inputs: Inputs, output: Path) -> None:
+def write_body(
+    method: Method,
+    options: Mapping[str, Any],
+    base: Checkpoint,
+    inputs: Inputs,
+    output: Path,
+    shards: Shards,
+) -> None:
     """Write what is not private to a task into the directory `output`.
 
     For a static method this is the merged body; for a masked one it is the base's body, the vector and the masks.
     """
     if method.kind == "masked":
-        merge_masked_body(method, options, base, inputs, output)
+        merge_masked_body(method, options, base, inputs, output, shards)
     else:
-        merge_body(method, options, base, inputs, output / WEIGHTS)
+        merge_body(method, options, base, inputs, output, shards)
 
 
 def merged_names(base: Checkpoint, protocol: Protocol) -> tuple[str, ...]:
@@ -148,8 +157,9 @@ def write_record(
         "library": __version__,
     }
     if hashes:
+        body = weight_files(output)
         record["files"] = {
-            WEIGHTS: sha256(output / WEIGHTS),
+            **dict(zip((file.name for file in body), in_order(body, sha256, workers), strict=True)),
             **file_hashes(output, "private", *([MASKS] if method.kind == "masked" else [])),
         }
     write_json(output / "merge.json", record)

@@ -51,7 +51,7 @@ def write_merged_factors(method: Method, options: Mapping[str, Any], inputs: Inp
                         "lora_space: product"
                     )
         compute, settle = prepared(method, options, inputs)
-        found = {rows: compute(inputs.parameter(rows)) for rows in inputs.chunks(whole=True, names=sorted(factors))}
+        found = {rows: compute(rows) for rows in inputs.chunks(whole=True, names=sorted(factors))}
         again = settle([(rows, note) for rows, (_, note) in found.items() if note])
-        found |= {rows: compute(inputs.parameter(rows)) for rows in again}
+        found |= {rows: compute(rows) for rows in again}
     save_factors(output, matrices, {name: value for (name, _, _), (value, _) in found.items()})

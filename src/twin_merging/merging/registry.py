@@ -77,6 +77,7 @@ class Method:
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None
     linear: Linear | None = None
     scales: str | None = None
+    blocks: bool = False
 
     @property
     def module(self) -> str:
@@ -106,11 +107,13 @@ def merging_method(
     check: Callable[[Mapping[str, Any], list[str]], None] | None = None,
     linear: Linear | None = None,
     scales: str | None = None,
+    blocks: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
     static, masked: called with a Parameter and its options, for ranges of rows of each merged parameter (`whole`: for
-    each whole parameter); a static one returns the merged rows, a masked one the unified vector.
+    each whole parameter; with `blocks` too: for its twin_merging.merging.blocks.Blocks, whose rows it reads itself); a
+    static one returns the merged rows, a masked one the unified vector.
     dynamic: called with its options alone, when a suite is read; returns them completed, or raises ValueError.
 
     prepare: called once before, with the Inputs and the options, for what depends on more than the rows at hand; what
@@ -128,7 +131,7 @@ def merging_method(
         name = function.__name__
         options = options_of(function)
         _METHODS[name] = Method(
-            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales
+            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales, blocks
         )
         return function
 

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -47,51 +48,78 @@ def batches(jobs: Sequence[Job], workers: int) -> list[Sequence[Job]]:
 
 
 def _forked(jobs: Sequence[Job], function: Callable[[Job], Result], count: int) -> Iterator[Result]:
+    """A worker takes the next job as soon as it is free, so that one long job holds no other up."""
     context = multiprocessing.get_context("fork")
-    pipes, processes = [], []
+    taken = context.Value("q", 0)  # how many jobs the workers have taken
+    processes: dict[Connection, Any] = {}  # by the end of its pipe that the results come out of
     try:
-        for number in range(count):
+        for _ in range(count):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(sender, jobs[number::count], function), daemon=True)
+            process = context.Process(target=_work, args=(sender, jobs, function, taken), daemon=True)
             with (
                 warnings.catch_warnings()
             ):  # Python warns that other threads may hold locks; a worker takes none of them
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             sender.close()
-            pipes.append(receiver)
-            processes.append(process)
+            processes[receiver] = process
+        found: dict[int, tuple[bool, Any]] = {}  # results that came before those of earlier jobs
+        working = dict(processes)
         for number in range(len(jobs)):
-            try:
-                failed, result = pipes[number % count].recv()
-            except EOFError:
-                process = processes[number % count]
-                process.join()
-                raise RuntimeError(
-                    f"a worker process ended with code {process.exitcode}; if memory ran out, use fewer threads"
-                ) from None
+            while number not in found:
+                _receive(working, found)
+            failed, result = found.pop(number)
             if failed:
                 raise result
             yield result
     finally:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
-        for process, pipe in zip(processes, pipes, strict=True):
+        for pipe, process in processes.items():
             process.join()
             pipe.close()
 
 
-def _work(pipe: Any, jobs: Sequence[Job], function: Callable[[Job], Result]) -> None:
-    """What one process does: it takes one job after another, and sends each result through the pipe."""
+def _receive(working: dict[Connection, Any], found: dict[int, tuple[bool, Any]]) -> None:
+    """Wait for results, and put them into `found` by their job's number. A worker that is done leaves `working`."""
+    for pipe in wait(list(working)):
+        assert isinstance(pipe, Connection)
+        try:
+            message = pipe.recv()
+        except EOFError:
+            process = working[pipe]
+            process.join()
+            raise RuntimeError(
+                f"a worker process ended with code {process.exitcode}; if memory ran out, use fewer threads"
+            ) from None
+        if message is None:
+            del working[pipe]
+        else:
+            number, failed, result = message
+            found[number] = failed, result
+
+
+def _work(pipe: Connection, jobs: Sequence[Job], function: Callable[[Job], Result], taken: Any) -> None:
+    """What one process does: it takes one job after another, and sends each result through the pipe, at last None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    number = 0
     try:
-        for job in jobs:
-            pipe.send((False, function(job)))
+        while (number := _next(taken)) < len(jobs):
+            pipe.send((number, False, function(jobs[number])))
     except BrokenPipeError:  # the parent is gone
         os._exit(1)
     except Exception as error:
-        pipe.send((True, _portable(error)))
+        pipe.send((number, True, _portable(error)))
+    pipe.send(None)
+
+
+def _next(taken: Any) -> int:
+    """The number of the next job, which nobody else takes."""
+    with taken.get_lock():
+        number = int(taken.value)
+        taken.value += 1
+    return number
 
 
 def _portable(error: Exception) -> Exception:

@@ -14,9 +14,10 @@ from twin_merging.checkpoints.groups import Protocol
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
-from twin_merging.io.files import file_hashes, link_file, pass_on, read_json, sha256, whole_directory, write_json
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, save_tensors
-from twin_merging.io.weights import open_directory
+from twin_merging.io.files import file_hashes, pass_on, read_json, sha256, whole_directory, write_json
+from twin_merging.io.sharding import link_weights
+from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.weights import open_directory, weight_files
 from twin_merging.merging.choices import method_options
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import write_configuration
@@ -63,7 +64,7 @@ def assemble(
     prefix = f"{body.base_model_prefix}."
     early = _with_prefix(_before_routing(body, entry, router_settings), prefix)
     form, transposed = AdapterForm.of(body, model_form.has_prefix), _with_prefix(transposed_layers(body), prefix)
-    link_file(shared / WEIGHTS, output / WEIGHTS)
+    link_weights(shared, output)
     with whole_directory(output / "private") as private:
         for task in [*tasks, *left_out]:
             own = Checkpoint(shared / "private" / f"{task}.safetensors").without(early)
@@ -94,7 +95,9 @@ def assemble(
         _router(router, tasks, router_settings, entry).save(folder)
     write_configuration(read_json(shared / "config.json"), model_form, output)
     pass_on(shared, output, but=["config.json"])
-    inputs = {"shared": Path(shared) / WEIGHTS, **({} if router is None else {"router": router})}
+    body_files = weight_files(shared)
+    inputs = {f"shared/{file.name}" if len(body_files) > 1 else "shared": file for file in body_files}
+    inputs |= {} if router is None else {"router": router}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     inputs |= {} if factors is None else {"factors": factors}
     record = {

@@ -15,6 +15,7 @@ from transformers.models.auto import modeling_auto
 from twin_merging.checkpoints.architectures import quiet
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError
+from twin_merging.io.device import device
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.directory import RECORD, local_directory, read_record
@@ -139,7 +140,7 @@ def _quietly(kind: Any, directory: Path, dtype: Any, configured: Path, options: 
 
 def _device(device_map: Any) -> Any:
     if device_map == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return device()
     if isinstance(device_map, dict):
         raise UserError("device_map: a merged model lies on one device; name it, such as 'cuda:0'")
     return device_map

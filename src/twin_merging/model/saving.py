@@ -9,7 +9,8 @@ import torch
 
 from twin_merging.checkpoints.architectures import output_layer
 from twin_merging.io.files import file_hashes, whole_directory, write_json
-from twin_merging.io.tensors import WEIGHTS, save_tensors
+from twin_merging.io.sharding import Shards, save_model
+from twin_merging.io.tensors import save_tensors
 from twin_merging.model.adapters import AdapterForm, ExclusiveVector
 from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.exclusive_files import save_vector, store_of
@@ -19,12 +20,12 @@ from twin_merging.model.gated import Gated, PerTask
 from twin_merging.version import __version__
 
 
-def save(model: Any, output: Path) -> None:
-    """Write the directory of a TwinModel that has a router."""
+def save(model: Any, output: Path, shards: Shards) -> None:
+    """Write the directory of a TwinModel that has a router; the shared body as `shards` say."""
     if model.router is None:
         raise ValueError("only a model with a router can be saved; a static one is written by its merge")
     with whole_directory(output) as partial:
-        _save_shared(model, partial)
+        _save_shared(model, partial, shards)
         model.save_beside(partial)
         dtype = str(model.body.dtype).removeprefix("torch.")
         write_configuration({**model.body.config.to_diff_dict(), "dtype": dtype}, model.form, partial)
@@ -51,7 +52,7 @@ def save(model: Any, output: Path) -> None:
         write_json(partial / RECORD, {**record, **model.record, "files": files})
 
 
-def _save_shared(model: Any, output: Path) -> None:
+def _save_shared(model: Any, output: Path, shards: Shards) -> None:
     """The body's parameters by their own names, and with them a language model's output layer that is not tied."""
     tensors = {
         name: value.detach().cpu()
@@ -65,7 +66,7 @@ def _save_shared(model: Any, output: Path) -> None:
         inside = {id(value) for value in model.body.parameters()}
         own = dict(layer.named_parameters(recurse=False))
         tensors |= {f"{path}.{n}": v.detach().cpu() for n, v in own.items() if id(v) not in inside}
-    save_tensors(output / WEIGHTS, tensors)
+    save_model(output, tensors, shards)
 
 
 def _gated(model: Any) -> dict[str, Gated]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError, unknown
+from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.model.answers import Answer
 from twin_merging.model.forms import Form, form_of
 from twin_merging.model.gates import Gates, Mixture
@@ -162,9 +163,12 @@ class TwinModel(PreTrainedModel):
     def save_beside(self, directory: Path) -> None:
         """Write what a model of this class has beside the files that all have."""
 
-    def save_pretrained(self, save_directory: Any, **_: Any) -> None:
-        """Write the model's directory (docs/model.md), whole or not at all; the tokenizer is not in it."""
-        save(self, Path(save_directory))
+    def save_pretrained(self, save_directory: Any, max_shard_size: int | str = LIMIT, **_: Any) -> None:
+        """Write the model's directory (docs/model.md), whole or not at all; the tokenizer is not in it.
+
+        max_shard_size: of a file of the shared body, in bytes or as "5GB".
+        """
+        save(self, Path(save_directory), Shards.of(max_shard_size))
 
     def get_input_embeddings(self) -> Any:
         return self.model.get_input_embeddings()

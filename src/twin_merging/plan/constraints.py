@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twin_merging.fetching.declared import Source
 from twin_merging.plan import figures
@@ -17,6 +17,8 @@ WILDCARDS = {
     "task": NAME,
     "method": NAME,
     "model": NAME,
+    "shard": "[1-9][0-9]*",
+    "shards": "[1-9][0-9]*",
     "shared": NAME,
     "router": f"{NAME}(?:/{NAME})?",
     "kind": NAME,
@@ -31,6 +33,15 @@ def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], 
     rule lie in a folder of its own, so no other rule could make them."""
     paths = [re.escape(f"{suite.name}/{folder}/{name}".rstrip("/")) for suite in suites for name in names(suite)]
     return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{SUITE}/records/){SUITE}"
+
+
+def in_shards(sharded: Mapping[str, int], count: int, constraint: str) -> str:
+    """A constraint of {suite} for those suites alone whose models are written in so many shards, 1: in one file.
+    sharded: by name, the shards of suites that have more."""
+    names = "|".join(re.escape(name) for name, number in sharded.items() if number == count or count == 1)
+    if count == 1:
+        return f"(?!(?:{names})/){constraint}" if names else constraint
+    return f"(?=(?:{names})/){constraint}"
 
 
 def experts_where(suites: Sequence[Suite], made_here: bool, adapter: bool) -> str:

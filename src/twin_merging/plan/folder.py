@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from twin_merging.errors import UserError
+from twin_merging.plan.lm_eval import task_files
 from twin_merging.suite.locks import hub_sources
 from twin_merging.suite.suite import Suite, load_suite
 
@@ -36,6 +38,11 @@ class Suites:
             raise UserError(f"{self.folder}: no suite {chosen or ''} with a Hub source to lock; name one: lock=SUITE")
         return found
 
+    def with_suites(self) -> list[str]:
+        """Files that a job needs to know a suite: the suites, their locks, and what they name beside their sources."""
+        beside = [file for suite in self.readable() for file in _named_by(suite)]
+        return [*map(str, self._files()), *map(str, sorted(Path(self.folder).glob("*.lock.json"))), *beside]
+
     def _files(self) -> list[Path]:
         return sorted(Path(self.folder).glob("*.yaml"))
 
@@ -44,3 +51,11 @@ class Suites:
             return load_suite(file, self.glue)
         except UserError as error:
             return error
+
+
+def _named_by(suite: Suite) -> list[str]:
+    """Published scores and task files of lm-eval that a suite names; of those that are missing its own jobs tell."""
+    files = [suite.says.published] if suite.says.published and Path(suite.says.published).is_file() else []
+    with suppress(UserError):
+        files += task_files(suite)
+    return files

@@ -1,24 +1,39 @@
-"""What each job asks of its machine: memory, minutes, disk and GPUs, from the sizes of what its suite reads."""
+"""What each job asks of its machine: memory, minutes, disk and GPUs, from the sizes of what its suite reads.
+
+RULES has for each rule the function that says what its jobs need. docs/scaling.md explains the terms, and compares what
+is asked with what finished jobs took.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from twin_merging.plan import needs_merging as merging
+from twin_merging.plan import needs_models as models
+from twin_merging.plan import needs_sources as sources
+from twin_merging.plan import needs_tables as tables
+from twin_merging.plan.settings import RULES as SETTINGS
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.plan.sizes import Sizes
+from twin_merging.plan.work import Need, Work
 from twin_merging.suite.suite import Suite
 
 MEBIBYTE = 2**20
-LIBRARIES = 700  # MiB that Python, torch, transformers and the rest take before a job reads anything
+LIBRARIES = 520  # MiB that Python, torch, transformers and the rest take before a job reads anything
+MARGIN = 1.25  # of memory and disk
 LEAST_MINUTES = 10
-LEAST_DISK = 100
+LEAST_DISK = 100  # MiB
+PATIENCE = 3.0  # times the expected time: machines are shared and slower than the one that was measured
+# Operations a second of a thread of a processor, and of a GPU; bytes a second from and to a shared disk, with hashing.
+OF_A_THREAD, OF_A_GPU, OF_A_DISK = 3e10, 3e13, 2e8
+OF_MEMORY, OF_GPU_MEMORY = 1e10, 1e12  # bytes of weights a second
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for: MiB of memory, minutes, MiB of disk, and GPUs."""
+    """What a job asks for: MiB of memory, minutes, MiB of disk (for what it reads and writes), and GPUs."""
 
     mem_mb: int
     runtime: int
@@ -33,69 +48,103 @@ def of_job(
     threads: Mapping[str, int] | None = None,
     attempt: int = 1,
     gpus: int = 0,
+    shards: int = 1,
 ) -> Resources:
     """What a job asks for. threads: how many a stage's jobs have; attempt: the how manieth try it is, each asks for
-    more memory and time; gpus: how many a job has that runs a model."""
-    models, hours = RULES[rule]
-    size = Sizes.of(suite).base / MEBIBYTE
+    more memory and time; gpus: how many a job has that runs a model; shards: how many jobs share out the test rows of a
+    model, which the job of rule predict then gathers."""
+    gathers = rule == "predict" and shards > 1
+    need = needed(suite, rule, wildcards, threads, gathers)
+    count = gpus if rule in RUNS_A_MODEL and not gathers else 0
     return Resources(
-        mem_mb=math.ceil(LIBRARIES + models * size) * attempt,
-        runtime=math.ceil(LEAST_MINUTES + 60 * hours) * attempt,
-        disk_mb=math.ceil(LEAST_DISK + models * size),
-        gpu=gpus if rule in RUNS_A_MODEL else 0,
+        mem_mb=math.ceil(MARGIN * (LIBRARIES + need.memory / MEBIBYTE)) * attempt,
+        runtime=math.ceil(LEAST_MINUTES + PATIENCE * seconds(need, threads_of(rule, threads), count) / 60) * attempt,
+        disk_mb=math.ceil(LEAST_DISK + MARGIN * (need.read + need.written) / MEBIBYTE),
+        gpu=count,
     )
+
+
+def needed(
+    suite: Suite, rule: str, wildcards: Wildcards, threads: Mapping[str, int] | None = None, gathers: bool = False
+) -> Need:
+    """What a job needs, as far as sizes tell. gathers: it is of rule predict, and others answer the rows."""
+    function = models.gather if gathers else RULES[rule]
+    return function(Work(suite, sizes_of(suite), wildcards, threads_of(rule, threads)))
+
+
+def seconds(need: Need, threads: int, gpus: int = 0) -> float:
+    """How long a job is expected to take."""
+    speed = gpus * OF_A_GPU or threads * OF_A_THREAD
+    reading = need.weights / (gpus * OF_GPU_MEMORY or OF_MEMORY)
+    return need.operations / speed + reading + need.seconds + (need.read + need.written) / OF_A_DISK
+
+
+def threads_of(rule: str, threads: Mapping[str, int] | None) -> int:
+    """How many threads a rule's jobs have."""
+    stage = SETTINGS[rule][0] if rule in SETTINGS else rule
+    return (threads or {}).get(stage, 1)
+
+
+_KNOWN: dict[int, tuple[Suite, Sizes]] = {}
+
+
+def sizes_of(suite: Suite) -> Sizes:
+    """Sizes of a suite, looked up once."""
+    if id(suite) not in _KNOWN:
+        _KNOWN[id(suite)] = (suite, Sizes.of(suite))
+    return _KNOWN[id(suite)][1]
 
 
 # Rules whose jobs run a model, and can do so on a GPU.
 RUNS_A_MODEL = frozenset(
-    ("finetune", "finetune_adapter", "training_statistics", "answer_validation", "choose", "route_features", "predict",
-     "lm_eval", "audit", "plane")
+    ("finetune", "finetune_adapter", "answer_validation", "choose", "route_features", "predict",
+     "predict_shard", "lm_eval", "audit", "plane")
 )  # fmt: skip
 
-# Of each rule's job: how many whole models it holds, and hours.
-RULES: dict[str, tuple[float, float]] = {
-    "fetch_base": (1, 1),
-    "fetch_base_decoder": (1, 1),
-    "fetch_expert": (1, 1),
-    "fetch_adapter": (1, 1),
-    "fetch_data": (0, 1),
-    "fetch_data_with_shots": (0, 1),
-    "fetch_router": (0, 1),
-    "generate_base": (4, 1),
-    "generate_base_decoder": (4, 1),
-    "generate_data": (0, 0),
-    "finetune": (6, 12),
-    "finetune_adapter": (6, 12),
-    "training_statistics": (3, 2),
-    "task_vectors": (1, 1),
-    "merge": (2, 2),
-    "merge_masked": (2, 2),
-    "merge_decoder": (2, 2),
-    "merge_factors": (1, 2),
-    "answer_validation": (3, 1),
-    "choose": (5, 8),
-    "compress": (1, 2),
-    "compress_factors": (1, 2),
-    "route_features": (2, 4),
-    "route": (1, 2),
-    "assemble": (1, 1),
-    "assemble_decoder": (1, 1),
-    "assemble_factors": (1, 1),
-    "predict": (3, 4),
-    "score": (0, 0.5),
-    "intervals": (0, 1),
-    "snapshot": (0, 0.5),
-    "storage": (0, 0.5),
-    "cost": (0, 0),
-    "card": (0, 0),
-    "tabulate": (0, 0),
-    "lm_eval": (3, 4),
-    "lm_eval_table": (0, 0),
-    "provenance": (0, 0),
-    "audit": (3, 4),
-    "crate": (0, 0.5),
-    "compare": (0, 0),
-    "page": (0, 0),
-    "figure": (0, 0),
-    "plane": (3, 4),
+RULES: dict[str, Callable[[Work], Need]] = {
+    "fetch_base": sources.fetch_base,
+    "fetch_base_decoder": sources.fetch_base,
+    "fetch_expert": sources.fetch_expert,
+    "fetch_adapter": sources.fetch_expert,
+    "fetch_data": sources.fetch_data,
+    "fetch_data_with_shots": sources.fetch_data,
+    "fetch_router": sources.fetch_router,
+    "generate_base": sources.generate_base,
+    "generate_base_decoder": sources.generate_base,
+    "generate_data": sources.generate_data,
+    "finetune": sources.finetune,
+    "finetune_adapter": sources.finetune,
+    "training_statistics": models.training_statistics,
+    "task_vectors": merging.task_vectors,
+    "merge": merging.merge,
+    "merge_masked": merging.merge,
+    "merge_decoder": merging.merge,
+    "merge_factors": merging.merge_factors,
+    "answer_validation": models.answer_validation,
+    "choose": models.choose,
+    "compress": merging.compress,
+    "compress_factors": merging.compress_factors,
+    "route_features": models.route_features,
+    "route": models.route,
+    "assemble": merging.assemble,
+    "assemble_decoder": merging.assemble,
+    "assemble_factors": merging.assemble,
+    "predict": models.predict,
+    "predict_shard": models.predict_shard,
+    "score": tables.of_answers,
+    "intervals": tables.intervals,
+    "snapshot": tables.of_answers,
+    "storage": tables.storage,
+    "cost": tables.small,
+    "card": tables.card,
+    "tabulate": tables.of_answers,
+    "lm_eval": models.lm_eval,
+    "lm_eval_table": tables.small,
+    "provenance": tables.small,
+    "audit": models.audit,
+    "crate": tables.crate,
+    "compare": tables.small,
+    "page": tables.page,
+    "figure": tables.figure,
+    "plane": models.plane,
 }

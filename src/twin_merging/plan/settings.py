@@ -54,6 +54,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "assemble_decoder": ("assemble", models.assemble),
     "assemble_factors": ("assemble", models.assemble),
     "predict": ("predict", models.predict),
+    "predict_shard": ("predict", models.predict),
     "score": ("score", scores.score),
     "intervals": ("score", scores.intervals),
     "snapshot": ("snapshot", scores.snapshot),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twin_merging.merging.choices import first_of
 from twin_merging.merging.options import coefficients
+from twin_merging.plan import weight_files
 from twin_merging.plan.settings_parts import Settings, Wildcards, of_task, of_tasks
 from twin_merging.routing.layers import features_named
 from twin_merging.routing.options import SEEDED
@@ -32,6 +33,7 @@ def merge(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "groups": dict(suite.protocol(method).groups),
         "heads": {name: suite.tasks[name].whole.head for name in suite.evaluated(method)},
         **left_out(suite, method),
+        **weight_files.settings(suite),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from twin_merging.errors import UserError
 from twin_merging.plan.settings_parts import Settings, Wildcards
 from twin_merging.plan.settings_scores import told_more, true_task
 from twin_merging.suite.entry import Entry
@@ -56,3 +58,18 @@ def _method(suite: Suite, name: str, entry: Entry) -> dict[str, Any]:
 
 def _rules(entry: Entry) -> dict[str, Any]:
     return {name: option.rules for name, option in entry.method.options.items() if name in entry.options}
+
+
+def of_audit(text: str) -> dict[str, Any]:
+    """What the page shows of the report of a suite's audit. Raises UserError for a file that is no such report."""
+    try:
+        report = json.loads(text)
+        return {
+            "verdict": report["verdict"],
+            "finished": report["finished"],
+            "checks": [{key: check[key] for key in ("title", "verdict", "summary")} for check in report["checks"]],
+            "failed": len(report["failed"]),
+            "provenance": report["provenance"],
+        }
+    except (ValueError, KeyError, TypeError):
+        raise UserError("not the report of an audit; remove it, and ask for it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twin_merging.fetching.declared import Source
+from twin_merging.plan import weight_files
 from twin_merging.plan.settings_parts import Settings, Wildcards, of_task
 from twin_merging.plan.targets import has_own_examples
 from twin_merging.suite.locks import what_is_fetched
@@ -16,7 +17,7 @@ def _model(source: Source, threads: int) -> Settings:
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**_model(suite.says.base, threads), "family": suite.family}
+    return {**_model(suite.says.base, threads), "family": suite.family, **weight_files.settings(suite)}
 
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -29,7 +30,13 @@ def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "allowed": list(suite.says.allow_differences),
         "label_names": task.rows().get("label_names"),
         "labels_of": hub and what_is_fetched(hub),
+        **_shards(suite, task),
     }
+
+
+def _shards(suite: Suite, task: Task) -> Settings:
+    """How an expert is written that is a whole model."""
+    return {} if task.expert.is_adapter else weight_files.settings(suite)
 
 
 def may_name_labels(task: Task) -> str | None:
@@ -75,4 +82,5 @@ def finetune(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "seed": suite.says.seed,
         **({} if dtype == "float32" else {"dtype": dtype}),
         "threads": threads,
+        **_shards(suite, task),
     }

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
 from twin_merging.checkpoints.tokenizers import load_tokenizer
+from twin_merging.io.device import device, moved
 from twin_merging.jobs.progress import Progress
 from twin_merging.model.twin import TwinModel
 from twin_merging.tasks.answering import Waiting
@@ -75,20 +74,24 @@ def answered(
     head: str,
     but: Collection[int] = (),
     stored: Sequence[Mapping[str, Any]] | None = None,
+    asked: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, list[RowAnswer]]]:
-    """Each batch by its number with the answers to its rows, all `but` some. Moves the model to a GPU where there is
-    one. stored: answers of before, a row each, that the model is asked about instead."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    progress = Progress(len(waiting.rows), "rows")
-    work = [waiting.tokens(number) for number in range(len(waiting.batches))]
-    done, worked = sum(len(waiting.batches[number]) for number in but), sum(work[number] for number in but)
-    progress.update(done, worked / sum(work))
-    for number, places in enumerate(waiting.batches):
+    """Each batch by its number with the answers to its rows: those `asked`, or all, `but` some. Moves the model to a
+    GPU where there is one. stored: answers of before, a row each, that the model is asked about instead."""
+    place = device()
+    model.to(place)
+    numbers = range(len(waiting.batches)) if asked is None else asked
+    rows_of = {number: len(waiting.batches[number]) for number in numbers}
+    work = {number: waiting.tokens(number) for number in numbers}
+    progress, whole = Progress(sum(rows_of.values()), "rows"), max(sum(work.values()), 1)
+    done, worked = (sum(of[number] for number in numbers if number in but) for of in (rows_of, work))
+    progress.update(done, worked / whole)
+    for number in numbers:
         if number in but:
             continue
+        places = waiting.batches[number]
         rows = [waiting.rows[place] for place in places]
-        batch = collate([row.example for row in rows], tokenizer, model.padding_side).to(device)
+        batch = moved(collate([row.example for row in rows], tokenizer, model.padding_side), place)
         own = heads_of_rows(model, rows, head)
         if stored is None:
             answers, mixed = model.answer_batch(batch, tokenizer, rows, own)
@@ -97,7 +100,7 @@ def answered(
         weights = [None] * len(places) if mixed is None else mixed.float().cpu().tolist()
         yield number, [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
         done, worked = done + len(places), worked + work[number]
-        progress.update(done, worked / sum(work))
+        progress.update(done, worked / whole)
 
 
 def heads_of_rows(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
+from twin_merging.io.device import device
 from twin_merging.io.files import write_text
 from twin_merging.model.twin import TwinModel
 
@@ -32,8 +33,6 @@ def evaluate_model(model: TwinModel, tokenizer: Path, asked: Mapping[str, Any], 
     asked: tasks, limit, batch_size, and num_fewshot and include_path where the suite says them. The file holds no time
     and no path: see `results_of`.
     """
-    import torch
-
     try:
         library = version("lm_eval")
     except PackageNotFoundError:
@@ -44,7 +43,7 @@ def evaluate_model(model: TwinModel, tokenizer: Path, asked: Mapping[str, Any], 
             f"{model.name_or_path}: {depends}, and a row of lm-eval is of none of its tasks; "
             "merge with protocol: strict, or leave the model out of lm_eval.models"
         )
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device())
     with _single_process(), _own_cache(asked.get("include_path")):
         found = _evaluated(model, tokenizer, asked)
     text = json.dumps(results_of(found, library), indent=2, ensure_ascii=False, allow_nan=False)

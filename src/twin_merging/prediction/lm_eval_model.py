@@ -20,6 +20,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from twin_merging.errors import UserError
+from twin_merging.io.device import moved
 from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.endings import Ending
@@ -184,7 +185,7 @@ class SuiteModel(TemplateLM):
         examples = [Encoded({"input_ids": [*ids], "attention_mask": [1] * len(ids)}) for ids in inputs]
         for positions in batches(examples, self.batch_size):
             batch = collate([examples[position] for position in positions], self.tokenizer, "left")
-            yield positions, batch.to(self.model.device)
+            yield positions, moved(batch, self.model.device)
 
     def _check(self, tokens: Tokens, what: str, new: int = 0) -> None:
         limit = longest(None, self.model.config, self.tokenizer, new=new) if new else self.limit

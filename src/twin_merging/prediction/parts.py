@@ -18,7 +18,8 @@ Batch = list[dict[str, Any]]  # what is stored of each row of a batch
 
 class Parts:
     """The batches that are answered, by number. New ones are written every few seconds, each part whole, as a file of
-    the folder; a job of the same key finds them there, and one of another removes them.
+    the folder; a job of the same key finds them there, and one of another removes them. Jobs that answer shards of the
+    same rows at the same time share the folder: each writes batches of its own.
 
     key: what tells a job from others, computed only where a part is read or written: a digest of settings and inputs.
     """
@@ -52,7 +53,8 @@ class Parts:
         except (OSError, ValueError):  # killed before the first part
             is_ours = False
         if not is_ours:
-            shutil.rmtree(folder)
+            (folder / KEY).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # where another shard's job does the same
             return
         for file in sorted(folder.glob("[0-9]*.json")):
             self.batches |= {int(number): batch for number, batch in read_json(file).items()}

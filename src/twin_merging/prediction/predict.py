@@ -13,6 +13,7 @@ from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.prediction.answers import answered, waiting_rows
 from twin_merging.prediction.files import stored_row, write_predictions
 from twin_merging.prediction.parts import Parts
+from twin_merging.prediction.shards import Gathered, Shard, of_shard, write_shard
 from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Answers
 
@@ -55,6 +56,7 @@ def predict(
     columns: Mapping[str, Any] | None = None,
     parts: Parts | None = None,
     sample: str | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Write a row for each of the first `limit` test rows of every task, or of so many as `sample` draws: task, row,
     output, reference, weights, and the family's `columns`.
@@ -63,20 +65,38 @@ def predict(
     in mixed batches. head: `oracle` gives each row its true task's private parameters, `routed` lets the router choose.
     output is what the task stores of an answer; weights are the router's, in the suite's order of tasks (null for a
     model without a router). parts: keeps what is answered when the job is interrupted, and the next one goes on from
-    there; the bytes that are written are the same.
+    there; the bytes that are written are the same. shard: answer its batches alone, and write them as `gather` reads
+    them.
     """
     rows, loaded = test_rows(data, limit, sample), load_tokenizer(tokenizer)
     waiting = waiting_rows(model.config, loaded, rows, tasks, inference)
     kept = Parts.none() if parts is None else parts
-    for number, answers in answered(model, loaded, waiting, head, but=kept.batches):
+    asked = range(len(waiting.batches)) if shard is None else of_shard(waiting, shard)
+    for number, answers in answered(model, loaded, waiting, head, but=kept.batches, asked=asked):
         places = waiting.batches[number]
         stored = [stored_row(waiting.rows[place], answer) for place, answer in zip(places, answers, strict=True)]
         kept.add(number, stored)
+    if shard is not None:  # its parts stay: they lie among those of the other shards
+        write_shard(waiting, {number: kept.batches[number] for number in asked}, output)
+        return
     found: dict[int, dict[str, Any]] = {}
     for number, places in enumerate(waiting.batches):
         found |= zip(places, kept.batches[number], strict=True)
     write_predictions(rows, tasks, [found[place] for place in range(len(waiting.rows))], columns or {}, output)
     kept.remove()
+
+
+def gather(
+    gathered: Gathered,
+    data: Mapping[str, Path],
+    tasks: Mapping[str, Answers],
+    limit: int | None,
+    output: Path,
+    columns: Mapping[str, Any] | None = None,
+    sample: str | None = None,
+) -> None:
+    """Write what `predict` writes, from what shards have answered, all batches in all. No model is loaded."""
+    write_predictions(test_rows(data, limit, sample), tasks, gathered.rows(), columns or {}, output)
 
 
 def test_rows(data: Mapping[str, Path], limit: int | None, sample: str | None) -> dict[str, pd.DataFrame]:

@@ -163,8 +163,9 @@ def _router(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _stored(directory: Path, record: Mapping[str, Any], tasks: Sequence[str], left_out: Sequence[str]) -> pd.DataFrame:
     """A table of how many numbers each part of the directory holds, and in how many bytes. Scales are no numbers."""
     from twin_merging.io.tensors import Checkpoint
+    from twin_merging.io.weights import open_directory
 
-    parts = {"shared body": [directory / "model.safetensors"]}
+    parts = {"shared body": open_directory(directory).paths}
     parts |= {f"private, {task}": [directory / "private" / f"{task}.safetensors"] for task in [*tasks, *left_out]}
     if (directory / "exclusive").is_dir():
         parts |= {

@@ -6,14 +6,13 @@ Times differ with every run and machine, so no other table reads these."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from twin_merging.io.files import whole_file, write_text
-from twin_merging.jobs.records import read_record, record_name
+from twin_merging.jobs.records import read_record, record_name, seconds, with_shards
 from twin_merging.reporting.normalisation import markdown_table
 
 COLUMNS = ["merge_seconds", "predict_seconds", "rows", "peak_mib"]
@@ -58,15 +57,10 @@ def write_cost(
 
 def _line(jobs: Mapping[str, Mapping[str, Any]], model: Mapping[str, Sequence[str]], rows: pd.Series) -> list[Any]:
     made, asked = ([jobs[name] for name in model[what]] for what in ("making", "asking"))
-    peaks = [job["peak_mib"] for job in (*made, *asked) if job.get("peak_mib")]
+    peaks = [one["peak_mib"] for job in (*made, *asked) for one in with_shards(job) if one.get("peak_mib")]
     answered = sum(int(rows[job["wildcards"]["model"]]) for job in asked)
-    seconds = sum(map(_seconds, made)) if made else None
-    return [seconds, sum(map(_seconds, asked)), answered, max(peaks, default=None)]
-
-
-def _seconds(job: Mapping[str, Any]) -> float:
-    started, finished = (datetime.fromisoformat(job[when]) for when in ("started", "finished"))
-    return (finished - started).total_seconds()
+    making = sum(map(seconds, made)) if made else None
+    return [making, sum(map(seconds, asked)), answered, max(peaks, default=None)]
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

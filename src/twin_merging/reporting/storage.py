@@ -12,7 +12,8 @@ import pandas as pd
 from twin_merging.checkpoints.groups import group_of
 from twin_merging.io.files import read_json, whole_file
 from twin_merging.io.masks import MASKS, UNIFIED
-from twin_merging.io.tensors import WEIGHTS, Checkpoint
+from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.weights import weight_files
 from twin_merging.reporting.normalisation import EXPERTS
 from twin_merging.reporting.subsets import PRETRAINED
 
@@ -36,7 +37,7 @@ def write_storage(
 ) -> None:
     """Write the table as CSV: a line for the base, for each merged model, and for the experts.
 
-    base: the base's weights; experts: their directories by task, and those tasks that have an adapter; models: the
+    base: the base's directory; experts: their directories by task, and those tasks that have an adapter; models: the
     merged models' directories; kinds: of each `kind`, `store` (the number format of its exclusives, None for that of
     its files) and `tasks`.
     """
@@ -50,7 +51,7 @@ def write_storage(
 
 def _pretrained(base: Path, experts: Mapping[str, Path]) -> list[Any]:
     """The base, and of each expert the head, whose tensors' bytes are counted: they have no file of their own."""
-    line = dict(zip(COLUMNS, _line(PRETRAINED, PRETRAINED, None, {"shared": [base]}), strict=True))
+    line = dict(zip(COLUMNS, _line(PRETRAINED, PRETRAINED, None, {"shared": _of_model(base)}), strict=True))
     for folder in experts.values():
         weights = Checkpoint(*_weights(folder))
         head = weights.view({name: name for name in weights if group_of(name.removeprefix(PEFT)) == "head"})
@@ -63,7 +64,7 @@ def _pretrained(base: Path, experts: Mapping[str, Path]) -> list[Any]:
 
 def _merged(name: str, folder: Path, said: Mapping[str, Any]) -> list[Any]:
     parts: dict[str, list[Path]] = {
-        "shared": [folder / WEIGHTS],
+        "shared": _of_model(folder),
         "private": [folder / "private" / f"{task}.safetensors" for task in said["tasks"]],
     }
     if said["kind"] == "masked":
@@ -84,11 +85,16 @@ def _merged(name: str, folder: Path, said: Mapping[str, Any]) -> list[Any]:
 def _experts(base: Path, experts: Mapping[str, Path], adapters: Collection[str]) -> list[Any]:
     """Every expert whole; of adapters the base too."""
     own = [file for folder in experts.values() for file in _weights(folder)]
-    return _line(EXPERTS, EXPERTS, None, {"shared": [base] if adapters else [], "private": own})
+    return _line(EXPERTS, EXPERTS, None, {"shared": _of_model(base) if adapters else [], "private": own})
 
 
 def _weights(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.safetensors"))
+
+
+def _of_model(folder: Path) -> list[Path]:
+    """The files of a model's weights without the index of its shards."""
+    return [file for file in weight_files(folder) if file.suffix == ".safetensors"]
 
 
 def _line(name: str, kind: str, store: str | None, parts: Parts) -> list[Any]:

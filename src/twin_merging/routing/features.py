@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
+from twin_merging.io.device import device, moved
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
 from twin_merging.routing.layers import Features, layers_of
@@ -124,12 +125,11 @@ def extract_features(
     rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
     batch_size. features: which hidden states are read. dtype: what the body is evaluated in, whatever it is stored in.
     """
-    import torch
     from transformers import AutoModel
 
     tokenizer = load_tokenizer(shared)
     body = AutoModel.from_pretrained(shared, local_files_only=True, dtype=dtype).eval()
-    body.to("cuda" if torch.cuda.is_available() else "cpu")
+    body.to(device())
     check_layers(features, body)
     most = longest(inference["max_length"], body.config, tokenizer)
     found = {}
@@ -162,7 +162,7 @@ def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int,
     progress = Progress(len(examples), "rows of one task")
     with torch.inference_mode():
         for positions in batches(examples, batch_size):
-            batch = collate([examples[position] for position in positions], tokenizer, side).to(body.device)
+            batch = moved(collate([examples[position] for position in positions], tokenizer, side), body.device)
             found = features_of(body, features, **batch).cpu()
             parts |= dict(zip(positions, found, strict=True))
             progress.update(len(parts))

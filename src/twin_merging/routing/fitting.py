@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from twin_merging.algebra.solvers import svd
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.errors import UserError
 from twin_merging.routing.projection import residuals
@@ -99,7 +100,7 @@ def read_directions(path: Path, layer: int, rank: int, size: int) -> torch.Tenso
                 f"{path}: matrix '{name}' reads {reading.shape[1]} numbers, features have {size}; run route again"
             )
         factors.append(found.S[:, None].double() * reading.double())
-    _, S, V = torch.linalg.svd(torch.cat(factors), full_matrices=False)
+    _, S, V = svd(torch.cat(factors), f"{path}, layer {layer}")
     return V[: int((S[:rank] > 1e-6 * S.max()).sum())] if S.numel() else V
 
 

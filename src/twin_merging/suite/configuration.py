@@ -48,6 +48,13 @@ class Configuration(Model):
         description="for `snakemake --config lock=SUITE -- lock`: the one suite to lock; `null` is every suite with a "
         "Hub source",
     )
+    container: _TextOrNull = Field(
+        None,
+        description="the image in which jobs run where `--sdm apptainer` is given, as "
+        "`docker://registry.example.org/twin-merging:0.1.0` or the path of a `.sif` file "
+        "([docs/containers.md](../docs/containers.md)); `null`: none. Without `--sdm apptainer` it says nothing; "
+        "with it, another image makes every job again",
+    )
     preload: Flag = Field(
         True,
         description="jobs of this machine are forked from one process that has torch, transformers and the rest "
@@ -77,7 +84,12 @@ class Configuration(Model):
     )
     gpus: Natural = Field(
         0,
-        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, statistics, "
-        "choices, audits. Other jobs ask for none",
+        description="how many GPUs a job asks for that runs a model: answering, features, fine-tuning, choices, "
+        "audits. Other jobs ask for none",
+    )
+    shards: Annotated[Positive | None, KINDS] = Field(
+        None,
+        description="jobs that share out the test rows of each model ([docs/gpus.md](../docs/gpus.md)); `null`: as "
+        "many as the suite says, or 1. Changes no byte, and makes no job stale",
     )
     threads: Threads = Field(Threads(), description="threads of one job of a stage, see below")

@@ -1,5 +1,5 @@
-"""Locking: each Hub source of a suite tied to a commit, written into the suite, and the hash of every file it needs,
-written beside the suite."""
+"""Locking: each Hub source of a suite tied to a commit, written into the suite, and hash and size of every file that it
+needs, written beside the suite."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def lock_suite(suite: Suite) -> list[str]:
-    """Write the commit of each Hub source into the suite's file, all else in it as it is, and the hash of each file
-    that the sources need into its lock. Gives lines that say what was done.
+    """Write the commit of each Hub source into the suite's file, all else in it as it is, and hash and size of each
+    file that the sources need into its lock. Gives lines that say what was done.
 
     Raises UserError with one sentence: a source that the Hub does not have, or a revision that two repositories share.
     """
@@ -41,7 +41,11 @@ def lock_suite(suite: Suite) -> list[str]:
     lines: list[str] = []
     for place, hub in hub_sources(suite.content):
         listing, files = _looked_up(place, hub, suite.content, listings)
-        entries[".".join(place)] = {"hub": {**what_is_fetched(hub), "revision": listing.commit}, "files": files}
+        entries[".".join(place)] = {
+            "hub": {**what_is_fetched(hub), "revision": listing.commit},
+            "files": files,
+            "sizes": {path: listing.files[path].size for path in files if listing.files[path].size},
+        }
         if not is_commit(hub["revision"]):
             commits[place] = listing.commit
             lines.append(f"{hub['repo']}: {hub['revision']} is commit {listing.commit}")

@@ -17,7 +17,8 @@ def lock_file(suite: Path) -> Path:
 
 
 def read_lock(suite: Path) -> dict[str, Any]:
-    """What a suite was locked to: for each source, by its key, the `hub` it had and the hash of its `files`."""
+    """What a suite was locked to: for each source, by its key, the `hub` it had, the hash of its `files`, and in a
+    newer lock their `sizes` in bytes."""
     path = lock_file(suite)
     if not path.is_file():
         return {}
@@ -42,6 +43,13 @@ def locked_files(folders: Iterable[str], suite: str, part: str, source: Mapping[
         if key.split(".")[-1] == part and entry["hub"] == source.get("hub")
     ]
     return {path: digest for files in found for path, digest in files.items()} if found else None
+
+
+def locked_sizes(file: Path, place: Place, hub: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of each file of a source where the lock of a suite says them of what the source is now; else nothing."""
+    entry = read_lock(file).get(".".join(place), {})
+    sizes = entry.get("sizes") if entry.get("hub") == what_is_fetched(hub) else None
+    return {path: size for path, size in sizes.items() if isinstance(size, int)} if isinstance(sizes, dict) else {}
 
 
 def left_out(file: Path, content: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.groups import Disposition
+from twin_merging.fetching.declared import Size
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
@@ -148,6 +149,12 @@ class SuiteFile(Model):
     )
     protocols: dict[str, Groups] = Field({}, description="protocols of the suite's own")
     base: AnyBase = Field(description="where the base comes from")
+    max_shard_size: Size = Field(
+        None,
+        description="where the base or an expert is known to be larger (by its `size`, the lock, or a local folder), "
+        "whole models are written in shards of at most this size, `5GB` where nothing is said, with an index "
+        "([docs/big-models.md](../docs/big-models.md)); else in one file",
+    )
     allow_differences: tuple[Text, ...] = Field(
         (),
         description="fields of `config.json` in which an expert may differ from the base although they change what a "
@@ -158,6 +165,11 @@ class SuiteFile(Model):
         Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"
     )
     inference: Inference = Field(Inference(), description="how features and predictions are computed")
+    shards: Annotated[Positive | None, ABSENT] = Field(
+        None,
+        description="jobs that share out the test rows of each model, where the configuration says no `shards`; 1 "
+        "where neither does. Changes no byte, and makes no job stale",
+    )
     tasks: Annotated[dict[str, Any], NAMES] = Field(
         description="the tasks, by name, in the order of the table's columns and of the router's outputs"
     )

@@ -45,10 +45,12 @@ class Suite:
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
-        """The normal form: plain data, every default written out, keys in a fixed order."""
+        """The normal form: plain data, every default written out, keys in a fixed order. Without `shards`, which say
+        how the work is shared out and change nothing that is made."""
         tasks = tuple(self.tasks)
         methods = {name: {**entry.plain(), **entry.subset(tasks)} for name, entry in self.methods.items()}
-        return {**self.says.plain(), "methods": methods}
+        said = {key: value for key, value in self.says.plain().items() if key != "shards"}
+        return {**said, "methods": methods}
 
     @property
     def family(self) -> str:

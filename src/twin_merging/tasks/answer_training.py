@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.architectures import linear_layers
 from twin_merging.errors import UserError
+from twin_merging.io.device import moved
 from twin_merging.jobs.progress import Progress
 from twin_merging.tasks.likelihoods import option_likelihoods
 from twin_merging.tasks.reading import positions_of
@@ -93,7 +94,7 @@ class AnswerTraining:
         progress = Progress(len(examples), "validation rows")
         for positions in batches(examples, batch_size):
             rows = [examples[position] for position in positions]
-            batch = collate(rows, tokenizer, self.padding_side).to(model.device)
+            batch = moved(collate(rows, tokenizer, self.padding_side), model.device)
             if rows[0].options:
                 answers: list[Any] = option_likelihoods(model, batch, [row.options for row in rows])
             else:

@@ -18,7 +18,8 @@ from twin_merging.api.mergekit.vocabulary import tokenizer_from
 from twin_merging.checkpoints.architectures import CONFIG, raw_config
 from twin_merging.io.files import pass_on, sha256, whole_directory, write_json
 from twin_merging.io.ranges import CHUNK
-from twin_merging.io.tensors import WEIGHTS
+from twin_merging.io.sharding import LIMIT, Shards
+from twin_merging.io.weights import weight_files
 from twin_merging.merging.workers import in_order
 from twin_merging.version import __version__
 
@@ -36,6 +37,7 @@ def merge_config(
     overwrite: bool = False,
     progress: bool = False,
     record_hashes: bool = True,
+    max_shard_size: int | str = LIMIT,
 ) -> Path:
     """Merge as a YAML file in mergekit's form says, into the directory `output` (written whole or not at all).
 
@@ -46,7 +48,7 @@ def merge_config(
 
     Raises UserError with one sentence that names the file, the key, its value and what is allowed.
     """
-    output = Path(output)
+    output, shards = Path(output), Shards.of(max_shard_size)
     merge, given = read_merge(Path(config) if isinstance(config, str) else config)
     check_output(output, overwrite)
     first, texts = _named(merge)
@@ -64,6 +66,7 @@ def merge_config(
             outputs,
             dtype,
             partial,
+            shards,
             workers=workers,
             chunk=chunk,
             progress=_shown if progress else lambda done, what, total: done,
@@ -81,7 +84,7 @@ def merge_config(
             "library": __version__,
         }
         if record_hashes:
-            record["files"] = {WEIGHTS: sha256(partial / WEIGHTS)}
+            record["files"] = {file.name: sha256(file) for file in weight_files(partial)}
         write_json(partial / "merge.json", record)
     return output
 

@@ -1,4 +1,4 @@
-"""Merges one tensor after another, a range of its rows at a time, into one safetensors file."""
+"""Merges one tensor after another, a range of its rows at a time, and writes each range at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from twin_merging.api.mergekit.rules import Rule
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
-from twin_merging.io.tensors import WEIGHTS, Checkpoint, TensorWriter, tensor_file
+from twin_merging.io.sharding import Shards, ShardWriter, model_file
+from twin_merging.io.tensors import Checkpoint, TensorWriter
 from twin_merging.merging.body import cast
 from twin_merging.merging.inputs import Inputs, Vector
 from twin_merging.merging.workers import in_order, one_thread_each
@@ -93,6 +94,7 @@ def merge_tensors(
     outputs: Sequence[Output],
     dtype: str | None,
     folder: Path,
+    shards: Shards,
     *,
     workers: int,
     chunk: int,
@@ -110,10 +112,10 @@ def merge_tensors(
         shapes[output.name] = origin.shape(output.name), own
     # In the order of their sizes, so that every process gets about as much to do.
     jobs = sorted(outputs, key=lambda output: math.prod(shapes[output.name][0]), reverse=True)
-    with one_thread_each(), tensor_file(folder / WEIGHTS, shapes) as file:
+    with one_thread_each(), model_file(folder, shapes, shards) as file:
 
         def work(output: Output) -> list[tuple[int, int]]:
-            return _merged(rule, output, inputs[output.name], file, shapes[output.name][1], folder / WEIGHTS)
+            return _merged(rule, output, inputs[output.name], file, shapes[output.name][1], folder)
 
         done = in_order(jobs, work, workers)
         for output, written in zip(jobs, progress(done, "merging", len(jobs)), strict=True):
@@ -122,7 +124,7 @@ def merge_tensors(
 
 
 def _merged(
-    rule: Rule, output: Output, inputs: Inputs, file: TensorWriter, dtype: torch.dtype, where: Path
+    rule: Rule, output: Output, inputs: Inputs, file: TensorWriter | ShardWriter, dtype: torch.dtype, where: Path
 ) -> list[tuple[int, int]]:
     """Merge and write one tensor. Gives the first row and the number of entries of each range that was written."""
     compute = rule.prepare(inputs, output.values)

@@ -38,7 +38,7 @@ def regmean(
         shrunk.diagonal().div_(alpha) if alpha else shrunk.diagonal().copy_(gram.diagonal())
         weighted += (parameter.vectors[task] - mean).double() @ shrunk
         total += shrunk
-    return parameter.base + (mean.double() + divided(weighted, total)).float()
+    return parameter.base + (mean.double() + divided(weighted, total, parameter.name)).float()
 
 
 @merging_method("static", source="Cheng et al. 2025, arXiv 2503.08099", whole=True, scales="scaling")
@@ -83,7 +83,7 @@ def wudi(
         change = _descend(start, gram, target, steps, learning_rate)
     else:
         gram.diagonal().add_(ridge * gram.diagonal().mean())
-        change = divided(target, gram)
+        change = divided(target, gram, parameter.name)
     return parameter.base + (scaling * change).float()
 
 

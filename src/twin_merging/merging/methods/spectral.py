@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from twin_merging.merging.matrices import is_matrix, mean_of, orthogonalised, thin_svd
-from twin_merging.merging.registry import Parameter, merging_method
+from twin_merging.merging.blocks import Blocks, Tall
+from twin_merging.merging.matrices import is_matrix, mean_of
+from twin_merging.merging.registry import merging_method
+from twin_merging.merging.subspaces import isotropic, merged_subspaces
 
 if TYPE_CHECKING:
     import torch
@@ -13,40 +15,40 @@ if TYPE_CHECKING:
 SCALING = {"description": "factor of the merged change"}
 
 
-@merging_method("static", source="Gargiulo et al. 2025, arXiv 2412.00081", whole=True, scales="scaling")
-def tsv_m(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
+@merging_method("static", source="Gargiulo et al. 2025, arXiv 2412.00081", whole=True, blocks=True, scales="scaling")
+def tsv_m(blocks: Blocks, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
     """Task Singular Vectors: keep the leading singular triples of each task's matrix, made orthogonal to each other.
 
     Of each tau_t = U_t S_t V_t' the first floor(min(m, n) / T) triples are kept, and at least one. They are put side by
     side over the T tasks and orthogonalised on both sides: D = U_o S V_o'. A parameter that is no matrix gets the mean
     of the task vectors.
     """
-    import torch
-
-    vectors = list(parameter.vectors.values())
-    if not is_matrix(parameter.shape):
-        return parameter.base + scaling * mean_of(vectors)
-    rank = max(1, min(parameter.shape) // len(vectors))
-    triples = [thin_svd(vector, rank) for vector in vectors]
-    U, S, V = (torch.cat(parts, dim) for parts, dim in zip(zip(*triples, strict=True), (1, 0, 0), strict=True))
-    if S.numel() == 0:
-        return parameter.base.clone()
-    change = (orthogonalised(U) * S) @ orthogonalised(V)
-    return parameter.base + (scaling * change).float()
+    if not is_matrix(blocks.shape):
+        return _with_mean(blocks, scaling)
+    matrix = Tall(blocks)
+    change = merged_subspaces(matrix, max(1, matrix.n // len(matrix.tasks)))
+    return blocks.base().clone() if change is None else matrix.plus(lambda *rows: scaling * change(*rows))
 
 
-@merging_method("static", source="Marczak et al. 2025, arXiv 2502.04959", whole=True, scales="scaling")
-def iso_c(parameter: Parameter, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
+@merging_method("static", source="Marczak et al. 2025, arXiv 2502.04959", whole=True, blocks=True, scales="scaling")
+def iso_c(blocks: Blocks, *, scaling: Annotated[float, SCALING] = 1.0) -> torch.Tensor:
     """Isotropic merging: take the sum of the tasks' matrices, and set all its singular values to their mean.
 
     From sum_t tau_t = U S V' follows D = mean(S) U V'; singular values of zero are left out. A parameter that is no
     matrix gets the mean of the task vectors.
     """
-    vectors = list(parameter.vectors.values())
-    mean = mean_of(vectors)
-    if not is_matrix(parameter.shape):
-        return parameter.base + scaling * mean
-    U, S, V = thin_svd(mean.double() * len(vectors))
-    if S.numel() == 0:
-        return parameter.base.clone()
-    return parameter.base + (scaling * S.mean() * (U @ V)).float()
+    if not is_matrix(blocks.shape):
+        return _with_mean(blocks, scaling)
+    matrix = Tall(blocks)
+
+    def summed(start: int, stop: int) -> torch.Tensor:
+        vectors = matrix.vectors(start, stop)
+        return mean_of(vectors).double() * len(vectors)
+
+    change = isotropic(matrix, summed)
+    return blocks.base().clone() if change is None else matrix.plus(lambda *rows: scaling * change(*rows))
+
+
+def _with_mean(blocks: Blocks, scaling: float) -> torch.Tensor:
+    parameter = blocks.whole()
+    return parameter.base + scaling * mean_of(list(parameter.vectors.values()))

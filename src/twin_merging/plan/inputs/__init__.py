@@ -5,9 +5,7 @@ from twin_merging.plan.inputs.choosing import tried_from as tried_from
 from twin_merging.plan.inputs.choosing import validation_scores as validation_scores
 from twin_merging.plan.inputs.files import ADAPTER as ADAPTER
 from twin_merging.plan.inputs.files import CONFIG as CONFIG
-from twin_merging.plan.inputs.files import MODEL as MODEL
 from twin_merging.plan.inputs.files import TOKENIZER as TOKENIZER
-from twin_merging.plan.inputs.files import WEIGHTS as WEIGHTS
 from twin_merging.plan.inputs.files import Wildcards as Wildcards
 from twin_merging.plan.inputs.files import inside as inside
 from twin_merging.plan.inputs.files import is_ancient as is_ancient
@@ -22,6 +20,7 @@ from twin_merging.plan.inputs.merging import shared_choice as shared_choice
 from twin_merging.plan.inputs.merging import task_vectors as task_vectors
 from twin_merging.plan.inputs.merging import training_statistics as training_statistics
 from twin_merging.plan.inputs.models import all_expert_files as all_expert_files
+from twin_merging.plan.inputs.models import base_alone as base_alone
 from twin_merging.plan.inputs.models import base_files as base_files
 from twin_merging.plan.inputs.models import base_model as base_model
 from twin_merging.plan.inputs.models import base_weights as base_weights

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twin_merging.plan.weight_files import weights
 from twin_merging.suite.suite import Suite
 
 Wildcards = Mapping[str, str]
 
 CONFIG = ["config.json"]
-WEIGHTS = ["model.safetensors"]
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
-MODEL = [*CONFIG, *WEIGHTS, *TOKENIZER]
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors", "source.json"]  # the last: which matrices were one
 # Folders that a model's directory holds.
 FOLDERS = ("private", "exclusive", "router", "masks", "shared")
@@ -26,13 +25,13 @@ def is_ancient(suite: Suite, path: str) -> bool:
     """Whether an input makes no job stale.
 
     A folder of a model's directory, which Snakemake compares by its time alone; and the weights of a shared expert and
-    of the models that are assembled on it, which are one file and have one time. They are followed through merge.json,
-    which has the sha256 of every such file.
+    of the models that are assembled on it, which are the same files and have one time. They are followed through
+    merge.json, which has the sha256 of every such file.
     """
     *folders, name = path.split("/")
     if name in FOLDERS:
         return True
-    if name not in WEIGHTS or folders[2:3] != ["models"]:
+    if name not in weights(suite) or folders[2:3] != ["models"]:
         return False
     return any(folders[3] in (method, suite.shared(method)) for method in suite.dynamic)
 

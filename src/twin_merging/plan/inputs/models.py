@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twin_merging.plan.inputs.files import ADAPTER, CONFIG, MODEL, WEIGHTS, Wildcards, inside
+from twin_merging.plan import weight_files
+from twin_merging.plan.inputs.files import ADAPTER, CONFIG, TOKENIZER, Wildcards, inside
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
 
@@ -15,11 +16,16 @@ def base_files(suite: Suite, *names: str) -> list[str]:
 
 def base_model(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The base as a model that can be loaded."""
-    return base_files(suite, *MODEL, *beside(suite))
+    return [*base_alone(suite, wildcards), *base_files(suite, *beside(suite))]
+
+
+def base_alone(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The same without what only an answer needs."""
+    return base_files(suite, *CONFIG, *weight_files.base_weights(suite), *TOKENIZER)
 
 
 def base_weights(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return base_files(suite, *WEIGHTS)
+    return base_files(suite, *weight_files.base_weights(suite))
 
 
 def beside(suite: Suite) -> tuple[str, ...]:
@@ -30,7 +36,7 @@ def beside(suite: Suite) -> tuple[str, ...]:
 def expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What an expert consists of: a checkpoint and its configuration, or an adapter and its."""
     task = wildcards["task"]
-    names = ADAPTER if suite.tasks[task].expert.is_adapter else [*CONFIG, *WEIGHTS]
+    names = ADAPTER if suite.tasks[task].expert.is_adapter else [*CONFIG, *weight_files.weights(suite)]
     return inside(f"results/{suite.name}/experts/{task}", *names)
 
 
@@ -53,7 +59,12 @@ def directory_of(suite: Suite, method: str) -> list[str]:
     if method in suite.dynamic and suite.lora_space(method) == "factor":
         parts = [*parts, "shared"]
     folder = f"results/{suite.name}/models/{method}"
-    return inside(folder, *MODEL, *beside(suite), "merge.json", *unified, "private", *parts)
+    return inside(folder, *_model(suite), *beside(suite), "merge.json", *unified, "private", *parts)
+
+
+def _model(suite: Suite) -> list[str]:
+    """The files of a merged model that every model has."""
+    return [*CONFIG, *weight_files.weights(suite), *TOKENIZER]
 
 
 def shared_model(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -75,9 +86,9 @@ def merged_models(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The weights of a shared expert, and what follows them."""
-    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *WEIGHTS, "merge.json")
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *weight_files.weights(suite), "merge.json")
 
 
 def read_by_router(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The shared expert as a model that can be loaded, but for what only an answer needs."""
-    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *MODEL, "merge.json")
+    return inside(f"results/{suite.name}/models/{wildcards['shared']}", *_model(suite), "merge.json")

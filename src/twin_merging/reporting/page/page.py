@@ -42,8 +42,8 @@ class Files:
 
     normalised, absolute, experts, unseen, router, routing, cost: tables of the suite; intervals: of their scores;
     runs: the suite's history; predictions: of each model; data: of each task the folder of its rows; choices: what was
-    chosen on validation rows for methods that say so; figures: in the order of the page; audit: the suite's, where
-    there is one.
+    chosen on validation rows for methods that say so; figures: in the order of the page; audit: what the report of the
+    suite's audit says (twin_merging.plan.settings_page.of_audit), where there is one.
     """
 
     normalised: Path
@@ -60,7 +60,7 @@ class Files:
     data: Mapping[str, Path]
     choices: Sequence[Path]
     figures: Sequence[Path]
-    audit: Path | None
+    audit: Mapping[str, Any] | None
 
 
 def write_page(settings: Mapping[str, Any], files: Files, output: Path) -> None:

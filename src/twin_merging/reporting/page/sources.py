@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging.io.files import read_json, sha256
+from twin_merging.io.files import sha256
 from twin_merging.reporting.page.words import origin
 
 
@@ -39,16 +39,7 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def audit(file: Path | None, provenance: str) -> dict[str, Any] | None:
+def audit(report: Mapping[str, Any] | None, provenance: str) -> dict[str, Any] | None:
     """The verdict of the suite's audit; None where none was made. provenance: the hash of what the page rests on: an
     audit of other results than these says nothing of them."""
-    if file is None or not file.is_file():
-        return None
-    report = read_json(file)
-    return {
-        "verdict": report["verdict"],
-        "finished": report["finished"],
-        "checks": [{key: check[key] for key in ("title", "verdict", "summary")} for check in report["checks"]],
-        "failed": len(report["failed"]),
-        "is_of_these": report["provenance"] == provenance,
-    }
+    return None if report is None else {**report, "is_of_these": report["provenance"] == provenance}

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from twin_merging.io.aliases import named
 from twin_merging.io.files import read_json, whole_file, write_json
-from twin_merging.jobs.records import read_record, record_name
+from twin_merging.jobs.records import read_record, record_name, seconds, with_shards
 from twin_merging.reporting.interval_lines import read_intervals
 from twin_merging.reporting.runs.history import history
 from twin_merging.reporting.runs.kept import FORMAT, file_name, kept_runs
@@ -65,7 +65,7 @@ def snapshot(
         "suite": suite,
         "finished": last["finished"],
         "git": {key: last["git"][key] for key in ("commit", "clean")},
-        "hardware": _each(record["hardware"] for record in jobs.values()),
+        "hardware": _each(one["hardware"] for record in jobs.values() for one in with_shards(record)),
         "options": {**settings["options"], "threads": _threads(jobs)},
         "code": {name: record["code"] for name, record in jobs.items()},
         "versions": _versions(jobs),
@@ -73,7 +73,7 @@ def snapshot(
         "tasks": tasks,
         "models": _models(settings["models"], lines, rows),
         "intervals": _intervals(intervals),
-        "cost": {"seconds": {name: _seconds(record) for name, record in jobs.items()}, "bytes": _bytes(jobs)},
+        "cost": {"seconds": {name: round(seconds(record), 3) for name, record in jobs.items()}, "bytes": _bytes(jobs)},
     }  # fmt: skip
     content = json.dumps({part: run[part] for part in CONTENT}, sort_keys=True)
     return {"hash": sha256(content.encode()).hexdigest()[:8], **run}
@@ -134,11 +134,11 @@ def _threads(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
 
 def _versions(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
     """The version of each package, several where the jobs did not all run with the same."""
-    packages = dict.fromkeys(package for record in jobs.values() for package in record["software"])
+    all_software = [one["software"] for record in jobs.values() for one in with_shards(record)]
+    packages = dict.fromkeys(package for software in all_software for package in software)
     found: dict[str, str | None] = {}
     for package in packages:
-        software = [record["software"] for record in jobs.values()]
-        versions = _each(known[package] for known in software if package in known)
+        versions = _each(known[package] for known in all_software if package in known)
         found[package] = ", ".join(sorted(map(str, versions))) if versions != [None] else None
     return found
 
@@ -154,7 +154,7 @@ def _each(values: Iterable[Any]) -> list[Any]:
 
 def _place(file: str) -> str:
     """What a source.json is of: base, data/{task}, experts/{task}, or router/{router}."""
-    return "/".join(Path(file).parts[2:-1])
+    return "/".join(Path(named(file)).parts[2:-1])
 
 
 def _source(file: Path) -> dict[str, Any]:
@@ -163,11 +163,6 @@ def _source(file: Path) -> dict[str, Any]:
     files = {name: (entry["sha256"] if isinstance(entry, dict) else entry)[:16]
              for name, entry in content.get("files", {}).items()}  # fmt: skip
     return {"kind": next(iter(content["source"])), "revision": content.get("revision"), "files": files}
-
-
-def _seconds(record: Mapping[str, Any]) -> float:
-    began, ended = (datetime.fromisoformat(record[key]) for key in ("started", "finished"))
-    return round((ended - began).total_seconds(), 3)
 
 
 def _bytes(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
