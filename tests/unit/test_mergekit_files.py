@@ -213,15 +213,17 @@ def test_the_command_merges_a_file_and_says_what_differs(
 ) -> None:
     file = tmp_path / "merge.yml"
     file.write_text(
-        json.dumps({**TIES, "merge_method": "dare_ties", "parameters": {"density": 0.5, "int8_mask": True}})
+        json.dumps({**TIES, "merge_method": "dare_ties", "parameters": {"density": [0.5, 0.7], "int8_mask": True}})
     )
     with caplog.at_level(logging.INFO):
         assert main(["merge", "--config", str(file), "--output", str(tmp_path / "a"), "--seed", "3"]) == 0
         said = caplog.text
         assert main(["merge", "--config", str(file), "--output", str(tmp_path / "b"), "--like-mergekit"]) == 0
     assert "dare_ties: entries that are kept are divided by their probability" in said
+    assert "dare_ties: gradients have their last value for what lies behind all layers" in said
     assert "parameters.int8_mask: has no part in this merge, and changes nothing" in said
-    assert caplog.text.removeprefix(said).count("divided by their probability") == 0
+    assert "divided" not in caplog.text.removeprefix(said)
+    assert "gradients" not in caplog.text.removeprefix(said)
     options = read_json(tmp_path / "a" / "merge.json")["options"]
     assert options == {"like_mergekit": False, "seed": 3}
     file.write_text("merge_method: linear\nmodels: 3\n")

@@ -26,6 +26,8 @@ def add_config(merge: argparse.ArgumentParser) -> None:
     own.add_argument("--seed", type=int, default=0, help="of random masks (%(default)s)")
     own.add_argument("--threads", type=int, help="processes that merge (all cores); changes no byte")
     own.add_argument("--overwrite", action="store_true", help="replace a merged model in the output directory")
+    own.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                     help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip
     own.add_argument("--no-hashes", dest="record_hashes", action="store_false",
                      help="do not write the SHA-256 of every input into merge.json")  # fmt: skip
 

@@ -13,6 +13,8 @@ from twin_merging.api.merge import check_output
 from twin_merging.api.mergekit.configuration import MergeFile, read_merge
 from twin_merging.api.mergekit.models import Model, opened, per_layer
 from twin_merging.api.mergekit.plan import Planner
+from twin_merging.api.mergekit.rules import Rule
+from twin_merging.api.mergekit.settings import is_gradient
 from twin_merging.api.mergekit.tensors import merge_tensors
 from twin_merging.api.mergekit.vocabulary import tokenizer_from
 from twin_merging.checkpoints.architectures import CONFIG, raw_config
@@ -56,8 +58,8 @@ def merge_config(
     planner = Planner(merge, models, models[first], seed, like_mergekit)
     outputs = planner.outputs()
     tokenizer = tokenizer_from(merge, models, first)
-    if planner.rule.note and not like_mergekit:
-        log.info("%s: %s", merge.merge_method, planner.rule.note)
+    for note in [] if like_mergekit else _notes(merge, planner.rule):
+        log.info("%s: %s", merge.merge_method, note)
     workers = threads or os.cpu_count() or 1
     dtype = merge.out_dtype or merge.dtype
     with whole_directory(output, replace=overwrite) as partial:
@@ -87,6 +89,16 @@ def merge_config(
             record["files"] = {file.name: sha256(file) for file in weight_files(partial)}
         write_json(partial / "merge.json", record)
     return output
+
+
+def _notes(merge: MergeFile, rule: Rule) -> list[str]:
+    """What a user should know of the arithmetic, a line each."""
+    found = [rule.note] if rule.note else []
+    if any(is_gradient(value) for _, parameters in merge.settings() for value in parameters.values()):
+        found.append(
+            "gradients have their last value for what lies behind all layers; mergekit takes the first: --like-mergekit"
+        )
+    return found
 
 
 def _named(merge: MergeFile) -> tuple[str, list[str]]:

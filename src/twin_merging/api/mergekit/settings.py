@@ -76,6 +76,14 @@ class Setting:
         return number
 
 
+def is_gradient(given: Any) -> bool:
+    """Whether what a file gives has a list of numbers in it, of which each layer gets its own."""
+    if isinstance(given, Mapping):
+        return is_gradient(given.get("value"))
+    parts = _listed(given)
+    return any(is_gradient(part) for part in parts) if any(isinstance(part, Mapping) for part in parts) else bool(parts)
+
+
 def value_of(setting: Setting, given: Iterable[Any], name: str, t: float) -> Any:
     """A parameter's value for a tensor: the first of what is given that has one, else the default (REQUIRED: none).
 
