@@ -130,6 +130,8 @@ def test_models_of_other_depths_and_forms_are_read_and_the_result_is_loaded(tmp_
     """One has its body alone, without the prefix: transformers is asked what each tensor is."""
     from transformers import AutoModelForCausalLM
 
+    from twin_merging import TwinModel
+
     values = {key: torch.randn(shape) for key, shape in shapes(3).items()}
     write_model(tmp_path / "shallow", values, layers=3)
     bare = {key.removeprefix("model."): value for key, value in values.items()}
@@ -142,6 +144,8 @@ def test_models_of_other_depths_and_forms_are_read_and_the_result_is_loaded(tmp_
     wanted = values["model.layers.2.mlp.up_proj.weight"].bfloat16()
     assert model.model.layers[3].mlp.up_proj.weight.equal(wanted)
     assert model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+    with pytest.raises(UserError, match="a plain model, merged without tasks; load it with transformers' own classes"):
+        TwinModel.from_pretrained(output)
 
 
 @pytest.mark.parametrize("source", [None, "base", "union", "code", "model:code"])

@@ -145,7 +145,7 @@ class Planner:
         for place in self._merged(part):
             model = self.models[part.sources[place].model]
             keys[model.label] = keys.get(model.label, 0) + 1
-            key = model.label if keys[model.label] == 1 else f"{model.label}#{keys[model.label]}"
+            key = model.label if keys[model.label] == 1 else f"{model.label}/{keys[model.label]}"
             sources.append((key, model, names[place]))
         begin = None
         if base is not None and not self.rule.with_base:

@@ -43,7 +43,7 @@ class Origin:
         return torch.zeros((stop - start, *shape[1:]) if len(shape) > 1 else shape)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Change:
     """What a model's tensor has beyond the origin's, for one output."""
 
