@@ -114,9 +114,9 @@ def _configuration(planner: Planner, dtype: str | None) -> dict[str, Any]:
     first = planner.first
     found, layers = raw_config(first.directory), planner.layers()
     for key in per_layer(found, first.layers):
-        raws = {model.text: raw_config(model.directory) for model, _ in layers}
-        if all(len(raw.get(key, ())) >= 1 for raw in raws.values()):
-            found[key] = [raws[model.text][key][layer] for model, layer in layers]
+        own = {model.text: raw_config(model.directory).get(key) or () for model, _ in layers}
+        if all(len(own[model.text]) == model.layers for model, _ in layers):
+            found[key] = [own[model.text][layer] for model, layer in layers]
     if len(layers) != first.layers:
         found[first.count_key] = len(layers)
     if dtype:
