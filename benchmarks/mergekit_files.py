@@ -151,6 +151,7 @@ def rows(files: list[Path], folder: Path, python: str, repeats: int) -> list[str
         ratios = [f"{theirs.seconds / ours.seconds:.1f}", f"{theirs.memory / ours.memory:.1f}"]
         cost = f"{ours.seconds:.2f}, {ours.memory:.0f}"
         lines.append(f"| {' | '.join([file.stem, method, *(cells or [''] * 5), *ratios, cost])} |")
+        print(lines[-1], *([beside[-1]] if method in RANDOM else []), sep="\n", file=sys.stderr)
     return [*lines, "", *beside]
 
 
