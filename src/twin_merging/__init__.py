@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from twin_merging.api.export import export
     from twin_merging.api.extract import extract_lora
     from twin_merging.api.merge import merge
+    from twin_merging.api.mergekit.merge import merge_config
     from twin_merging.api.push import push
     from twin_merging.api.twin import twin_merge
     from twin_merging.api.vocabulary import unite_vocabularies
@@ -33,6 +34,7 @@ __all__ = [
     "export",
     "extract_lora",
     "merge",
+    "merge_config",
     "push",
     "register",
     "twin_merge",
@@ -48,6 +50,7 @@ _HOMES = {
     "extract_lora": "twin_merging.api.extract",
     "merge": "twin_merging.api.merge",
     "push": "twin_merging.api.push",
+    "merge_config": "twin_merging.api.mergekit.merge",
     "register": "twin_merging.api.auto",
     "twin_merge": "twin_merging.api.twin",
     "unite_vocabularies": "twin_merging.api.vocabulary",

@@ -1,6 +1,6 @@
-"""Commands: `python -m twin_merging merge METHOD ...`, `statistics KIND`, `twin`, `predict DIR`, `export DIR`,
-`extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`, `diff A B`,
-`store ACTION`."""
+"""Commands: `python -m twin_merging merge METHOD ...`, `merge --config FILE`, `statistics KIND`, `twin`, `predict DIR`,
+`export DIR`, `extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`,
+`diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import yaml
 from twin_merging.api.arguments import named as _named
 from twin_merging.api.arguments import once_each as _once_each
 from twin_merging.api.estimate import add_estimate
+from twin_merging.api.mergekit.command import add_config, without_config
 from twin_merging.api.model_commands import add_extract_lora, add_push, add_vocabulary
 from twin_merging.api.run_commands import add_diff, add_runs
 from twin_merging.checkpoints.groups import PROTOCOLS
@@ -50,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     merge = commands.add_parser("merge", help="merge experts into one model", description="Merge experts.")
-    methods = merge.add_subparsers(title="methods", required=True, metavar="METHOD")
+    add_config(merge)
+    methods = merge.add_subparsers(title="methods", metavar="METHOD")
     for method in merging_methods().values():
         if method.kind != "dynamic":
             _add_method(methods.add_parser(method.name, help=method.summary, description=method.summary), method)
@@ -205,7 +207,7 @@ def _value(text: str) -> Any:
 def _merge(given: dict[str, Any]) -> None:
     from twin_merging.api.merge import merge
 
-    chosen, options = _with_options(given)
+    chosen, options = _with_options(without_config(given))
     experts = _once_each(chosen.pop("expert"), "expert")
     statistics = _once_each(chosen.pop("statistics", []), "statistics")
     output = merge(experts=experts, statistics=statistics, progress=sys.stderr.isatty(), **chosen, **options)

@@ -63,7 +63,7 @@ def merge_body(
                     value = base.rows(*rows).float() + change.rows(start, stop)
                 else:
                     value = base.rows(*rows)
-                file.write(name, _cast(value, base.dtype(name), name=name, output=output), start)
+                file.write(name, cast(value, base.dtype(name), name=name, output=output), start)
                 return rows, value.numel(), note
 
             def run(jobs: list[RowRange], what: str) -> list[tuple[RowRange, Any]]:
@@ -105,7 +105,7 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
     return compute, lambda notes: found.settle(notes) if notes else []
 
 
-def _cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:
+def cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:
     """The merged rows in the base's type. Raises UserError where a number overflows that type."""
     cast = value.to(dtype)
     if cast.is_floating_point() and not math.isfinite(cast.float().sum()) and not cast.isfinite().all():

@@ -58,37 +58,46 @@ class Majority:
 
 
 def disjoint_merge(
-    vectors: Sequence[torch.Tensor], elect: Elect, combine: Combine, majority: Majority
+    vectors: Sequence[torch.Tensor],
+    elect: Elect,
+    combine: Combine,
+    majority: Majority,
+    weights: Sequence[float] | None = None,
 ) -> tuple[torch.Tensor, Votes]:
     """Merge each entry over the vectors that have the elected sign there (a zero has none), by their mean or sum.
 
-    Where no vector has it, the result is 0. Also returns how the votes fell.
+    Where no vector has it, the result is 0. Also returns how the votes fell. weights: factors that the vectors already
+    have; the mean is then their sum divided by that of the factors, where that is not 0.
     """
     import torch
 
     votes = ballot(vectors, elect)
     sign = torch.copysign(torch.ones_like(votes), votes)
-    total, agreeing = _agreement(vectors, sign)
+    total, agreeing = _agreement(vectors, sign, weights)
     positive, negative = (int(np.count_nonzero(found)) for found in (votes.numpy() > 0, votes.numpy() < 0))
     tied = np.zeros(0, bool)
     if positive + negative < votes.numel():  # votes of 0: a tie if some vector is positive there, else all are 0
-        tied = (votes.numpy() == 0) & (agreeing.numpy() > 0)
+        tied = (votes.numpy() == 0) & (agreeing.numpy() != 0)
     if majority.sign != 1 and tied.any():
         sign[torch.from_numpy(np.asarray(tied))] = float(majority.sign)
-        total, agreeing = _agreement(vectors, sign)
+        total, agreeing = _agreement(vectors, sign, weights)
     total.mul_(sign)
-    merged = total.div_(agreeing.clamp_(min=1)) if combine == "mean" else total
-    return merged, Votes(positive - negative, bool(tied.any()))
+    if combine == "mean":
+        total.div_(agreeing.clamp_(min=1) if weights is None else agreeing.masked_fill_(agreeing == 0, 1))
+    return total, Votes(positive - negative, bool(tied.any()))
 
 
-def _agreement(vectors: Sequence[torch.Tensor], sign: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each entry: the sum of the magnitudes of the vectors that have the given sign there, and their number."""
+def _agreement(
+    vectors: Sequence[torch.Tensor], sign: torch.Tensor, weights: Sequence[float] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each entry: the sum of the magnitudes of the vectors that have the given sign there, and their number, or the
+    sum of their weights."""
     import torch
 
     total, agreeing = torch.zeros_like(sign), torch.zeros_like(sign)
     own, counted = torch.empty_like(sign), torch.empty_like(sign)
-    for vector in vectors:
+    for number, vector in enumerate(vectors):
         torch.mul(vector, sign, out=own).relu_()
         total.add_(own)
-        agreeing.add_(torch.gt(own, 0, out=counted))
+        agreeing.add_(torch.gt(own, 0, out=counted), alpha=1 if weights is None else weights[number])
     return total, agreeing

@@ -31,10 +31,13 @@ def write_configuration(config: Mapping[str, Any], form: Form, output: Path) -> 
 
 
 def read_record(directory: Path) -> dict[str, Any]:
-    """What merge.json says. Raises UserError where there is none."""
+    """What merge.json says. Raises UserError where there is none, or one of a merge by a file, which has no tasks."""
     if not (directory / RECORD).is_file():
         raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
-    return read_json(directory / RECORD)
+    record = read_json(directory / RECORD)
+    if "tasks" not in record:
+        raise UserError(f"{directory}: a plain model, merged without tasks; load it with transformers' own classes")
+    return record
 
 
 def local_directory(directory: Any, hub: Mapping[str, Any]) -> Path:

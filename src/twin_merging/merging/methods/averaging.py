@@ -14,6 +14,8 @@ from twin_merging.merging.registry import Parameter, merging_method
 if TYPE_CHECKING:
     import torch
 
+SINGULAR = 1e-6  # model_stock: a denominator below it has no finite ratio
+
 
 def _check_weights(options: Mapping[str, Any], tasks: list[str]) -> None:
     if options["weights"] is not None and sum(options["weights"].values()) == 0:
@@ -63,7 +65,7 @@ def fisher(
     return parameter.base + weighted.div_(total)
 
 
-def _cosines(inputs: Inputs, **_: Any) -> dict[str, float]:
+def stock_ratios(inputs: Inputs, **_: Any) -> dict[str, float]:
     """The ratio t of each parameter, computed from the mean cosine of all pairs of its task vectors."""
     ratios = {}
     for name, products in inner_products(inputs):
@@ -72,16 +74,18 @@ def _cosines(inputs: Inputs, **_: Any) -> dict[str, float]:
         cosines = [products[pair] / (norms[pair[0]] * norms[pair[1]] or math.inf) for pair in pairs]
         cosine = math.fsum(cosines) / len(cosines) if cosines else 1.0
         count = len(norms)
-        ratios[name] = count * cosine / (1 + (count - 1) * cosine)
+        share = 1 + (count - 1) * cosine
+        ratios[name] = count * cosine / share if abs(share) > SINGULAR else 0.0
     return ratios
 
 
-@merging_method("static", source="Jang et al. 2024, arXiv 2403.19522", prepare=_cosines)
+@merging_method("static", source="Jang et al. 2024, arXiv 2403.19522", prepare=stock_ratios)
 def model_stock(parameter: Parameter, ratios: Mapping[str, float]) -> torch.Tensor:
     """Go from the base towards the average of the experts, for each parameter by itself: theta_0 + r mean_t tau_t.
 
     With T tasks, r = T cos / (1 + (T - 1) cos), where cos is the mean cosine of all pairs of the parameter's task
-    vectors. So vectors that point the same way take the merged model to the average.
+    vectors. So vectors that point the same way take the merged model to the average. Where that is no finite number
+    (two opposite vectors), the base is kept.
     """
     merged = parameter.base.clone()
     for vector in parameter.vectors.values():

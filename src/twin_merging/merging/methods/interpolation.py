@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 PARALLEL = 0.9995  # above this cosine two experts are interpolated linearly
 
 
+def arc(cosine: float, t: float, parallel: float = PARALLEL) -> tuple[float, float]:
+    """The factors of two vectors at `t` of the arc between them, by the cosine of their angle. Where its magnitude is
+    more than `parallel`, they are those of linear interpolation."""
+    if abs(cosine) > parallel:
+        return 1 - t, t
+    angle = math.acos(cosine)
+    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
 def _two_tasks(options: Mapping[str, Any], tasks: list[str]) -> None:
     if len(tasks) != 2:
         raise ValueError(f"slerp merges two experts, not {len(tasks)} ({', '.join(tasks)}); choose another method")
@@ -28,13 +37,10 @@ def _coefficients(inputs: Inputs, *, t: float, of: str, **_: Any) -> dict[str, t
     for name, products in inner_products(inputs, of_weights=of == "weights"):
         norms = math.sqrt(products[one, one]), math.sqrt(products[other, other])
         cosine = products[one, other] / (norms[0] * norms[1]) if min(norms) > 0 else 1.0
-        if abs(cosine) > PARALLEL:
-            found[name] = 1 - t, t
-            continue
-        angle = math.acos(cosine)
-        length = (1 - t) * norms[0] + t * norms[1]
-        parts = math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
-        found[name] = length * parts[0] / norms[0], length * parts[1] / norms[1]
+        found[name] = parts = arc(cosine, t)
+        if abs(cosine) <= PARALLEL:
+            length = (1 - t) * norms[0] + t * norms[1]
+            found[name] = length * parts[0] / norms[0], length * parts[1] / norms[1]
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from twin_merging.merging.elections import Majority, Votes, disjoint_merge
 from twin_merging.merging.inputs import Inputs, RowRange
-from twin_merging.merging.magnitudes import Magnitudes, magnitudes_at, trim
+from twin_merging.merging.magnitudes import magnitudes_at, trim
 from twin_merging.merging.randomness import drop_at_random, drop_by_rank, numbers_of
 from twin_merging.merging.registry import Parameter, merging_method, merging_methods
 
@@ -158,24 +158,25 @@ def _check_breadcrumbs(options: Mapping[str, Any], tasks: list[str]) -> None:
         )
 
 
-def _breadcrumb_ranks(count: int, density: float, gamma: float) -> list[int]:
-    """Of `count` magnitudes, the ranks of the smallest and of the largest one that is kept; at least one is kept."""
-    largest = max(1, count - int(gamma * count))
+def breadcrumb_ranks(count: int, density: float, gamma: float) -> list[int]:
+    """Of `count` magnitudes, the ranks of the smallest and of the largest one that is kept; at least one is kept.
+
+    Where density and gamma sum to more than 1, fewer of the largest are dropped, so that `density` remain."""
+    largest = max(1, count - int(gamma * count), int(density * count))
     return [max(1, largest - max(1, int(density * count)) + 1), largest]
 
 
 def _prepare_breadcrumbs(inputs: Inputs, *, density: float, gamma: float, **_: Any) -> Election:
-    bounds = magnitudes_at(inputs, lambda count: _breadcrumb_ranks(count, density, gamma), "tensor")
+    bounds = magnitudes_at(inputs, lambda count: breadcrumb_ranks(count, density, gamma), "tensor")
 
     def kept(parameter: Parameter) -> Parameter:
-        return _pruned(parameter, lambda task, vector: _between(vector, bounds, task, parameter.name))
+        return _pruned(parameter, lambda task, vector: between(vector, *bounds.of(task, parameter.name)))
 
     return Election(kept)
 
 
-def _between(vector: torch.Tensor, bounds: Magnitudes, task: str, name: str) -> torch.Tensor:
-    """The vector with 0 in place of every entry whose magnitude is not between the tensor's two bounds (included)."""
-    smallest, largest = bounds.of(task, name)
+def between(vector: torch.Tensor, smallest: float, largest: float) -> torch.Tensor:
+    """The vector with 0 in place of every entry whose magnitude is not between two bounds (included)."""
     kept = trim(vector, smallest)
     return kept * (kept.abs() <= largest)
 
