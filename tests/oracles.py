@@ -1,4 +1,4 @@
-"""Every static method in its obvious form: whole state dicts, dense tensors, fp64 wherever order does not count."""
+"""Merging methods in their obvious form: whole state dicts, dense tensors, fp64 wherever order does not count."""
 
 from __future__ import annotations
 
@@ -210,6 +210,19 @@ def wudi(
         return (torch.linalg.pinv(left) @ right.T).T
 
     return _by_matrix(base, vectors, scaling, change, embeddings=False)
+
+
+def tsv_c(base: Tensors, vectors: Vectors, task: str, fraction: float) -> Tensors:
+    """One task's model."""
+    found = {}
+    for n, tau in vectors[task].items():
+        change = tau.double()
+        if tau.dim() == 2:
+            k = max(1, int(fraction * min(tau.shape)))
+            U, S, V = torch.linalg.svd(change, full_matrices=False)
+            change = U[:, :k] @ torch.diag(S[:k]) @ V[:k]
+        found[n] = base[n] + change
+    return found
 
 
 METHODS: dict[str, Callable[..., Tensors]] = {

@@ -78,6 +78,7 @@ class Method:
     linear: Linear | None = None
     scales: str | None = None
     blocks: bool = False
+    on_base: bool = False
 
     @property
     def module(self) -> str:
@@ -108,6 +109,7 @@ def merging_method(
     linear: Linear | None = None,
     scales: str | None = None,
     blocks: bool = False,
+    on_base: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -125,13 +127,14 @@ def merging_method(
     theta_0 + sum_t c_t tau_t.
     scales: the option that the merged change is proportional to, where there is one; `then`: that of the method which
     the vectors are handed to. Several values of it are then merged once (twin_merging.merging.scales).
+    on_base: of a dynamic method: its vectors are added to the base itself, so a suite needs no shared expert for it.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
         options = options_of(function)
         _METHODS[name] = Method(
-            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales, blocks
+            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales, blocks, on_base
         )
         return function
 
