@@ -184,6 +184,25 @@ def iso_c(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
     return _by_matrix(base, vectors, scaling, change)
 
 
+def iso_cts(base: Tensors, vectors: Vectors, fraction: float = 0.8, scaling: float = 1.0) -> Tensors:
+    def change(taus: list[torch.Tensor]) -> torch.Tensor:
+        r = min(taus[0].shape)
+        own = min(r // len(taus), round((r - int(fraction * r)) / len(taus)))
+        U, S, V = torch.linalg.svd(torch.stack(taus).sum(0), full_matrices=False)
+        common = r - len(taus) * own
+        lefts, values, rights = [U[:, :common]], [S[:common]], [V[:common]]
+        for tau in taus:
+            U, S, V = torch.linalg.svd(tau - lefts[0] @ lefts[0].T @ tau, full_matrices=False)
+            lefts, values, rights = [*lefts, U[:, :own]], [*values, S[:own]], [*rights, V[:own]]
+        sides = []
+        for side in (torch.cat(lefts, 1), torch.cat(rights)):
+            P, _, Q = torch.linalg.svd(side, full_matrices=False)
+            sides.append(P @ Q)
+        return torch.cat(values).mean() * sides[0] @ sides[1]
+
+    return _by_matrix(base, vectors, scaling, change)
+
+
 def wudi(
     base: Tensors,
     vectors: Vectors,
@@ -236,5 +255,6 @@ METHODS: dict[str, Callable[..., Tensors]] = {
     "slerp": slerp,
     "tsv_m": tsv_m,
     "iso_c": iso_c,
+    "iso_cts": iso_cts,
     "wudi": wudi,
 }

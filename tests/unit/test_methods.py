@@ -45,6 +45,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("tsv_m", {}),
     ("tsv_m", {"scaling": 0.5}),
     ("iso_c", {}),
+    ("iso_cts", {}),
+    ("iso_cts", {"fraction": 0.3, "scaling": 0.5}),
+    ("iso_cts", {"fraction": 0.0}),
     ("wudi", {}),
     ("wudi", {"solver": "adam", "steps": 20, "learning_rate": 1e-3}),
 ]

@@ -15,10 +15,12 @@ _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
 _WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
+_WHOLE |= {"iso_cts": (10.0, 1.2, 0.7)}
 _OTHER_WHOLE = (20.0, 4.0, 0.5)
 # A matrix that takes more than this with the base and all experts is read by blocks of rows: then the result, some
-# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number.
-_IN_BLOCKS, _HELD, _GRAMS = ("tsv_m", "iso_c"), 1.5 * 2**30, 72
+# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number. Of Iso-CTS the common
+# singular vectors too, in fp64. For each method, how often the largest matrix in fp32 is held then.
+_IN_BLOCKS, _HELD, _GRAMS = {"tsv_m": 3.0, "iso_c": 3.0, "iso_cts": 6.0}, 1.5 * 2**30, 72
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
 _BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
@@ -72,7 +74,7 @@ def _matrices(work: Work, name: str, tasks: int, adapters: bool) -> float:
     held = fixed + each * tasks
     others = (work.threads - 1) * held * layer
     if name in _IN_BLOCKS and (tasks + 1) * largest > _HELD:
-        blocked = 3 * largest + _GRAMS * shape.hidden**2 + 2**29
+        blocked = _IN_BLOCKS[name] * largest + _GRAMS * shape.hidden**2 + 2**29
         return others + max(held * layer, blocked)
     return others + held * largest
 
