@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -231,6 +232,16 @@ def wudi(
     return _by_matrix(base, vectors, scaling, change, embeddings=False)
 
 
+def lines(base: Tensors, vectors: Vectors, alpha: float, beta: float, then: dict[str, Any]) -> Tensors:
+    merged = METHODS[then["method"]](base, vectors, **{key: value for key, value in then.items() if key != "method"})
+    layers = {n: int(found[1]) for n in base if (found := re.search(r"layer\.(\d+)\.", n))}
+    last, found = max(layers.values()), {}
+    for n in base:
+        depth = 0.0 if n.startswith("embeddings.") else layers[n] / last if n in layers and last else 1.0
+        found[n] = base[n] + (alpha + beta * depth) * (merged[n].double() - base[n].double())
+    return found
+
+
 def tsv_c(base: Tensors, vectors: Vectors, task: str, fraction: float) -> Tensors:
     """One task's model."""
     found = {}
@@ -257,4 +268,5 @@ METHODS: dict[str, Callable[..., Tensors]] = {
     "iso_c": iso_c,
     "iso_cts": iso_cts,
     "wudi": wudi,
+    "lines": lines,
 }

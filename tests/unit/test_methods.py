@@ -48,6 +48,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("iso_cts", {}),
     ("iso_cts", {"fraction": 0.3, "scaling": 0.5}),
     ("iso_cts", {"fraction": 0.0}),
+    ("lines", {"alpha": 0.2, "beta": 0.5, "then": {"method": "task_arithmetic", "scaling": 0.7}}),
+    ("lines", {"alpha": 0.2, "beta": 0.5, "then": TIES}),
     ("wudi", {}),
     ("wudi", {"solver": "adam", "steps": 20, "learning_rate": 1e-3}),
 ]

@@ -50,6 +50,16 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Merged:
+    """What a method that wraps another one sees: some rows of a parameter in fp32, as the base has them and as
+    they were merged."""
+
+    name: str
+    base: torch.Tensor
+    value: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Option:
     """An option of a method: a keyword-only argument of its function. `rules` are those that its annotation names."""
 
@@ -79,6 +89,7 @@ class Method:
     scales: str | None = None
     blocks: bool = False
     on_base: bool = False
+    wraps: bool = False
 
     @property
     def module(self) -> str:
@@ -110,6 +121,7 @@ def merging_method(
     scales: str | None = None,
     blocks: bool = False,
     on_base: bool = False,
+    wraps: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -127,6 +139,7 @@ def merging_method(
     theta_0 + sum_t c_t tau_t.
     scales: the option that the merged change is proportional to, where there is one; `then`: that of the method which
     the vectors are handed to. Several values of it are then merged once (twin_merging.merging.scales).
+    wraps: the method of the option `then` merges first; the function is called with a Merged instead of a Parameter.
     on_base: of a dynamic method: its vectors are added to the base itself, so a suite needs no shared expert for it.
     """
 
@@ -134,7 +147,20 @@ def merging_method(
         name = function.__name__
         options = options_of(function)
         _METHODS[name] = Method(
-            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales, blocks, on_base
+            name,
+            kind,
+            source,
+            function,
+            options,
+            whole,
+            prepare,
+            statistics,
+            check,
+            linear,
+            scales,
+            blocks,
+            on_base,
+            wraps,
         )
         return function
 

@@ -42,7 +42,6 @@ def merging(work: Work, method: str) -> Need:
     """Merging by a static or masked method."""
     suite, sizes = work.suite, work.sizes
     tasks = suite.merged(method)
-    names = _methods(suite.methods[method].options, suite.methods[method].method.name)
     read = sizes.body + work.vectors(tasks)
     if kind := suite.methods[method].method.statistics:
         read += len(tasks) * work.statistics(kind)
@@ -52,11 +51,11 @@ def merging(work: Work, method: str) -> Need:
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
     memory: float = chunks + factors
     seconds = 0.0
-    for name in names:
+    for name, options in _methods(suite.methods[method].options, suite.methods[method].method.name):
         if merging_methods()[name].whole:
             columns = _WHOLE.get(name, _OTHER_WHOLE)[2]
             memory = max(memory, chunks + factors + _matrices(work, name, len(tasks), bool(factors)))
-            columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
+            columns = _WUDI_BY_ADAM if options.get("solver") == "adam" else columns
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:
             seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
@@ -79,10 +78,10 @@ def _matrices(work: Work, name: str, tasks: int, adapters: bool) -> float:
     return others + held * largest
 
 
-def _methods(options: Mapping[str, Any], name: str) -> list[str]:
-    """A method, and the one that works on what it leaves, as Ties after DARE."""
+def _methods(options: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """A method with its options, and the one in its `then`, as Ties after DARE."""
     then = options.get("then")
-    return [name, *(_methods(then, then["method"]) if isinstance(then, Mapping) else [])]
+    return [(name, options), *(_methods(then, then["method"]) if isinstance(then, Mapping) else [])]
 
 
 def merge_factors(work: Work) -> Need:
