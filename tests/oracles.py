@@ -232,6 +232,24 @@ def wudi(
     return _by_matrix(base, vectors, scaling, change, embeddings=False)
 
 
+def tall_mask(vectors: Vectors, task: str, mask_lambda: float) -> dict[str, torch.Tensor]:
+    total = {n: torch.stack([vectors[t][n] for t in vectors]).double().sum(0) for n in vectors[task]}
+    return {n: tau.double().abs() >= mask_lambda * (total[n] - tau).abs() for n, tau in vectors[task].items()}
+
+
+def consensus(
+    base: Tensors,
+    vectors: Vectors,
+    mask_lambda: float | Mapping[str, float] = 0.4,
+    least: int = 2,
+    scaling: float = 0.3,
+) -> Tensors:
+    own = mask_lambda if isinstance(mask_lambda, Mapping) else dict.fromkeys(vectors, mask_lambda)
+    masks = {task: tall_mask(vectors, task, own[task]) for task in vectors}
+    kept = {n: sum(masks[t][n].int() for t in vectors) >= least for n in base}
+    return {n: base[n] + scaling * kept[n] * sum(vectors[t][n].double() for t in vectors) for n in base}
+
+
 def lines(base: Tensors, vectors: Vectors, alpha: float, beta: float, then: dict[str, Any]) -> Tensors:
     merged = METHODS[then["method"]](base, vectors, **{key: value for key, value in then.items() if key != "method"})
     layers = {n: int(found[1]) for n in base if (found := re.search(r"layer\.(\d+)\.", n))}
@@ -269,4 +287,5 @@ METHODS: dict[str, Callable[..., Tensors]] = {
     "iso_cts": iso_cts,
     "wudi": wudi,
     "lines": lines,
+    "consensus": consensus,
 }

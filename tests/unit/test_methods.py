@@ -50,6 +50,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("iso_cts", {"fraction": 0.0}),
     ("lines", {"alpha": 0.2, "beta": 0.5, "then": {"method": "task_arithmetic", "scaling": 0.7}}),
     ("lines", {"alpha": 0.2, "beta": 0.5, "then": TIES}),
+    ("consensus", {}),
+    ("consensus", {"mask_lambda": 0.9, "least": 1, "scaling": 1.0}),
+    ("consensus", {"mask_lambda": {"cola": 0.2, "mnli": 0.5, "sst2": 1.0}}),
     ("wudi", {}),
     ("wudi", {"solver": "adam", "steps": 20, "learning_rate": 1e-3}),
 ]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Kind = Literal["static", "dynamic", "masked"]
 Statistics = Literal["fisher", "gram-matrices"]
 REQUIRED = inspect.Parameter.empty
+# Which entries of the unified vector a task uses: called with the task's vector, the unified one, its name, the options.
+Mask = Callable[..., "torch.Tensor"]
 Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
 
 
@@ -90,6 +92,8 @@ class Method:
     blocks: bool = False
     on_base: bool = False
     wraps: bool = False
+    mask: Mask | None = None
+    rescaled: bool = False
 
     @property
     def module(self) -> str:
@@ -122,6 +126,8 @@ def merging_method(
     blocks: bool = False,
     on_base: bool = False,
     wraps: bool = False,
+    mask: Mask | None = None,
+    rescaled: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -139,6 +145,9 @@ def merging_method(
     theta_0 + sum_t c_t tau_t.
     scales: the option that the merged change is proportional to, where there is one; `then`: that of the method which
     the vectors are handed to. Several values of it are then merged once (twin_merging.merging.scales).
+    mask: of a masked method: called with a task's vector and the unified one (some rows of each), the task's name and
+    the options, gives a boolean for each entry. rescaled: whether the masked vector is then multiplied by the factor
+    that gives it the sum of magnitudes of the task's own.
     wraps: the method of the option `then` merges first; the function is called with a Merged instead of a Parameter.
     on_base: of a dynamic method: its vectors are added to the base itself, so a suite needs no shared expert for it.
     """
@@ -161,6 +170,8 @@ def merging_method(
             blocks,
             on_base,
             wraps,
+            mask,
+            rescaled,
         )
         return function
 

@@ -10,7 +10,8 @@ from twin_merging.plan.work import FP32, Need, Work
 
 _CHUNK = 2**17 * FP32  # bytes of each expert that a process holds at a time
 # Of methods that take numbers one by one: nanoseconds of a core for a number of an expert (docs/benchmarks.md).
-_NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, "model_stock": 7.0, "emr": 12.0}
+_NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, "model_stock": 7.0, "emr": 12.0,
+                "tall_masks": 12.0, "consensus": 8.0}  # fmt: skip
 _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).

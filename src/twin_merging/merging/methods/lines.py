@@ -49,6 +49,7 @@ def lines(
         {
             "methods": [
                 "breadcrumbs",
+                "consensus",
                 "dare",
                 "della",
                 "iso_c",
