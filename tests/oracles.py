@@ -233,8 +233,12 @@ def wudi(
 
 
 def tall_mask(vectors: Vectors, task: str, mask_lambda: float) -> dict[str, torch.Tensor]:
-    total = {n: torch.stack([vectors[t][n] for t in vectors]).double().sum(0) for n in vectors[task]}
-    return {n: tau.double().abs() >= mask_lambda * (total[n] - tau).abs() for n, tau in vectors[task].items()}
+    """In fp32, as what is added up, since a comparison has no tolerance."""
+    found = {}
+    for n, tau in vectors[task].items():
+        total = torch.stack([vectors[t][n] for t in vectors]).sum(0)
+        found[n] = tau.abs() >= mask_lambda * (total - tau).abs()
+    return found
 
 
 def consensus(

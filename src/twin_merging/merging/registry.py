@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal["static", "dynamic", "masked"]
 Statistics = Literal["fisher", "gram-matrices"]
 REQUIRED = inspect.Parameter.empty
-# Which entries of the unified vector a task uses: called with the task's vector, the unified one, its name, the options.
+# Which entries of the unified vector a task uses: of the task's vector, the unified one, its name, the options.
 Mask = Callable[..., "torch.Tensor"]
 Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
 
