@@ -204,6 +204,24 @@ def iso_cts(base: Tensors, vectors: Vectors, fraction: float = 0.8, scaling: flo
     return _by_matrix(base, vectors, scaling, change)
 
 
+def fr_merging(base: Tensors, vectors: Vectors, cutoff: float = 0.6, scaling: float = 0.4) -> Tensors:
+    found = {}
+    for n in base:
+        change = torch.zeros(base[n].shape, dtype=torch.float64)
+        for task in vectors:
+            tau = vectors[task][n].double()
+            if tau.dim() == 2:
+                height, width = tau.shape
+                distance = torch.tensor(
+                    [[math.hypot(i - height / 2, j - width / 2) for j in range(width)] for i in range(height)]
+                )
+                kept = torch.fft.fft2(tau) * (distance <= cutoff * max(height, width))
+                tau = torch.fft.ifft2(kept).real
+            change += tau
+        found[n] = base[n] + scaling * change
+    return found
+
+
 def wudi(
     base: Tensors,
     vectors: Vectors,
@@ -292,4 +310,5 @@ METHODS: dict[str, Callable[..., Tensors]] = {
     "wudi": wudi,
     "lines": lines,
     "consensus": consensus,
+    "fr_merging": fr_merging,
 }

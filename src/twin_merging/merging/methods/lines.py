@@ -52,6 +52,7 @@ def lines(
                 "consensus",
                 "dare",
                 "della",
+                "fr_merging",
                 "iso_c",
                 "iso_cts",
                 "model_stock",
