@@ -1,8 +1,9 @@
-"""Every static method in its obvious form: whole state dicts, dense tensors, fp64 wherever order does not count."""
+"""Merging methods in their obvious form: whole state dicts, dense tensors, fp64 wherever order does not count."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -184,6 +185,43 @@ def iso_c(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
     return _by_matrix(base, vectors, scaling, change)
 
 
+def iso_cts(base: Tensors, vectors: Vectors, fraction: float = 0.8, scaling: float = 1.0) -> Tensors:
+    def change(taus: list[torch.Tensor]) -> torch.Tensor:
+        r = min(taus[0].shape)
+        own = min(r // len(taus), round((r - int(fraction * r)) / len(taus)))
+        U, S, V = torch.linalg.svd(torch.stack(taus).sum(0), full_matrices=False)
+        common = r - len(taus) * own
+        lefts, values, rights = [U[:, :common]], [S[:common]], [V[:common]]
+        for tau in taus:
+            U, S, V = torch.linalg.svd(tau - lefts[0] @ lefts[0].T @ tau, full_matrices=False)
+            lefts, values, rights = [*lefts, U[:, :own]], [*values, S[:own]], [*rights, V[:own]]
+        sides = []
+        for side in (torch.cat(lefts, 1), torch.cat(rights)):
+            P, _, Q = torch.linalg.svd(side, full_matrices=False)
+            sides.append(P @ Q)
+        return torch.cat(values).mean() * sides[0] @ sides[1]
+
+    return _by_matrix(base, vectors, scaling, change)
+
+
+def fr_merging(base: Tensors, vectors: Vectors, cutoff: float = 0.6, scaling: float = 0.4) -> Tensors:
+    found = {}
+    for n in base:
+        change = torch.zeros(base[n].shape, dtype=torch.float64)
+        for task in vectors:
+            tau = vectors[task][n].double()
+            if tau.dim() == 2:
+                height, width = tau.shape
+                distance = torch.tensor(
+                    [[math.hypot(i - height / 2, j - width / 2) for j in range(width)] for i in range(height)]
+                )
+                kept = torch.fft.fft2(tau) * (distance <= cutoff * max(height, width))
+                tau = torch.fft.ifft2(kept).real
+            change += tau
+        found[n] = base[n] + scaling * change
+    return found
+
+
 def wudi(
     base: Tensors,
     vectors: Vectors,
@@ -212,6 +250,51 @@ def wudi(
     return _by_matrix(base, vectors, scaling, change, embeddings=False)
 
 
+def tall_mask(vectors: Vectors, task: str, mask_lambda: float) -> dict[str, torch.Tensor]:
+    """In fp32, as what is added up, since a comparison has no tolerance."""
+    found = {}
+    for n, tau in vectors[task].items():
+        total = torch.stack([vectors[t][n] for t in vectors]).sum(0)
+        found[n] = tau.abs() >= mask_lambda * (total - tau).abs()
+    return found
+
+
+def consensus(
+    base: Tensors,
+    vectors: Vectors,
+    mask_lambda: float | Mapping[str, float] = 0.4,
+    least: int = 2,
+    scaling: float = 0.3,
+) -> Tensors:
+    own = mask_lambda if isinstance(mask_lambda, Mapping) else dict.fromkeys(vectors, mask_lambda)
+    masks = {task: tall_mask(vectors, task, own[task]) for task in vectors}
+    kept = {n: sum(masks[t][n].int() for t in vectors) >= least for n in base}
+    return {n: base[n] + scaling * kept[n] * sum(vectors[t][n].double() for t in vectors) for n in base}
+
+
+def lines(base: Tensors, vectors: Vectors, alpha: float, beta: float, then: dict[str, Any]) -> Tensors:
+    merged = METHODS[then["method"]](base, vectors, **{key: value for key, value in then.items() if key != "method"})
+    layers = {n: int(found[1]) for n in base if (found := re.search(r"layer\.(\d+)\.", n))}
+    last, found = max(layers.values()), {}
+    for n in base:
+        depth = 0.0 if n.startswith("embeddings.") else layers[n] / last if n in layers and last else 1.0
+        found[n] = base[n] + (alpha + beta * depth) * (merged[n].double() - base[n].double())
+    return found
+
+
+def tsv_c(base: Tensors, vectors: Vectors, task: str, fraction: float) -> Tensors:
+    """One task's model."""
+    found = {}
+    for n, tau in vectors[task].items():
+        change = tau.double()
+        if tau.dim() == 2:
+            k = max(1, int(fraction * min(tau.shape)))
+            U, S, V = torch.linalg.svd(change, full_matrices=False)
+            change = U[:, :k] @ torch.diag(S[:k]) @ V[:k]
+        found[n] = base[n] + change
+    return found
+
+
 METHODS: dict[str, Callable[..., Tensors]] = {
     "weight_average": weight_average,
     "task_arithmetic": task_arithmetic,
@@ -223,5 +306,9 @@ METHODS: dict[str, Callable[..., Tensors]] = {
     "slerp": slerp,
     "tsv_m": tsv_m,
     "iso_c": iso_c,
+    "iso_cts": iso_cts,
     "wudi": wudi,
+    "lines": lines,
+    "consensus": consensus,
+    "fr_merging": fr_merging,
 }

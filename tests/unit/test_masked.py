@@ -1,4 +1,4 @@
-"""EMR-Merging: the unified vector, masks and factors on disk, and the model that answers with them."""
+"""EMR-Merging and TALL masks: the unified vector, masks and factors on disk, and the model that answers with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.oracles import flat
+from tests.oracles import flat, tall_mask
 from tests.random_models import SHAPES, write_models
 from tests.tiny import LABELS, merged, tokenizer
 from tests.unit.test_methods import dense
@@ -75,20 +75,24 @@ def test_a_mixed_batch_is_answered_as_by_each_tasks_own_model(fetched: Path, tmp
 def explicit(fetched: Path, directory: Path, task: str, protocol: str) -> Any:
     """One task's classifier with theta_0 + rescale * mask * unified in its merged parameters."""
     base, unified = open_directory(fetched / "base"), Checkpoint(directory / UNIFIED)
-    private = Checkpoint(directory / "private" / f"{task}.safetensors")
     vector = Checkpoint(fetched / "task_vectors" / f"{task}.safetensors")
     names = [name for name in base if PROTOCOLS[protocol].merges(name)]
     masks = {name: vector[name] * unified[name] > 0 for name in names}
     kept = sum(float((unified[name] * masks[name]).abs().sum()) for name in names)
     rescale = sum(float(vector[name].abs().sum()) for name in names) / kept
+    return classifier({name: base[name] + rescale * masks[name] * unified[name] for name in names}, directory, task)
+
+
+def classifier(own: dict[str, torch.Tensor], directory: Path, task: str) -> Any:
+    """A classifier of these merged parameters, and of the task's private ones in a merged model's directory."""
     from transformers import AutoModelForSequenceClassification
 
     from tests.tiny import config_of
 
     model: Any = AutoModelForSequenceClassification.from_config(config_of("roberta", LABELS[task])).eval()
-    own = {name: base[name] + rescale * masks[name] * unified[name] for name in names}
-    own |= dict(private)
-    state = {f"roberta.{name}" if name in base else name: value for name, value in own.items()}
+    names = [name.removeprefix("roberta.") for name, _ in model.named_parameters()]
+    own = own | dict(Checkpoint(directory / "private" / f"{task}.safetensors"))
+    state = {f"roberta.{name}" if not name.startswith("classifier") else name: own[name] for name in names}
     model.load_state_dict(state)
     return model.requires_grad_(False)
 
@@ -105,3 +109,43 @@ def test_a_masked_model_has_to_be_told_the_task(fetched: Path, tmp_path: Path) -
     model = TwinModel.from_pretrained(merged(fetched, tmp_path / "emr", "emr", {}, "strict"))
     with pytest.raises(ValueError, match="give tasks, a name a row"):
         model(**tokenizer()(WORDS, return_tensors="pt", padding=True))
+
+
+def test_tall_masks_equal_the_dense_formula(tmp_path: Path) -> None:
+    base, experts = write_models(tmp_path / "models")
+    options = {"mask_lambda": {"cola": 0.2, "sst2": 0.6, "mnli": 1.0}}
+    out = merge("tall_masks", base=base, experts=experts, output=tmp_path / "out", threads=2, chunk=1, **options)
+    start, vectors = dense(base, experts)
+    unified = Checkpoint(out / UNIFIED)
+    for name in SHAPES:
+        torch.testing.assert_close(unified[name], torch.stack([vectors[task][name] for task in vectors]).sum(0))
+        assert torch.equal(open_directory(out)[name], start[name]), "the body is the base's"
+    shares = []
+    for task in vectors:
+        stored, masks = (
+            Checkpoint(out / MASKS / f"{task}.safetensors"),
+            tall_mask(vectors, task, options["mask_lambda"][task]),
+        )
+        shares.append(float(flat(masks).float().mean()))
+        assert float(stored[RESCALE]) == 1
+        for name, shape in SHAPES.items():
+            width = masks[name].reshape(packed_shape(shape)[0], -1).shape[1]
+            assert torch.equal(unpack(stored[name], width).reshape(shape), masks[name].float()), name
+    assert shares[0] > shares[2] > shares[1], "in the order cola, mnli, sst2: a larger lambda keeps fewer"
+
+
+def test_a_row_is_answered_by_the_base_and_its_tasks_part_of_the_sum(fetched: Path, tmp_path: Path) -> None:
+    directory = merged(fetched, tmp_path / "tall", "tall_masks", {"mask_lambda": 0.5}, "strict")
+    model = TwinModel.from_pretrained(directory)
+    with torch.no_grad():
+        answer = model(**tokenizer()(WORDS, return_tensors="pt", padding=True), tasks=TASKS)
+    base = open_directory(fetched / "base")
+    names = [name for name in base if PROTOCOLS["strict"].merges(name)]
+    whole = {task: Checkpoint(fetched / "task_vectors" / f"{task}.safetensors") for task in LABELS}
+    vectors = {task: {name: vector[name] for name in names} for task, vector in whole.items()}
+    total = {name: sum(vectors[task][name] for task in LABELS) for name in names}
+    for row, task in enumerate(TASKS):
+        masks = tall_mask(vectors, task, 0.5)
+        own = {name: base[name] + masks[name] * total[name] for name in names}
+        wanted = classifier(own, directory, task)(**tokenizer()(WORDS[row], return_tensors="pt")).logits[0]
+        torch.testing.assert_close(answer.logits[row, : LABELS[task]], wanted, rtol=1e-5, atol=1e-5)

@@ -18,7 +18,7 @@ from twin_merging.io.tensors import WEIGHTS, Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.magnitudes import magnitudes_at, trim
-from twin_merging.merging.registry import merging_methods
+from twin_merging.merging.registry import Parameter, merging_methods
 from twin_merging.task_vectors.vectors import ExpertVector
 
 TIES: dict[str, Any] = {"method": "ties", "density": 0.3, "scaling": 0.9}
@@ -45,6 +45,16 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("tsv_m", {}),
     ("tsv_m", {"scaling": 0.5}),
     ("iso_c", {}),
+    ("iso_cts", {}),
+    ("iso_cts", {"fraction": 0.3, "scaling": 0.5}),
+    ("iso_cts", {"fraction": 0.0}),
+    ("lines", {"alpha": 0.2, "beta": 0.5, "then": {"method": "task_arithmetic", "scaling": 0.7}}),
+    ("lines", {"alpha": 0.2, "beta": 0.5, "then": TIES}),
+    ("fr_merging", {}),
+    ("fr_merging", {"cutoff": 0.3, "scaling": 1.0}),
+    ("consensus", {}),
+    ("consensus", {"mask_lambda": 0.9, "least": 1, "scaling": 1.0}),
+    ("consensus", {"mask_lambda": {"cola": 0.2, "mnli": 0.5, "sst2": 1.0}}),
     ("wudi", {}),
     ("wudi", {"solver": "adam", "steps": 20, "learning_rate": 1e-3}),
 ]
@@ -190,6 +200,16 @@ def test_heads_buffers_and_unmerged_groups_are_not_merged(
     assert {name for name in SHAPES if not PROTOCOLS[protocol].merges(name)} == (
         biases if protocol == "reference" else set()
     )
+
+
+@pytest.mark.parametrize(("m", "n"), [(8, 8), (8, 6), (6, 8)])
+def test_a_constant_has_no_frequency_that_is_kept_and_a_chessboard_has_the_highest(m: int, n: int) -> None:
+    constant = torch.ones(m, n)
+    chessboard = torch.tensor([[(-1.0) ** (row + column) for column in range(n)] for row in range(m)])
+    zeros, function = torch.zeros(m, n), merging_methods()["fr_merging"].function
+    for vector, wanted in ((constant, zeros), (chessboard, chessboard)):
+        found = function(Parameter("w", zeros, {"one": vector}, (m, n)), cutoff=0.5, scaling=1.0)
+        torch.testing.assert_close(found, wanted)
 
 
 def test_one_expert_is_itself_under_every_mean(models: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""TSV-M and Iso-C of matrices of all kinds: by Gram matrices and by blocks of rows, against SVDs of whole matrices."""
+"""TSV-M, Iso-C and Iso-CTS of matrices of all kinds: by Gram matrices, by blocks of rows, and by SVDs of whole ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twin_merging.merging import subspaces
 from twin_merging.merging.blocks import Blocks, Tall
 from twin_merging.merging.inputs import Inputs
 from twin_merging.merging.matrices import mean_of
-from twin_merging.merging.methods.spectral import iso_c, tsv_m
+from twin_merging.merging.methods.spectral import iso_c, iso_cts, tsv_m
 from twin_merging.merging.registry import Parameter
 
 METHODS: dict[str, Callable[..., torch.Tensor]] = {"tsv_m": tsv_m, "iso_c": iso_c}
@@ -77,6 +77,35 @@ def wanted(method: str, taus: Sequence[torch.Tensor]) -> torch.Tensor:
     U, S, V = torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
     left, right = ((P @ Q) for P, _, Q in (whole_svd(U), whole_svd(V)))
     return left @ torch.diag(S) @ right
+
+
+def wanted_cts(taus: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of Iso-CTS: of 150 directions 10 are each task's own, the other 120 of the sum."""
+    parts = [whole_svd(mean_of(list(taus)).double() * len(taus), 120)]
+    for tau in taus:
+        rest = tau.double() - parts[0][0] @ (parts[0][0].T @ tau.double())
+        U, S, V = whole_svd(rest, 10)
+        kept = tau.double().norm() * max(tau.shape) * torch.finfo(torch.float32).eps < S
+        parts.append((U[:, kept], S[kept], V[kept]))
+    U, S, V = torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
+    left, right = ((P @ Q) for P, _, Q in (whole_svd(U), whole_svd(V)))
+    return S.mean() * left @ right
+
+
+@pytest.mark.parametrize("shape", [(400, 150), (150, 400)], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_common_and_own_spaces_are_those_of_whole_svds(kind: str, shape: tuple[int, int]) -> None:
+    taus = KINDS[kind](*shape)
+    found = iso_cts(Blocks.of(parameter(taus)))
+    assert found.is_contiguous()
+    assert_near(found, wanted_cts(taus))
+
+
+def test_without_own_spaces_iso_cts_is_iso_c() -> None:
+    taus, base = KINDS["decaying"](300, 150), normal(300, 150, 7)
+    both = [method(Blocks.of(parameter(taus, base))) for method in (iso_c, lambda own: iso_cts(own, fraction=1.0))]
+    torch.testing.assert_close(*both)
+    assert torch.equal(iso_cts(Blocks.of(parameter([torch.zeros(300, 150)] * 3, base))), base)
 
 
 def assert_near(found: torch.Tensor, change: torch.Tensor) -> None:
@@ -186,6 +215,17 @@ def test_a_large_parameter_is_read_by_blocks_of_rows_and_gives_the_same_bytes(
         assert max(len(tasks) for _, tasks in given.asked) == 1, "one expert at a time"
     assert torch.equal(found, METHODS[method](held))
     assert_near(found - held.base(), wanted(method, list(held.whole().vectors.values())))
+
+
+def test_iso_cts_reads_a_large_parameter_by_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks_module, "BLOCK", 2**14)
+    given = Drawn(2000, 150)
+    held = Blocks.of(given.read(0, 2000, TASKS))
+    given.asked.clear()
+    found = iso_cts(Blocks("layer.weight", (2000, 150), TASKS, given.read))
+    assert max(rows for rows, _ in given.asked) < 500
+    assert torch.equal(found, iso_cts(held))
+    assert_near(found - held.base(), wanted_cts(list(held.whole().vectors.values())))
 
 
 def test_inputs_hold_small_parameters_and_read_large_ones_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

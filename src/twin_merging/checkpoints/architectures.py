@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CONFIG = "config.json"
+_NUMBERED = re.compile(r"\.(\d+)(?=\.)")
 
 
 def load_config(directory: Path) -> Any:
@@ -129,6 +131,38 @@ def layers_path(body: Any) -> str:
     return min(paths, key=lambda path: path.count("."))
 
 
+def depths(names: Iterable[str]) -> dict[str, float]:
+    """How deep each parameter of a body, or of a whole language model, lies, by its name: from 0 in the first layer to
+    1 in the last one. The embeddings are as deep as the first layer; what lies behind the layers (a last norm, an
+    output layer) is as deep as the last one, and so is the one layer of a body that has no more. Empty where no name is
+    of a layer.
+
+    A layer's number follows the path of the list of layers. That is, of the paths before a number, the one with the
+    fewest points, so that an expert's number within a layer is none; of two as short, the one with more numbers.
+    """
+    names = list(names)
+    numbers: dict[str, set[int]] = {}
+    for name in names:
+        for found in _NUMBERED.finditer(name):
+            numbers.setdefault(name[: found.start()], set()).add(int(found[1]))
+    if not numbers:
+        return {}
+    path = min(sorted(numbers), key=lambda path: (path.count("."), -len(numbers[path])))
+    last = max(numbers[path])
+
+    def depth(name: str) -> float:
+        if name.startswith(f"{path}."):
+            number = int(name.removeprefix(f"{path}.").partition(".")[0])
+            return number / last if last else 1.0
+        return 0.0 if any(_is_embedding(part) for part in name.split(".")) else 1.0
+
+    return {name: depth(name) for name in names}
+
+
+def _is_embedding(part: str) -> bool:
+    return "embed" in part or part in ("wte", "wpe")
+
+
 def before_layer(names: Iterable[str], body: Any, layer: int) -> set[str]:
     """Those of a body's parameter names that lie before layer `layer`: the embeddings, and all earlier layers."""
     path = layers_path(body)
@@ -136,8 +170,7 @@ def before_layer(names: Iterable[str], body: Any, layer: int) -> set[str]:
     def early(name: str) -> bool:
         if name.startswith(f"{path}."):
             return int(name.removeprefix(f"{path}.").partition(".")[0]) < layer
-        first = name.partition(".")[0]
-        return "embed" in first or first in ("wte", "wpe")
+        return _is_embedding(name.partition(".")[0])
 
     return {name for name in names if early(name)}
 

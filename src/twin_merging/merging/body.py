@@ -12,7 +12,8 @@ from twin_merging.io.sharding import ONE_FILE, Shards, model_file
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
-from twin_merging.merging.registry import Method
+from twin_merging.merging.options import inner_of
+from twin_merging.merging.registry import Merged, Method
 from twin_merging.merging.workers import in_order, one_thread_each
 from twin_merging.task_vectors.lora_matrices import LoraMatrix
 
@@ -46,8 +47,9 @@ def merge_body(
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
         factors = {rows: compute(rows) for rows in parts}
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
-        own = inputs.chunks(method.whole, [name for name in base if name in merged])
-        if method.whole:  # the largest first, so that no worker is left with it in the end
+        whole = takes_whole(method, options)
+        own = inputs.chunks(whole, [name for name in base if name in merged])
+        if whole:  # the largest first, so that no worker is left with it in the end
             own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
         jobs = kept + own
         with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
@@ -92,6 +94,8 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
     The first one merges a range of rows: it returns the merged rows and a note on them (None for most methods). The
     second one is called with all notes at the end, and returns the ranges of rows that have to be merged again.
     """
+    if method.wraps:
+        return _wrapped(method, options, inputs)
     if method.blocks:
         return lambda rows: (method.function(inputs.blocks(rows[0]), **options), None), lambda notes: []
     if method.prepare is None:
@@ -103,6 +107,23 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
         return result if isinstance(result, tuple) else (result, None)
 
     return compute, lambda notes: found.settle(notes) if notes else []
+
+
+def takes_whole(method: Method, options: Mapping[str, Any]) -> bool:
+    """Whether whole parameters are merged at once."""
+    return takes_whole(*inner_of(options)) if method.wraps else method.whole
+
+
+def _wrapped(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tuple[Compute, Settle]:
+    inner, settle = prepared(*inner_of(options), inputs)
+    found = () if method.prepare is None else (method.prepare(inputs, **options),)
+
+    def compute(rows: RowRange) -> tuple[torch.Tensor, Any]:
+        value, note = inner(rows)
+        merged = Merged(rows[0], inputs.base.rows(*rows).float(), value)
+        return method.function(merged, *found, **options), note
+
+    return compute, settle
 
 
 def cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Rule merge_masked (EMR-Merging): writes one unified vector for all tasks, and a mask and a factor for each task.
+"""Rule merge_masked (EMR-Merging, TALL masks): writes one unified vector, and a mask and a factor for each task.
 
 The body beside them is a copy of the base's.
 """
@@ -35,6 +35,9 @@ def merge_masked_body(
     """Merge by a masked method, and write the body, the unified vector and the masks into the directory `output`."""
     import torch
 
+    mask_of = method.mask
+    if mask_of is None:
+        raise ValueError(f"the masked method '{method.name}' has no mask")
     shapes = {name: base.shape(name) for name in inputs.names}
     packed = {name: (packed_shape(shape), torch.uint8) for name, shape in shapes.items()}
     with one_thread_each(), whole_directory(output / MASKS) as folder, ExitStack() as stack:
@@ -55,7 +58,7 @@ def merge_masked_body(
             unified.write(name, vector, start)
             sizes: Sizes = {}
             for task, own in parameter.vectors.items():
-                mask = (own * vector > 0).reshape(-1, row_width(parameter.shape))
+                mask = mask_of(own, vector, task, **options).reshape(-1, row_width(parameter.shape))
                 masks[task].write(name, pack(mask), start)
                 parts = by_pieces(parameter, {"own": own, "kept": vector * mask.reshape(vector.shape)})
                 sizes[task] = [(float(part["own"].abs().sum()), float(part["kept"].abs().sum())) for part in parts]
@@ -70,5 +73,5 @@ def merge_masked_body(
                 file.written(name, (stop - start) * packed[name][0][1], start)
         for task, file in masks.items():
             own, kept = (math.fsum(pair[side] for sizes in found for pair in sizes[task]) for side in (0, 1))
-            file.write(RESCALE, torch.tensor(own / kept if kept else 1.0))
+            file.write(RESCALE, torch.tensor(own / kept if kept and method.rescaled else 1.0))
     write_model(output, {name: (base.shape(name), base.dtype(name)) for name in base}, base.items(), shards)

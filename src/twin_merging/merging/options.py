@@ -99,6 +99,12 @@ def method_named(name: str, at: str = "method") -> Method:
     return merging_methods()[name]
 
 
+def inner_of(options: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """The method that another one names in its `then`, and that method's own options."""
+    entry = options[THEN]
+    return merging_methods()[entry["method"]], {key: value for key, value in entry.items() if key != "method"}
+
+
 def coefficients(method: Method, options: Mapping[str, Any], tasks: list[str]) -> dict[str, float] | None:
     """c_t of a merge theta_0 + sum_t c_t tau_t, by task name; None where a method of these options is no such sum."""
     if method.linear is None or options["lora_space"] != "product":

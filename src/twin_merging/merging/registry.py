@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Kind = Literal["static", "dynamic", "masked"]
 Statistics = Literal["fisher", "gram-matrices"]
 REQUIRED = inspect.Parameter.empty
+# Which entries of the unified vector a task uses: of the task's vector, the unified one, its name, the options.
+Mask = Callable[..., "torch.Tensor"]
 Linear = Callable[[Mapping[str, Any], list[str]], dict[str, float]]
 
 
@@ -47,6 +49,16 @@ class Parameter:
     shape: tuple[int, ...]
     start: int = 0
     statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a method that wraps another one sees: some rows of a parameter in fp32, as the base has them and as
+    they were merged."""
+
+    name: str
+    base: torch.Tensor
+    value: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,10 @@ class Method:
     linear: Linear | None = None
     scales: str | None = None
     blocks: bool = False
+    on_base: bool = False
+    wraps: bool = False
+    mask: Mask | None = None
+    rescaled: bool = False
 
     @property
     def module(self) -> str:
@@ -108,6 +124,10 @@ def merging_method(
     linear: Linear | None = None,
     scales: str | None = None,
     blocks: bool = False,
+    on_base: bool = False,
+    wraps: bool = False,
+    mask: Mask | None = None,
+    rescaled: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function under its own name. `source` names the paper.
 
@@ -125,13 +145,33 @@ def merging_method(
     theta_0 + sum_t c_t tau_t.
     scales: the option that the merged change is proportional to, where there is one; `then`: that of the method which
     the vectors are handed to. Several values of it are then merged once (twin_merging.merging.scales).
+    mask: of a masked method: called with a task's vector and the unified one (some rows of each), the task's name and
+    the options, gives a boolean for each entry. rescaled: whether the masked vector is then multiplied by the factor
+    that gives it the sum of magnitudes of the task's own.
+    wraps: the method of the option `then` merges first; the function is called with a Merged instead of a Parameter.
+    on_base: of a dynamic method: its vectors are added to the base itself, so a suite needs no shared expert for it.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
         options = options_of(function)
         _METHODS[name] = Method(
-            name, kind, source, function, options, whole, prepare, statistics, check, linear, scales, blocks
+            name,
+            kind,
+            source,
+            function,
+            options,
+            whole,
+            prepare,
+            statistics,
+            check,
+            linear,
+            scales,
+            blocks,
+            on_base,
+            wraps,
+            mask,
+            rescaled,
         )
         return function
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twin_merging.merging.choices import Values
-from twin_merging.merging.options import THEN
-from twin_merging.merging.registry import Method, merging_methods
+from twin_merging.merging.options import THEN, inner_of
+from twin_merging.merging.registry import Method
 
 
 def scale_of(method: Method, options: Mapping[str, Any]) -> str | None:
@@ -22,7 +22,7 @@ def scale_of(method: Method, options: Mapping[str, Any]) -> str | None:
         return None
     if method.scales != THEN:
         return method.scales
-    inner = merging_methods()[options[THEN]["method"]].scales
+    inner = scale_of(*inner_of(options))
     return None if inner is None else f"{THEN}.{inner}"
 
 

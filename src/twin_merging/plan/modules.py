@@ -3,7 +3,7 @@ takes them in."""
 
 from __future__ import annotations
 
-from twin_merging.merging.registry import merging_methods
+from twin_merging.merging.options import THEN, inner_of
 from twin_merging.model.forms import FORMS
 from twin_merging.plan.figures import kind_of
 from twin_merging.suite.suite import Suite
@@ -12,10 +12,13 @@ from twin_merging.tasks.families import MODULES, TRAINING
 
 
 def method_modules(suite: Suite, method: str) -> list[str]:
-    """Library modules that a method's entry names: its own, and that of the method it hands its vectors to."""
+    """Library modules that a method's entry names: its own, and those of the methods in its `then`."""
     entry = suite.methods[method]
-    then = entry.options.get("then")
-    return [entry.method.module, *([merging_methods()[then["method"]].module] if then else [])]
+    found, options = [entry.method.module], entry.options
+    while THEN in options:
+        inner, options = inner_of(options)
+        found.append(inner.module)
+    return found
 
 
 def choice_modules(suite: Suite, method: str) -> list[str]:

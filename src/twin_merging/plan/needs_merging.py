@@ -10,15 +10,18 @@ from twin_merging.plan.work import FP32, Need, Work
 
 _CHUNK = 2**17 * FP32  # bytes of each expert that a process holds at a time
 # Of methods that take numbers one by one: nanoseconds of a core for a number of an expert (docs/benchmarks.md).
-_NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, "model_stock": 7.0, "emr": 12.0}
+_NANOSECONDS = {"ties": 9.0, "dare": 20.0, "breadcrumbs": 15.0, "della": 115.0, "model_stock": 7.0, "emr": 12.0,
+                "tall_masks": 12.0, "consensus": 8.0}  # fmt: skip
 _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
 _WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
+_WHOLE |= {"iso_cts": (10.0, 1.2, 0.7), "fr_merging": (8.0, 1.2, 0.03)}
 _OTHER_WHOLE = (20.0, 4.0, 0.5)
 # A matrix that takes more than this with the base and all experts is read by blocks of rows: then the result, some
-# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number.
-_IN_BLOCKS, _HELD, _GRAMS = ("tsv_m", "iso_c"), 1.5 * 2**30, 72
+# blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number. Of Iso-CTS the common
+# singular vectors too, in fp64. For each method, how often the largest matrix in fp32 is held then.
+_IN_BLOCKS, _HELD, _GRAMS = {"tsv_m": 3.0, "iso_c": 3.0, "iso_cts": 6.0}, 1.5 * 2**30, 72
 _WUDI_BY_ADAM = 1.8
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
 _BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
@@ -40,7 +43,6 @@ def merging(work: Work, method: str) -> Need:
     """Merging by a static or masked method."""
     suite, sizes = work.suite, work.sizes
     tasks = suite.merged(method)
-    names = _methods(suite.methods[method].options, suite.methods[method].method.name)
     read = sizes.body + work.vectors(tasks)
     if kind := suite.methods[method].method.statistics:
         read += len(tasks) * work.statistics(kind)
@@ -50,11 +52,11 @@ def merging(work: Work, method: str) -> Need:
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
     memory: float = chunks + factors
     seconds = 0.0
-    for name in names:
+    for name, options in _methods(suite.methods[method].options, suite.methods[method].method.name):
         if merging_methods()[name].whole:
             columns = _WHOLE.get(name, _OTHER_WHOLE)[2]
             memory = max(memory, chunks + factors + _matrices(work, name, len(tasks), bool(factors)))
-            columns = _WUDI_BY_ADAM if suite.methods[method].options.get("solver") == "adam" else columns
+            columns = _WUDI_BY_ADAM if options.get("solver") == "adam" else columns
             seconds += columns * 1e-9 * numbers * sizes.shape.hidden
         else:
             seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
@@ -72,15 +74,15 @@ def _matrices(work: Work, name: str, tasks: int, adapters: bool) -> float:
     held = fixed + each * tasks
     others = (work.threads - 1) * held * layer
     if name in _IN_BLOCKS and (tasks + 1) * largest > _HELD:
-        blocked = 3 * largest + _GRAMS * shape.hidden**2 + 2**29
+        blocked = _IN_BLOCKS[name] * largest + _GRAMS * shape.hidden**2 + 2**29
         return others + max(held * layer, blocked)
     return others + held * largest
 
 
-def _methods(options: Mapping[str, Any], name: str) -> list[str]:
-    """A method, and the one that works on what it leaves, as Ties after DARE."""
+def _methods(options: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """A method with its options, and the one in its `then`, as Ties after DARE."""
     then = options.get("then")
-    return [name, *(_methods(then, then["method"]) if isinstance(then, Mapping) else [])]
+    return [(name, options), *(_methods(then, then["method"]) if isinstance(then, Mapping) else [])]
 
 
 def merge_factors(work: Work) -> Need:

@@ -1,7 +1,9 @@
-"""Ablations of Twin-Merging: an entry with `ablations` is followed by entries that each lack one of its parts.
+"""Entries that are added to those of a suite's file: ablations of Twin-Merging, and the base as a shared expert.
 
-They are ordinary entries, made before sweeps are expanded, so all that they share with others is made once. The shared
-expert alone is no entry here: its row is that of the static method that `shared` names.
+An entry with `ablations` is followed by entries that each lack one of its parts. They are ordinary entries, made before
+sweeps are expanded, so all that they share with others is made once. The shared expert alone is no entry here: its row
+is that of the static method that `shared` names. A method whose vectors are added to the base itself (tsv_c) is
+preceded by the static entry whose body is the base's.
 """
 
 from __future__ import annotations
@@ -19,19 +21,34 @@ Content = Mapping[str, Any]
 
 
 def with_ablations(methods: Mapping[str, Content], protocol: str) -> dict[str, Content]:
-    """The methods of a suite's file, each entry that has `ablations` followed by them, under names of their own.
+    """The methods of a suite's file, each entry that has `ablations` followed by them, under names of their own, and
+    each one that needs the base as a shared expert preceded by that.
 
     protocol: the suite's. Raises ValueError, naming key, value and what is allowed.
     """
     found: dict[str, Content] = {}
     for name, content in methods.items():
+        content = {**content}
+        if _lacks_base(f"methods.{name}", content):
+            content["shared"], base = _pretrained(name, content, protocol)
+            _add(found, content["shared"], base, name, methods)
         found[name] = {key: value for key, value in content.items() if key != ABLATIONS}
         for own, ablation in _ablations(name, content, protocol):
-            if own in methods or found.get(own, ablation) != ablation:
-                raise ValueError(f"methods.{own}: the name is given twice, by methods.{name}.{ABLATIONS} and by an "
-                                 "entry; choose another name for one of them")  # fmt: skip
-            found[own] = ablation
+            _add(found, own, ablation, f"{name}.{ABLATIONS}", methods)
     return found
+
+
+def _add(found: dict[str, Content], own: str, content: Content, by: str, methods: Mapping[str, Content]) -> None:
+    if own in methods or found.get(own, content) != content:
+        raise ValueError(
+            f"methods.{own}: the name is given twice, by methods.{by} and by an entry; choose another name for one of "
+            "them"
+        )
+    found[own] = content
+
+
+def _lacks_base(at: str, content: Content) -> bool:
+    return content.get("shared") is None and "method" in content and method_of(at, content).on_base
 
 
 def _ablations(name: str, content: Content, protocol: str) -> Iterator[tuple[str, Content]]:
@@ -47,8 +64,9 @@ def _ablations(name: str, content: Content, protocol: str) -> Iterator[tuple[str
 
 def _kinds(at: str, content: Content) -> list[str]:
     given = content.get(ABLATIONS, False)
-    if given is not False and (method := method_of(at, content)).kind != "dynamic":
-        raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has no exclusive vectors to leave out; remove the key")
+    if given is not False and ((method := method_of(at, content)).kind != "dynamic" or method.on_base):
+        what = "shared expert and no router" if method.on_base else "exclusive vectors"
+        raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has no {what} to leave out; remove the key")
     if isinstance(given, bool):
         return list(KINDS_OF_ABLATIONS) if given else []
     if not isinstance(given, (list, tuple)):

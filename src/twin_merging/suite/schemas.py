@@ -78,7 +78,7 @@ def _entry(method: Method) -> dict[str, Any]:
     required = found["required"]
     if required != ["method"]:
         found |= {"required": ["method"], "anyOf": [{"required": required}, {"required": [SWEEP]}]}
-    if method.kind == "dynamic":
+    if "router" in method.options:
         options["router"].update({"anyOf": [{"$ref": f"{_AT}RouterOptions"}, {"type": "null"}]})
     return found
 

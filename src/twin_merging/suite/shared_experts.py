@@ -29,8 +29,17 @@ def shared_of(at: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
         raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
     one_of(f"{at}.shared", named, "static method of the suite", shared_names(entries))
     found = named if named in entries else _point_of(f"{at}.shared", named, entry, entries)
+    if entry.method.on_base and not _is_base(entries[found]):
+        raise ValueError(
+            f"{at}.shared: '{entry.method.name}' adds its vectors to the base itself, which '{found}' is not; leave "
+            "the key out, or use method: twin"
+        )
     _check_fits(f"{at}.shared", entry, entries[found])
     return found
+
+
+def _is_base(entry: Entry) -> bool:
+    return entry.method.name == "task_arithmetic" and entry.options["scaling"] == 0
 
 
 def _point_of(at: str, named: str, entry: Entry, entries: Mapping[str, Entry]) -> str:

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     import torch
 
 
-@merging_method("masked", source="Huang et al. 2024, arXiv 2405.17461")
+def _agrees(own: torch.Tensor, unified: torch.Tensor, task: str) -> torch.Tensor:
+    return own * unified > 0
+
+
+@merging_method("masked", source="Huang et al. 2024, arXiv 2405.17461", mask=_agrees, rescaled=True)
 def emr(parameter: Parameter) -> torch.Tensor:
     """Keep one unified vector for all tasks, and for each task a mask of one bit an entry and one factor.
 

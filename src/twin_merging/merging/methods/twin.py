@@ -1,4 +1,7 @@
-"""Twin-Merging: the options of a suite. The folders compression, routing and model do its work."""
+"""Twin-Merging, and TSV-C, which is it without a shared expert and without a router: the options of a suite.
+
+The folders compression, routing and model do the work of both.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,22 @@ from typing import Annotated, Any, Literal
 
 from twin_merging.merging.registry import merging_method
 
+Rank = Annotated[int | None, {"minimum": 0, "description": "rank of every exclusive matrix"}]
+Fraction = Annotated[
+    float | None, {"minimum": 0, "maximum": 1, "description": "rank as a share of min(m, n), at least 1"}
+]
+Energy = Annotated[
+    float | None,
+    {"minimum": 0, "maximum": 1, "description": "least rank that keeps this share of the squared norm"},
+]
+Store = Annotated[
+    Literal["float32", "bfloat16", "int8", "int4"],
+    {
+        "description": "the number format of the exclusive vectors on disk; int8 and int4 have a scale for each 64 "
+        "numbers"
+    },
+]
+
 
 @merging_method("dynamic", source="Lu et al. 2024, arXiv 2406.15479, algorithm 1")
 def twin(
@@ -14,14 +33,9 @@ def twin(
     shared: Annotated[
         str | None, {"description": "the static method of the suite whose model is the shared expert"}
     ] = None,
-    rank: Annotated[int | None, {"minimum": 0, "description": "rank of every exclusive matrix"}] = None,
-    fraction: Annotated[
-        float | None, {"minimum": 0, "maximum": 1, "description": "rank as a share of min(m, n), at least 1"}
-    ] = None,
-    energy: Annotated[
-        float | None,
-        {"minimum": 0, "maximum": 1, "description": "least rank that keeps this share of the squared norm"},
-    ] = None,
+    rank: Rank = None,
+    fraction: Fraction = None,
+    energy: Energy = None,
     router: Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}] = None,
     head: Annotated[
         Literal["oracle", "routed", None],
@@ -54,19 +68,10 @@ def twin(
             "`oracle`: 1 for the true task, which the model is told. The latter two need no router"
         },
     ] = "router",
-    store: Annotated[
-        Literal["float32", "bfloat16", "int8", "int4"],
-        {
-            "description": "the number format of the exclusive vectors on disk; int8 and int4 have a scale for each 64 "
-            "numbers"
-        },
-    ] = "float32",
+    store: Store = "float32",
 ) -> dict[str, Any]:
     """Shared expert plus compressed exclusive vectors, which a router weighs for each input."""
-    sizes = {"rank": rank, "fraction": fraction, "energy": energy}
-    given = {name: value for name, value in sizes.items() if value is not None}
-    if len(given) != 1:
-        raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
+    given = _one_size(rank=rank, fraction=fraction, energy=energy)
     if onepass and lora_space == "factor":
         raise ValueError("onepass: true cannot be with lora_space: factor; leave one of them out")
     if weights != "router":
@@ -96,3 +101,35 @@ def _check_fixed(
             raise ValueError(f"{name} is of a router, which weights: {weights} has not; leave one of them out")
     if head == "routed":
         raise ValueError(f"head: routed needs a router, which weights: {weights} has not; use head: oracle")
+
+
+@merging_method("dynamic", source="Gargiulo et al. 2025, arXiv 2412.00081, section 4", on_base=True)
+def tsv_c(
+    *,
+    shared: Annotated[
+        str | None,
+        {
+            "description": "the static row that is the base's body: `task_arithmetic` with `scaling: 0`. Absent: such "
+            "a row is added, called `pretrained-` and the protocol's name"
+        },
+    ] = None,
+    rank: Rank = None,
+    fraction: Fraction = None,
+    energy: Energy = None,
+    store: Store = "float32",
+) -> dict[str, Any]:
+    """TSV-Compress: the base plus the leading singular triples of the true task's vector, which the model is told.
+
+    theta_0 + the first k triples of each matrix of tau_t; parameters that are no matrices are those of the task's
+    expert. It merges nothing: each task is stored by itself. It is `twin` with the base in the place of the shared
+    expert and `weights: oracle`, at the same storage.
+    """
+    given = _one_size(rank=rank, fraction=fraction, energy=energy)
+    return twin(shared=shared, **given, weights="oracle", store=store)
+
+
+def _one_size(**sizes: float | None) -> dict[str, Any]:
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
+    return given
