@@ -151,9 +151,9 @@ def extract_features(
     The file holds a tensor `<task>/<split>` (rows, d), fp32, for each task and split. Features that keep texts apart
     add the ids `marks` (`marks_of`), and those that read raw text the rows' texts (`raw_texts`).
 
-    shared: the directory of the shared expert, or of the base. data: each task's folder of parquet files. tasks: how each task's
-    rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
-    batch_size. features: which hidden states are read. dtype: what the body is evaluated in, whatever it is stored in.
+    shared: the directory of the shared expert, or of the base. data: each task's folder of parquet files. tasks: how
+    each task's rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference:
+    max_length and batch_size. features: what is read. dtype: what the body is evaluated in, whatever it is stored in.
     """
     from transformers import AutoModel
 
@@ -175,7 +175,7 @@ def extract_features(
                 body, tokenizer, examples, inference["batch_size"], features, found.get(MARKS)
             )
             if reads_text(features):
-                found[stored_as(task, split)] = packed(tasks[task].texts(rows))
+                found[stored_as(task, split)] = packed([[text for _, text in row] for row in tasks[task].shown(rows)])
             log.info("features of %s, %s: %d rows", task, split, len(rows))
         warn_of_cut(task, read, most)
     save_tensors(output, found)

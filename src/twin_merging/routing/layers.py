@@ -67,6 +67,11 @@ def reads_text(features: Features) -> bool:
     return bool(_mapping(features).get(TEXT))
 
 
+def read_beside(features: Features) -> list[str]:
+    """What is read beside plain hidden states: `segments`, `text`."""
+    return [key for key in (SEGMENTS, TEXT) if _mapping(features).get(key)]
+
+
 def of_one_body(features: Features) -> Features:
     """The same, without whose hidden states they are."""
     return normal_form({**_mapping(features), "of": "shared"})

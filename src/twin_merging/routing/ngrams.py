@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -44,7 +45,7 @@ def ngrams_of(text: str) -> Iterator[str]:
     words = text.split()
     for word in words:
         yield WORD + word
-    for first, second in zip(words, words[1:], strict=False):
+    for first, second in pairwise(words):
         yield f"{TWO_WORDS}{first} {second}"
     for size in CHARACTERS:
         for start in range(len(text) - size + 1):

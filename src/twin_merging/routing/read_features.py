@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from twin_merging.io.tensors import Checkpoint
-from twin_merging.routing.layers import Features, reads_segments, reads_text
+from twin_merging.routing.layers import Features, read_beside, reads_segments, reads_text
 from twin_merging.routing.ngrams import BUCKETS, Counts, counts_of
 from twin_merging.routing.raw_texts import stored_as, unpacked
 from twin_merging.routing.reading import PREFIX, ngram_logits
@@ -40,7 +40,7 @@ def labelled(features: Path, tasks: Sequence[str], split: str) -> Labelled:
 
 def is_read(features: Features) -> bool:
     """Whether a router reads more than plain hidden states, and so has a `Reading`."""
-    return reads_segments(features) or reads_text(features)
+    return bool(read_beside(features))
 
 
 def joined(

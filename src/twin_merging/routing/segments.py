@@ -23,7 +23,7 @@ def marks_of(tokenizer: Any) -> torch.Tensor:
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if separator is None or separator not in tokenizer("a", "a")["input_ids"][1:-1]:
         raise UserError(
-            f"{tokenizer.name_or_path}: its tokenizer puts no separator between two texts, so they cannot be kept apart; "
+            f"{tokenizer.name_or_path}: its tokenizer puts no separator between two texts, so none is kept apart; "
             "leave segments out of router.features"
         )
     others = (tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
