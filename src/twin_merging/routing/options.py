@@ -57,7 +57,7 @@ def _plainly(features: str | Layers) -> Features:
 class _Kind(Model):
     kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field("mlp", description="see below")
     features: Annotated[Literal["last", "embedding"] | Layers, KINDS, AfterValidator(_plainly)] = Field(
-        "last", description="which hidden states of the shared expert it reads, see below"
+        "last", description="what it reads: hidden states of the shared expert or the base, see below"
     )
 
 
