@@ -49,7 +49,11 @@ def test_methods_on_three_shared_experts_have_one_router_of_the_base(tmp_path: P
 
 
 def test_a_suites_own_router_of_the_base_has_its_folder(tmp_path: Path) -> None:
-    edits = {**MORE, "router": {"shared": "sum", **BASE}, "methods/of-one": {"method": "weight_average", "tasks": ["one"]}}
+    edits = {
+        **MORE,
+        "router": {"shared": "sum", **BASE},
+        "methods/of-one": {"method": "weight_average", "tasks": ["one"]},
+    }
     edits["methods/twin-of-one"] = {"method": "twin", "rank": 2, "shared": "of-one", "tasks": ["one"]}
     suite = load(tmp_path, edited(edits))
     assert suite.router_name("own") == suite.router_name("twin") == "pretrained"
