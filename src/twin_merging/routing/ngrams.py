@@ -1,9 +1,9 @@
 """Hashed n-grams of raw text, counted sparsely.
 
 The n-grams of a text are its words, every two words in a row, and every 2, 3 and 4 characters in a row, just as they
-are written: casing, spacing and marks count. Words are what white space parts. An n-gram is hashed with its kind before
-it by CRC-32 (as in ISO 3309 and zlib) of its UTF-8 bytes, which is the same on every machine and in every Python, and
-falls into one of `BUCKETS` buckets. Of a pair, the n-grams of both texts fall into the same buckets.
+are written: casing, spacing and marks count. Words are what white space parts. An n-gram is hashed by CRC-32 (as in
+ISO 3309 and zlib) of its UTF-8 bytes, with the number of its text (0, or 1 for the second of a pair) and its kind before
+it. The hash is the same on every machine and in every Python, and falls into one of `BUCKETS` buckets.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def ngrams_of(text: str) -> Iterator[str]:
             yield INSIDE + text[start : start + size]
 
 
-def bucket_of(ngram: str) -> int:
-    """The bucket of an n-gram. (Half of a surrogate pair, which is no character, has bytes here too.)"""
-    return crc32(ngram.encode("utf-8", "surrogatepass")) % BUCKETS
+def bucket_of(ngram: str, number: int = 0) -> int:
+    """The bucket of an n-gram of a row's text `number`. (Half of a surrogate pair, which is no character, has bytes here too.)"""
+    return crc32(f"{number}{ngram}".encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def counts_of(texts: Texts) -> Counts:
@@ -65,9 +65,9 @@ def counts_of(texts: Texts) -> Counts:
     for row in texts:
         starts.append(len(buckets))
         found: dict[int, int] = {}
-        for text in (row,) if isinstance(row, str) else row:
+        for number, text in enumerate((row,) if isinstance(row, str) else row):
             for ngram in ngrams_of(text):
-                bucket = bucket_of(ngram)
+                bucket = bucket_of(ngram, number)
                 found[bucket] = found.get(bucket, 0) + 1
         values = [1 + math.log(count) for count in found.values()]
         norm = math.sqrt(sum(value * value for value in values))
