@@ -8,6 +8,7 @@ rule assemble:
         exclusives=asked(inputs.assembled_from),
         shared=asked(inputs.shared_model),
         router=asked(inputs.router_of),
+        base=asked(inputs.base_of_router),
         factors=asked(inputs.merged_factors),
         choice=asked(inputs.own_choice),
     output:

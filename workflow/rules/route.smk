@@ -1,4 +1,4 @@
-# Stage route: features of the shared expert, and the router made from them.
+# Stage route: features of a shared expert, or of the base (folder `pretrained`), and the router made from them.
 
 
 rule route_features:

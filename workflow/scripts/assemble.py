@@ -23,6 +23,7 @@ def main(job: Any) -> None:
         left_out=settings.get("left_out", []),
         factors=Path(job.input.factors[0]) if job.input.factors else None,
         chosen=chosen,
+        base=folder(job.input.base[0]) if job.input.base else None,
     )
 
 

@@ -70,6 +70,7 @@ def _assembled(job: Any, method: Any) -> Any:
         factors=Path(job.input.factors[0]) if job.input.factors else None,
         dtype=settings["dtype"],
         place=Path(job.params.candidates),
+        base=folder(job.input.base[0]) if job.input.base else None,
     )
 
 

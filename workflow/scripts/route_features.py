@@ -1,4 +1,4 @@
-"""Rule route_features: the shared expert's features of train and validation rows."""
+"""Rule route_features: a shared expert's features, or the base's, of train and validation rows."""
 
 from pathlib import Path
 from typing import Any

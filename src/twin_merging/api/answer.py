@@ -35,9 +35,10 @@ def answer_text(
         raise UserError(f"{directory}: a model without a router; name the text's task: {', '.join(model.known)}")
     tokenizer = load_tokenizer(directory)
     limit = longest(None, model.config, tokenizer, new=int(model.writes))
-    example = encoded_text(tokenizer, (text,) if pair is None else (text, pair), limit, "the text", model.writes)
+    texts = (text,) if pair is None else (text, pair)
+    example = encoded_text(tokenizer, texts, limit, "the text", model.writes)
     if example.is_cut:
         log.warning("the text is longer than %d tokens and was cut: %s", limit.tokens, limit.why)
     count = positions(model.config)
     room = max_new_tokens if count is None else min(max_new_tokens, count - len(example))
-    return model.answer_one(collate([example], tokenizer), tokenizer, task, room)
+    return model.answer_one(collate([example], tokenizer), tokenizer, task, room, texts)

@@ -33,8 +33,10 @@ from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
 from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.routing.features import check_layers, of_examples
-from twin_merging.routing.layers import single_layer
+from twin_merging.routing.layers import of_base, read_beside, reads_segments, reads_text, single_layer
 from twin_merging.routing.options import OwnRouter
+from twin_merging.routing.raw_texts import packed, stored_as
+from twin_merging.routing.segments import MARKS, marks_of
 from twin_merging.routing.training import make_router
 from twin_merging.task_vectors.vectors import ExpertVector
 from twin_merging.tasks.lengths import encoded_text, longest, warn_of_cut
@@ -101,7 +103,8 @@ def twin_merge(
             exclusives = _compress(models.base, models.experts, work, entry, allow_differences)
         files = (work / "features", work / "router", work / "metrics.json")
         if is_routed:
-            _extract(texts, tokenizer, settings["features"], work, max_length, batch_size)
+            read = Path(base) if of_base(settings["features"]) else work / "shared"
+            _extract(texts, tokenizer, settings["features"], read, work, max_length, batch_size)
             log.info("training the router")
             make_router(
                 features=files[0],
@@ -123,6 +126,7 @@ def twin_merge(
                 router_settings=settings,
                 output=partial,
                 factors=work / FACTORS if entry["lora_space"] == "factor" else None,
+                base=Path(base) if of_base(settings["features"]) else None,
             )
             if is_routed:
                 files[2].replace(partial / "router" / "metrics.json")
@@ -151,6 +155,10 @@ def _checked(
         raise UserError(str(error)) from None
     if entry["onepass"] and single_layer(settings["features"]) is None:
         raise UserError("onepass: its router must read one layer; give router features: embedding, or {layer: k}")
+    if entry["onepass"] and of_base(settings["features"]):
+        raise UserError(
+            "onepass: its router must read the shared expert; leave `of: base` out of the router's features"
+        )
     if "weights" in entry:
         settings = {"kind": entry["weights"], "features": settings["features"] if entry["onepass"] else "last"}
     return {"method": "twin", **entry}, settings
@@ -216,17 +224,25 @@ def _tokenizer(base: Path) -> Any:
 
 
 def _extract(
-    texts: Mapping[str, Sequence[Text]], tokenizer: Any, features: Any, work: Path, max_length: int, batch_size: int
+    texts: Mapping[str, Sequence[Text]],
+    tokenizer: Any,
+    features: Any,
+    read: Path,
+    work: Path,
+    max_length: int,
+    batch_size: int,
 ) -> None:
-    """Features of the shared expert: `<task>/train`, and `<task>/validation` of the held-out texts.
+    """Features of the model in directory `read`: `<task>/train`, and `<task>/validation` of the held-out texts.
 
     A classifier's texts are cut where they are too long; a language model's are not.
     """
-    body = load_body(work / "shared").to(device())
+    body = load_body(read).to(device())
     check_layers(features, body)
     limit = longest(max_length, body.config, tokenizer, key="max_length")
     whole = _kind(work / "shared").writes
-    found = {}
+    if whole and (beside := read_beside(features)):
+        raise UserError(f"router.features: {beside[0]} is for classifiers, not for language models; leave it out")
+    found = {MARKS: marks_of(tokenizer)} if reads_segments(features) else {}
     for task, inputs in texts.items():
         log.info("features of %s: %d texts", task, len(inputs))
         pairs = [(one,) if isinstance(one, str) else tuple(one) for one in inputs]
@@ -235,9 +251,12 @@ def _extract(
             for row, pair in enumerate(pairs)
         ]
         warn_of_cut(task, examples, limit)
-        rows = of_examples(body, tokenizer, examples, batch_size, features)
+        rows = of_examples(body, tokenizer, examples, batch_size, features, found.get(MARKS))
         held = max(1, round(HELD_OUT * len(rows)))
-        found[f"{task}/train"], found[f"{task}/validation"] = rows[:-held], rows[-held:]
+        for split, part in (("train", slice(-held)), ("validation", slice(-held, None))):
+            found[f"{task}/{split}"] = rows[part]
+            if reads_text(features):
+                found[stored_as(task, split)] = packed(pairs[part])
     save_tensors(work / "features", found)
 
 

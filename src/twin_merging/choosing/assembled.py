@@ -34,6 +34,7 @@ class AssembledCandidates:
     factors: Path | None
     dtype: str
     place: Path
+    base: Path | None = None
 
     @property
     def tokenizer(self) -> Path:
@@ -45,7 +46,7 @@ class AssembledCandidates:
         folder = self.place / "model"
         assemble(
             filled(self.entry, largest), self.head, self.shared, self.exclusives, self.router, self.router_settings,
-            folder, self.factors,
+            folder, self.factors, base=self.base,
         )  # fmt: skip
         model = load_merged(folder, self.dtype)
         cuts = Cuts(model)

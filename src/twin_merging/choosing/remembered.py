@@ -22,7 +22,8 @@ class RememberedLogits:
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **batch: Any) -> torch.Tensor:
-        key = tuple((one.shape, one.cpu().numpy().tobytes()) for one in (input_ids, attention_mask))
+        ids = tuple((one.shape, one.cpu().numpy().tobytes()) for one in (input_ids, attention_mask))
+        key = (ids, repr(batch.get("texts")))
         logits_of = self._router.forward
 
         def remembered(features: torch.Tensor) -> torch.Tensor:

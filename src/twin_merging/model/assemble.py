@@ -24,9 +24,10 @@ from twin_merging.model.directory import write_configuration
 from twin_merging.model.exclusive_files import save_vector, store_of
 from twin_merging.model.factor_files import SHARED, save_shared
 from twin_merging.model.factor_parts import cut_factors, shared_factors
+from twin_merging.model.first_layers import FOLDER, write_first_layers
 from twin_merging.model.forms import family_of, form_of
 from twin_merging.routing.kinds import build_router
-from twin_merging.routing.layers import features_name, single_layer
+from twin_merging.routing.layers import features_name, of_base, single_layer
 from twin_merging.routing.router import Router
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 from twin_merging.version import __version__
@@ -47,6 +48,7 @@ def assemble(
     factors: Path | None = None,
     left_out: Collection[str] = (),
     chosen: Mapping[str, Any] | None = None,
+    base: Path | None = None,
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
@@ -54,7 +56,8 @@ def assemble(
     a file a task, in the router's order; router: the trained state, of `router_settings`, None where these are of a
     kind that no training makes; factors: of a method in factor space the shared factors, with exclusive files of that
     space. left_out: tasks that are not merged, and whose rows the model answers with their heads. chosen: of options
-    that were chosen on validation rows, what merge.json says of the choice.
+    that were chosen on validation rows, what merge.json says of the choice. base: its directory, for a router that
+    reads the base's hidden states.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -93,11 +96,16 @@ def assemble(
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
         _router(router, tasks, router_settings, entry).save(folder)
+        if base is not None:
+            write_first_layers(base, shared, router_settings["features"], folder / FOLDER)
     write_configuration(read_json(shared / "config.json"), model_form, output)
     pass_on(shared, output, but=["config.json"])
     body_files = weight_files(shared)
     inputs = {f"shared/{file.name}" if len(body_files) > 1 else "shared": file for file in body_files}
     inputs |= {} if router is None else {"router": router}
+    if base is not None:
+        files = weight_files(base)
+        inputs |= {f"base/{file.name}" if len(files) > 1 else "base": file for file in files}
     inputs |= {f"exclusive/{task}": path for task, path in exclusives.items()}
     inputs |= {} if factors is None else {"factors": factors}
     record = {
@@ -124,10 +132,10 @@ def _before_routing(body: Any, entry: Mapping[str, Any], router: Mapping[str, An
     if not entry["onepass"]:
         return set()
     layer, count = single_layer(router["features"]), body.config.num_hidden_layers
-    if layer is None or layer >= count:
+    if layer is None or layer >= count or of_base(router["features"]):
         raise UserError(
-            f"onepass: the router reads {features_name(router['features'])}, but must read the embedding or one of the "
-            f"layers before the last of {count}; correct router.features"
+            f"onepass: the router reads {features_name(router['features'])}, but must read the shared expert's "
+            f"embedding or one of its layers before the last of {count}; correct router.features"
         )
     return before_layer([name for name, _ in body.named_parameters()], body, layer)
 

@@ -24,6 +24,7 @@ from twin_merging.model.loading import Loading, Stored, configured_by, load_body
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
 from twin_merging.model.twin import Named, TwinModel
+from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 
@@ -98,6 +99,7 @@ class TwinForSequenceClassification(TwinModel):
         attention_mask: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
         tasks: Named = None,
+        texts: Texts | None = None,
         **batch: Any,
     ) -> Any:
         """As for all: `TwinModel.forward`. On a causal body a row is answered at its last token, which transformers
@@ -105,19 +107,21 @@ class TwinForSequenceClassification(TwinModel):
         padding = self.config.pad_token_id
         if self._causal and input_ids is not None and attention_mask is not None and padding is not None:
             input_ids = input_ids.masked_fill(attention_mask == 0, padding)
-        return super().forward(input_ids, attention_mask, weights, tasks, **batch)
+        return super().forward(input_ids, attention_mask, weights, tasks, texts, **batch)
 
     @torch.inference_mode()
     def answer_batch(
         self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
     ) -> tuple[list[Any], torch.Tensor | None]:
         """An answer is logits (largest label count,), fp32, -inf where the row's head is smaller."""
-        output = self(**batch, tasks=tasks)
+        output = self(**batch, tasks=tasks, **self._raw([row.texts for row in rows]))
         return list(output.logits.float().cpu()), output.weights
 
     @torch.inference_mode()
-    def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
-        output = self(**batch, tasks=None if task is None else [task])
+    def answer_one(
+        self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int, texts: Sequence[str] = ()
+    ) -> Answer:
+        output = self(**batch, tasks=None if task is None else [task], **self._raw([texts]))
         weights = {} if output.weights is None else dict(zip(self.tasks, output.weights[0].tolist(), strict=True))
         chosen = task or max(weights, key=weights.__getitem__)
         logits = output.logits[0, : self.labels[chosen]].float()

@@ -110,7 +110,9 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         return follow(self.model, batch, tokens, _endings(rows), tokenizer, holding), weights
 
     @torch.inference_mode()
-    def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
+    def answer_one(
+        self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int, texts: Sequence[str] = ()
+    ) -> Answer:
         ending = Ending(max_new_tokens=max_new_tokens, stop=())
         holding, found = self._routed(batch, None if task is None else [task])
         [written] = write(self.model, batch, [ending], tokenizer, holding)

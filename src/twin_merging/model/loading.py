@@ -21,9 +21,11 @@ from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.directory import RECORD, local_directory, read_record
 from twin_merging.model.exclusive_files import load_vector, store_of
 from twin_merging.model.factor_files import SHARED, SharedFactors, load_shared
+from twin_merging.model.first_layers import FOLDER
 from twin_merging.model.forms import family_of
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.routing.kinds import load_router
+from twin_merging.routing.layers import of_base
 from twin_merging.routing.router import Router
 
 HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
@@ -45,6 +47,7 @@ class Stored:
     router: Router | None
     masked: MaskedVectors | None
     factored: Mapping[str, SharedFactors]
+    reader: Path | None = None  # the folder of the base's first layers, where the router reads those
 
     @property
     def family(self) -> str:
@@ -81,13 +84,14 @@ def read_directory(directory: Any, hub: Mapping[str, Any]) -> Stored:
     tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
     own = [*tasks, *left_out]
     private = {task: Checkpoint(directory / "private" / f"{task}.safetensors") for task in own}
-    exclusive = router = None
+    exclusive = router = reader = None
     factored = load_shared(directory / SHARED) if (directory / SHARED).is_dir() else {}
     if (directory / "router").is_dir():
         exclusive = load_vectors(directory, record, tasks)
         router = load_router(directory / "router")
+        reader = directory / "router" / FOLDER if of_base(router.features) else None
     masked = MaskedVectors.load(directory, tasks)
-    return Stored(directory, record, tasks, left_out, private, exclusive, router, masked, factored)
+    return Stored(directory, record, tasks, left_out, private, exclusive, router, masked, factored, reader)
 
 
 def load_vectors(directory: Path, record: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, ExclusiveVector]:

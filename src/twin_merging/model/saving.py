@@ -16,6 +16,8 @@ from twin_merging.model.directory import RECORD, write_configuration
 from twin_merging.model.exclusive_files import save_vector, store_of
 from twin_merging.model.factor_files import SHARED, SharedFactors, save_shared
 from twin_merging.model.factored import A, B
+from twin_merging.model.first_layers import FOLDER as BASE
+from twin_merging.model.first_layers import save_first_layers
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.version import __version__
 
@@ -40,6 +42,8 @@ def save(model: Any, output: Path, shards: Shards) -> None:
         if factored:
             save_shared(factored, partial / SHARED, form)
         model.router.save(partial / "router")
+        if model.reader is not None:
+            save_first_layers(model.reader, model.body, model.router.features, partial / "router" / BASE)
         record = {
             "method": "twin",
             "family": model.form.family,

@@ -20,15 +20,17 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.model.answers import Answer
+from twin_merging.model.first_layers import load_first_layers
 from twin_merging.model.forms import Form, form_of
 from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.loading import Loading, Stored, read_directory
 from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
 from twin_merging.model.parts import POOLER, Beside, gate_model
 from twin_merging.model.saving import save
-from twin_merging.routing.features import entering, features_of, pool
+from twin_merging.routing.features import Pooling, entering, features_of
 from twin_merging.routing.fixed import FixedRouter, OracleRouter
-from twin_merging.routing.layers import single_layer
+from twin_merging.routing.layers import of_one_body, single_layer
+from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.reading import positions_of
@@ -43,7 +45,8 @@ class TwinModel(PreTrainedModel):
     With a router it is dynamic: each row is answered by the shared expert plus that row's mixture of exclusive vectors.
     Without, it is static, and the caller names each row's task. `model` is the architecture's own model, its layers
     gated in place; `record` is what merge.json says; `tasks` are those that are merged, in the router's order, and
-    `left_out` others, of which it has the heads. One forward pass at a time: a model is no place for two threads.
+    `left_out` others, of which it has the heads. `reader` has the base's first layers, where the router reads those and
+    not the shared expert. One forward pass at a time: a model is no place for two threads.
     """
 
     form: Form  # of its family's models on disk
@@ -64,13 +67,14 @@ class TwinModel(PreTrainedModel):
     ):
         super().__init__(_own_config(model.config, type(self).__name__))
         self.model, self.router, self.gates = model, router, gates
+        self.reader: Any = None
         self.tasks, self.left_out = list(beside.tasks), list(beside.left_out)
         self.onepass, self.record = onepass, dict(record or {})
         self.has_private = beside.masked is not None or any(len(own) for own in beside.private.values())
         self._causal = is_causal(model.config)
         self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
         gate_model(model, beside, gates, _layer_read(router) if onepass else None)
-        self._awaited: tuple[torch.Tensor, Named] | None = None
+        self._awaited: tuple[Pooling, Named, Texts | None] | None = None
         if onepass:
             layer = self.body.get_submodule(layers_path(self.body))[_layer_read(router)]
             layer.register_forward_pre_hook(self._route_within, with_kwargs=True)
@@ -91,6 +95,11 @@ class TwinModel(PreTrainedModel):
         return isinstance(self.router, OracleRouter) or (not self._finds_tasks and self.has_private)
 
     @property
+    def reads_text(self) -> bool:
+        """Whether its router needs each row's raw text beside the token ids."""
+        return self.router is not None and self.router.reads_text
+
+    @property
     def _finds_tasks(self) -> bool:
         return self.router is not None and not isinstance(self.router, FixedRouter)
 
@@ -107,6 +116,8 @@ class TwinModel(PreTrainedModel):
         if not issubclass(kind, cls):
             raise UserError(f"{stored.directory}: holds a {kind.__name__}; load it as that, or as TwinModel")
         model: Any = kind.from_stored(stored, chosen)
+        if stored.reader is not None:
+            model.reader = load_first_layers(stored.reader, model.body, model.router.features)
         model.name_or_path = str(stored.directory)
         return model if chosen.device is None else model.to(chosen.device)
 
@@ -143,8 +154,11 @@ class TwinModel(PreTrainedModel):
         """The same, to compare with what was stored of the answers before; for `faults` of the task's view."""
         return self.answer_batch(batch, tokenizer, rows, tasks)
 
-    def answer_one(self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int) -> Answer:
-        """The answer to a batch of one row, for people. task: whose private parameters answer."""
+    def answer_one(
+        self, batch: Any, tokenizer: Any, task: str | None, max_new_tokens: int, texts: Sequence[str] = ()
+    ) -> Answer:
+        """The answer to a batch of one row, for people. task: whose private parameters answer; texts: the row's, as
+        they were before the tokenizer."""
         raise NotImplementedError
 
     def single_on_meta(self, task: str) -> Any:
@@ -181,26 +195,39 @@ class TwinModel(PreTrainedModel):
         self.body.compile(*arguments, **options)
 
     @torch.no_grad()
-    def route(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **batch: Any) -> torch.Tensor:
-        """Mixing weights (batch, T), fp32, of inputs, from the shared expert's features of them."""
+    def route(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        texts: Texts | None = None,
+        **batch: Any,
+    ) -> torch.Tensor:
+        """Mixing weights (batch, T), fp32, of inputs, from the features that the router reads of them. texts: the
+        inputs as they were before the tokenizer, a text or a pair a row, for a router that `reads_text`."""
         if self.router is None:
             raise ValueError("this model has no router: give weights")
         if isinstance(self.router, FixedRouter):
             return self.router.weights_of(len(input_ids), None, input_ids.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
+        return self.router.weights(self.router.read(self._hidden(mask, batch), texts))
+
+    def _hidden(self, mask: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The features (batch, d) of hidden states that the router reads: the base's, or the shared expert's."""
+        router: Any = self.router
+        if self.reader is not None:
+            return features_of(self.reader, of_one_body(router.features), mask, router.marks, **batch)
         pooler, awaited = getattr(self.body, POOLER, None), self._awaited
         self._awaited = None
         if pooler is not None:
             self.body.pooler = None
         try:
             with self.gates.holding(None):
-                features = features_of(self.body, self.router.features, mask, **batch)
+                return features_of(self.body, router.features, mask, router.marks, **batch)
         finally:
             self._awaited = awaited
             if pooler is not None:
                 self.body.pooler = pooler
-        return self.router.weights(features)
 
     def weights_of(
         self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
@@ -216,6 +243,7 @@ class TwinModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
         tasks: Named = None,
+        texts: Texts | None = None,
         **batch: Any,
     ) -> Any:
         """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and `weights` (batch, T) in it
@@ -223,6 +251,7 @@ class TwinModel(PreTrainedModel):
 
         weights (batch, T) replaces the router; tasks, a name a row, says whose private parameters answer each row
         instead of the routed task's (the one of the largest weight, which None in the place of a name stands for).
+        texts: as for `route`; a model whose router does not read them ignores them.
         """
         if input_ids is None:
             raise ValueError("give input_ids: a router reads tokens")
@@ -237,11 +266,11 @@ class TwinModel(PreTrainedModel):
             raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
         within = is_read and self.onepass
         if weights is None and not within:
-            weights = self.weights_of(input_ids, mask, tasks, **_prompt_part(batch))
+            weights = self.weights_of(input_ids, mask, tasks, **self._raw(texts), **_prompt_part(batch))
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         batch["attention_mask"] = mask
         if within:
-            return self._answer_within(batch, mask, tasks)
+            return self._answer_within(batch, mask, tasks, texts)
         mixture = self._mixture(weights, tasks, input_ids.device)
         order = None if self._causal or mixture is None else order_by_task(mixture)
         if order is not None and mixture is not None:
@@ -253,10 +282,15 @@ class TwinModel(PreTrainedModel):
             output = output_in_order(output, order.argsort(), len(input_ids))
         return self._completed(output, weights)
 
-    def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Named) -> Any:
+    def _raw(self, texts: Texts | None) -> dict[str, Any]:
+        """The raw texts as an argument, where the router reads them."""
+        return {"texts": texts} if self.reads_text else {}
+
+    def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Named, texts: Texts | None) -> Any:
         """One pass: the weights are computed when the forward pass comes to the layer that the router reads."""
+        pooling = Pooling(mask, self._causal, batch["input_ids"], None if self.router is None else self.router.marks)
         with self.gates.holding(None):
-            self.gates.pending, self._awaited = True, (mask, tasks)
+            self.gates.pending, self._awaited = True, (pooling, tasks, texts)
             try:
                 output = self.model(**batch)
             finally:
@@ -267,9 +301,10 @@ class TwinModel(PreTrainedModel):
     def _route_within(self, _: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if self._awaited is None or self.router is None:
             return
-        mask, tasks = self._awaited
+        pooling, tasks, texts = self._awaited
         with torch.no_grad():
-            weights = self.router.weights(pool(entering(arguments, named), mask, self._causal))
+            hidden = pooling.of([entering(arguments, named)])
+            weights = self.router.weights(self.router.read(hidden, texts))
         self.gates.set(self._mixture(weights, tasks, weights.device))
 
     def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:

@@ -23,7 +23,7 @@ WILDCARDS = {
     "router": f"{NAME}(?:/{NAME})?",
     "kind": NAME,
     "figure": "[a-z0-9_]+",
-    "features": "last|embedding|layers?(?:-[0-9]+)+",
+    "features": "(?:last|embedding|layers?(?:-[0-9]+)+)(?:-segments)?(?:-text)?",
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, writing
 from twin_merging.plan.work import FP32, Need, Work
+from twin_merging.routing.layers import features_named, single_layer
 
 ANSWER = 2_000  # bytes of memory of the answer to a row
 _A_BATCH = 0.03  # seconds of a batch beside its operations
@@ -155,9 +156,10 @@ def training_statistics(work: Work) -> Need:
 
 def route_features(work: Work) -> Need:
     shared = work.wildcards["shared"]
-    tasks, rows = work.suite.merged(shared), work.routed_rows(shared)
+    tasks, rows = work.suite.featured(shared), work.routed_rows(shared)
     memory = work.sizes.shape.parameters * work.sizes.computed + 1.3 * inference_memory(work, writes=False)
-    part = 1 / work.sizes.shape.layers if work.wildcards["features"] == "embedding" else 1.0
+    is_early = single_layer(features_named(work.wildcards["features"])) == 0
+    part = 1 / work.sizes.shape.layers if is_early else 1.0
     return Need(
         memory + 3 * work.features(shared) + 2_000 * rows,
         read=work.sizes.body + work.data(tasks),

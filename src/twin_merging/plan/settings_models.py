@@ -78,7 +78,7 @@ def compress_factors(suite: Suite, wildcards: Wildcards, threads: int) -> Settin
 def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """Each task's part in alphabetical order, so that the order of tasks changes nothing."""
     limits, inference = suite.says.limits, suite.says.inference
-    parts = of_tasks(suite, suite.merged(wildcards["shared"]), lambda task: task.read_as())
+    parts = of_tasks(suite, suite.featured(wildcards["shared"]), lambda task: task.read_as())
     return {
         **parts,
         "tasks": dict(sorted(parts["tasks"].items())),
@@ -106,7 +106,7 @@ def assemble(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     """If a method's router equals the suite's, no router of its own is in its entry."""
     method = wildcards["method"]
     router = suite.weighing(method)
-    has_own = method in suite.with_router and suite.router_name(method) != suite.shared(method)
+    has_own = method in suite.with_router and suite.has_own_router(method)
     return {
         "tasks": suite.merged(method),
         **left_out(suite, method),

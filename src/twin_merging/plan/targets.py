@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twin_merging.plan.figures import files, names
-from twin_merging.routing.layers import features_name
+from twin_merging.routing.layers import features_name, of_one_body
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
@@ -154,7 +154,7 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
     for task in suite.merged(shared):
         yield f"compress{'_factors' * in_factors}", {"shared": shared, "task": task}
     if method in suite.with_router:
-        yield from _router(suite, shared, suite.router_name(method))
+        yield from _router(suite, suite.router_name(method))
     yield from _choice(suite, method)
     yield assembling_rule(suite, method), {"method": method}
 
@@ -164,9 +164,10 @@ def _choice(suite: Suite, method: str) -> Iterator[Job]:
         yield "choose", {"method": method}
 
 
-def _router(suite: Suite, shared: str, router: str) -> Iterator[Job]:
+def _router(suite: Suite, router: str) -> Iterator[Job]:
     settings = suite.router_settings(router)
-    yield "route_features", {"shared": shared, "features": features_name(settings["features"])}
+    name = features_name(of_one_body(settings["features"]))
+    yield "route_features", {"shared": router.split("/")[0], "features": name}
     if "hub" in settings:
         yield "fetch_router", {"router": router}
     yield "route", {"router": router}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.plan.sizes import Sizes
+from twin_merging.routing.layers import features_name, features_named, reads_segments
 from twin_merging.suite.suite import Suite
 
 FP32 = 4
@@ -72,8 +73,10 @@ class Work:
         return FP32 * self.routed_rows(shared) * self.sizes.shape.hidden * self.layers_read()
 
     def layers_read(self) -> int:
-        name = self.wildcards.get("features", "last")
-        return max(1, name.count("-"))
+        """Hidden states side by side: four for each layer where the two texts of a pair are kept apart."""
+        features = features_named(self.wildcards.get("features", "last"))
+        count = features_name(features).removesuffix("-text").removesuffix("-segments").count("-")
+        return max(1, count) * (4 if reads_segments(features) else 1)
 
     def directory(self, method: str) -> float:
         """Bytes of a merged model's directory: body, what each task keeps, and what its kind has beside."""
@@ -107,7 +110,7 @@ class Work:
 
     def routed_rows(self, shared: str) -> int:
         """Rows whose features routers on a shared expert read."""
-        tasks, limit = self.suite.merged(shared), self.suite.says.limits.router
+        tasks, limit = self.suite.featured(shared), self.suite.says.limits.router
         return sum(self.split(task, "train", limit) for task in tasks) + self.validation_rows(tasks)
 
     def data(self, tasks: Iterable[str]) -> int:

@@ -57,7 +57,8 @@ def waiting_rows(
         limit = longest(inference["max_length"], config, tokenizer, new=view.new_tokens)
         encoded = view.encode(table, tokenizer, limit)
         warn_of_cut(task, encoded, limit)
-        found += [Waiting(task, view, *row) for row in zip(encoded, view.choices(table), strict=True)]
+        texts = [tuple(text for _, text in row) for row in view.shown(table)]
+        found += [Waiting(task, view, *row) for row in zip(encoded, view.choices(table), texts, strict=True)]
     each = batches(
         [row.example for row in found],
         inference["batch_size"],

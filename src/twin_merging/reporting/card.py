@@ -18,7 +18,7 @@ from twin_merging.reporting.normalisation import (
     markdown_table,
     normalised_scores,
 )
-from twin_merging.routing.layers import features_name
+from twin_merging.routing.layers import LAST, features_name, reads_text
 from twin_merging.tasks.families import family_named
 
 REGISTER = (
@@ -58,7 +58,7 @@ def write_card(
         _front_matter(sources, record["method"]),
         f"# {name}: {title}",
         _about(record, sources, tasks),
-        _usage(record, family, tasks),
+        _usage(record, family, tasks, _features(directory)),
         "## Scores",
         "Absolute (percent; correlations x 100), and normalised: 100 x the model's score / the expert's on the same "
         "test rows.",
@@ -143,9 +143,15 @@ def _source(source: Mapping[str, Any]) -> str:
     return f"`{kind}`" + (f" {what['name']}" if kind == "package" else "")
 
 
-def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str]) -> str:
+def _features(directory: Path) -> Any:
+    """What the model's router reads; the last hidden state where it has none."""
+    config = directory / "router" / "config.json"
+    return read_json(config)["features"] if config.is_file() else LAST
+
+
+def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str], features: Any) -> str:
     is_routed = "shared" in record
-    load = family_named(family).usage(tasks, is_routed and "weights" not in record["options"])
+    load = family_named(family).usage(tasks, is_routed and "weights" not in record["options"], reads_text(features))
     return f"{load}\n\n{REGISTER}" if is_routed else load
 
 

@@ -1,14 +1,15 @@
-"""Computes what the router reads: one vector for each input, from hidden states of the shared expert.
+"""Computes what the router reads: one vector for each input, from hidden states of the shared expert or of the base.
 
 For an encoder it is the mean over the input's tokens, for a decoder the state of the prompt's last token (arXiv
-2406.15479, section 3.3).
+2406.15479, section 3.3); or for an encoder the two texts of a pair apart (`segments`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from twin_merging.errors import UserError
 from twin_merging.io.device import device, moved
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
-from twin_merging.routing.layers import Features, layers_of
+from twin_merging.routing.layers import Features, layers_of, reads_segments, reads_text
+from twin_merging.routing.raw_texts import packed, stored_as
+from twin_merging.routing.segments import MARKS, apart, marks_of, masks
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import batches, collate, read_rows
 from twin_merging.tasks.task import Encoded, Inputs
@@ -55,20 +58,45 @@ class _ReachedLayerError(Exception):
     """Raised to end a forward pass early, when its later layers are not needed."""
 
 
-def features_of(body: Any, features: Features, attention_mask: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
-    """The features of a tokenised batch: (batch, d times the number of layers that are read), fp32.
+@dataclass(frozen=True)
+class Pooling:
+    """How hidden states (batch, length, d) of a batch become one vector for each input.
 
-    Layers after the last one that is read are not run.
+    marks: of features that keep the two texts apart, the ids of tokens that belong to neither (`marks_of`).
     """
-    import torch
 
+    mask: torch.Tensor
+    causal: bool
+    input_ids: torch.Tensor | None = None
+    marks: torch.Tensor | None = None
+
+    def of(self, hidden: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The features (batch, d), fp32, of the states of all layers that are read."""
+        import torch
+
+        if self.marks is not None and self.input_ids is not None:
+            return apart(hidden, masks(self.input_ids, self.mask, self.marks))
+        return torch.cat([pool(state, self.mask, self.causal) for state in hidden], dim=-1)
+
+
+def features_of(
+    body: Any,
+    features: Features,
+    attention_mask: torch.Tensor,
+    marks: torch.Tensor | None = None,
+    **batch: torch.Tensor,
+) -> torch.Tensor:
+    """The features of a tokenised batch: (batch, d), fp32, the layers that are read side by side.
+
+    Layers after the last one that is read are not run. marks: as `Pooling` takes them, where `features` need them.
+    """
     count = body.config.num_hidden_layers
     wanted = layers_of(features, count)
     causal = is_causal(body.config)
     found: dict[int, torch.Tensor] = {}
 
     def take(layer: int, hidden: torch.Tensor) -> None:
-        found[layer] = pool(hidden, attention_mask, causal)
+        found[layer] = hidden
         if layer == wanted[-1]:
             raise _ReachedLayerError
 
@@ -77,10 +105,11 @@ def features_of(body: Any, features: Features, attention_mask: torch.Tensor, **b
         try:
             extra = {"use_cache": False} if causal else {}
             output = body(attention_mask=attention_mask, **batch, **extra)
-            found[count] = pool(output.last_hidden_state, attention_mask, causal)
+            found[count] = output.last_hidden_state
         except _ReachedLayerError:
             pass
-    return torch.cat([found[layer] for layer in wanted], dim=-1)
+    pooling = Pooling(attention_mask, causal, batch.get("input_ids"), marks)
+    return pooling.of([found[layer] for layer in wanted])
 
 
 @contextmanager
@@ -119,11 +148,12 @@ def extract_features(
 ) -> None:
     """Compute the features of every task's train and validation rows, and write them to one file.
 
-    The file holds a tensor `<task>/<split>` (rows, d), fp32, for each task and split.
+    The file holds a tensor `<task>/<split>` (rows, d), fp32, for each task and split. Features that keep texts apart
+    add the ids `marks` (`marks_of`), and those that read raw text the rows' texts (`raw_texts`).
 
-    shared: the directory of the shared expert. data: each task's folder of parquet files. tasks: how each task's
-    rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference: max_length and
-    batch_size. features: which hidden states are read. dtype: what the body is evaluated in, whatever it is stored in.
+    shared: the directory of the shared expert, or of the base. data: each task's folder of parquet files. tasks: how
+    each task's rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference:
+    max_length and batch_size. features: what is read. dtype: what the body is evaluated in, whatever it is stored in.
     """
     from transformers import AutoModel
 
@@ -132,14 +162,20 @@ def extract_features(
     body.to(device())
     check_layers(features, body)
     most = longest(inference["max_length"], body.config, tokenizer)
-    found = {}
+    found: dict[str, torch.Tensor] = {}
+    if reads_segments(features):
+        found[MARKS] = marks_of(tokenizer)
     for task, folder in data.items():
         read: list[Encoded] = []
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
             rows = read_rows(Path(folder) / f"{split}.parquet", limit)
             examples = tasks[task].encode(rows, tokenizer, most)
             read += examples
-            found[f"{task}/{split}"] = of_examples(body, tokenizer, examples, inference["batch_size"], features)
+            found[f"{task}/{split}"] = of_examples(
+                body, tokenizer, examples, inference["batch_size"], features, found.get(MARKS)
+            )
+            if reads_text(features):
+                found[stored_as(task, split)] = packed([[text for _, text in row] for row in tasks[task].shown(rows)])
             log.info("features of %s, %s: %d rows", task, split, len(rows))
         warn_of_cut(task, read, most)
     save_tensors(output, found)
@@ -153,17 +189,25 @@ def check_layers(features: Features, body: Any) -> None:
         raise UserError(f"router.{error}; name one that it has") from None
 
 
-def of_examples(body: Any, tokenizer: Any, examples: list[Any], batch_size: int, features: Features) -> torch.Tensor:
-    """The features (rows, d) of encoded examples, in the order of the examples."""
+def of_examples(
+    body: Any,
+    tokenizer: Any,
+    examples: list[Any],
+    batch_size: int,
+    features: Features,
+    marks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The features (rows, d) of encoded examples, in the order of the examples. marks: as `features_of` takes them."""
     import torch
 
     side = "right" if is_causal(body.config) else None  # a causal body counts positions from the left
     parts: dict[int, torch.Tensor] = {}
     progress = Progress(len(examples), "rows of one task")
+    marks = None if marks is None else marks.to(body.device)
     with torch.inference_mode():
         for positions in batches(examples, batch_size):
             batch = moved(collate([examples[position] for position in positions], tokenizer, side), body.device)
-            found = features_of(body, features, **batch).cpu()
+            found = features_of(body, features, marks=marks, **batch).cpu()
             parts |= dict(zip(positions, found, strict=True))
             progress.update(len(parts))
     return torch.stack([parts[position] for position in range(len(examples))])

@@ -16,6 +16,7 @@ from twin_merging.routing.mahalanobis import MahalanobisRouter
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
 from twin_merging.routing.projection import ProjectionRouter
+from twin_merging.routing.reading import Reading
 from twin_merging.routing.router import CONFIG, WEIGHTS, Router, load_router_tensors
 
 KINDS: dict[str, type[Router]] = {
@@ -39,6 +40,7 @@ def build_router(
     if kind not in KINDS:
         raise UserError(f"the router's configuration: {unknown('kind', kind, KINDS)}; assemble the model again")
     router = KINDS[kind].shaped_as(state, tasks, settings)
+    router.reading = Reading.of_state(state, len(tasks))
     load_router_tensors(router, state)
     router.features, router.temperature, router.top_k = settings["features"], temperature, top_k
     return router.eval()

@@ -10,7 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from twin_merging.fetching.declared import RouterHub
 from twin_merging.io.fields import ABSENT, KINDS, Natural, NaturalReal, Positive, PositiveReal, Share, problem
 from twin_merging.io.validation import Model, validate
-from twin_merging.routing.layers import Features, normal_form, single_layer
+from twin_merging.routing.layers import (
+    Features,
+    normal_form,
+    one_hidden_state,
+)
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "mlp": ("hidden_size", "epochs", "batch_size", "learning_rate", "weight_decay", "dropout"),
@@ -22,15 +26,26 @@ SEEDED = ("mlp",)  # kinds that draw random numbers
 
 
 class Layers(Model):
-    """The hidden states of one or several layers."""
+    """The hidden states of one or several layers, and what is read beside them."""
 
-    layer: Annotated[int | None, Field(ge=0), ABSENT] = Field(None, description="one layer; `0` is `embedding`")
+    of: Annotated[Literal["shared", "base"] | None, KINDS, ABSENT] = Field(
+        None, description="whose hidden states: the shared expert's (`shared`, the default), or the `base`'s"
+    )
+    layer: Annotated[int | None, Field(ge=0), ABSENT] = Field(
+        None, description="one layer; `0` is `embedding`; without `layer` and `layers` it is the last one"
+    )
     layers: Annotated[tuple[Natural, ...] | None, Field(min_length=1), ABSENT] = Field(None, description="several")
+    segments: Annotated[bool | None, KINDS, ABSENT] = Field(
+        None, description="`true`: the two texts of a pair apart, and how they differ (encoders)"
+    )
+    text: Annotated[bool | None, KINDS, ABSENT] = Field(
+        None, description="`true`: n-grams of the raw text too (encoders)"
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         given = self.plain()
-        if len(given) != 1:
+        if not given or {"layer", "layers"} <= set(given):
             raise problem(f"give exactly one of layer, layers (here: {', '.join(given) or 'none'})")
         return self
 
@@ -42,7 +57,7 @@ def _plainly(features: str | Layers) -> Features:
 class _Kind(Model):
     kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field("mlp", description="see below")
     features: Annotated[Literal["last", "embedding"] | Layers, KINDS, AfterValidator(_plainly)] = Field(
-        "last", description="which hidden states of the shared expert it reads, see below"
+        "last", description="what it reads: hidden states of the shared expert or the base, see below"
     )
 
 
@@ -76,7 +91,7 @@ class OwnRouter(_Options, _Kind):  # the last base's keys come first
         matrices it reads. Raises ValueError where these do not fit (with `check`)."""
         options = self.plain()
         settings = {key: options[key] for key in ("kind", "features", *OPTIONS[self.kind])}
-        if self.kind == "projection" and (check or single_layer(options["features"]) is not None):
+        if self.kind == "projection" and (check or one_hidden_state(options["features"]) is not None):
             settings["layer"] = layer_that_reads(options["features"])
         return settings
 
@@ -104,7 +119,7 @@ def own_options(content: Mapping[str, Any], at: str) -> dict[str, Any]:
 
 def layer_that_reads(features: Features) -> int:
     """The layer that a single hidden state enters: layer 0 for `embedding`, layer k for `{layer: k}`."""
-    layer = single_layer(features)
+    layer = one_hidden_state(features)
     if layer is None:
         raise ValueError(
             "kind projection needs features: embedding or {layer: k}, a state that one layer reads, not "

@@ -15,6 +15,8 @@ from torch import nn
 from twin_merging.errors import UserError
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.routing.ngrams import Texts
+from twin_merging.routing.reading import Reading
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,17 +27,19 @@ class Router(nn.Module):
     """A router of any kind. Its numbers are fp32, and stay fp32 whatever the model around it is cast to.
 
     tasks: the names of its outputs, in their order. size: the width d of a feature. features: which hidden states it
-    reads. temperature, top_k: how logits become weights.
+    reads, and what beside them. temperature, top_k: how logits become weights. reading: what becomes of that before it
+    is weighed, where it is more than plain hidden states.
     """
 
     kind: ClassVar[str]
+    reading: Reading | None
 
     def __init__(
         self, tasks: list[str], size: int, features: Any = "last", temperature: float = 1.0, top_k: int | None = None
     ):
         super().__init__()
         self.tasks, self.size, self.features = list(tasks), size, features
-        self.temperature, self.top_k = temperature, top_k
+        self.temperature, self.top_k, self.reading = temperature, top_k, None
 
     @classmethod
     def shaped_as(cls, state: Mapping[str, torch.Tensor], tasks: list[str], settings: Mapping[str, Any]) -> Self:
@@ -45,6 +49,24 @@ class Router(nn.Module):
     def options(self) -> dict[str, Any]:
         """What config.json says in addition to the attributes of every kind."""
         return {}
+
+    @property
+    def marks(self) -> torch.Tensor | None:
+        """Ids of the tokens that belong to no text, where features keep two texts apart."""
+        return None if self.reading is None else self.reading.marks
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it needs each row's raw text beside the hidden states."""
+        return self.reading is not None and self.reading.reads_text
+
+    def read(self, hidden: torch.Tensor, texts: Texts | None = None) -> torch.Tensor:
+        """The features (batch, d), fp32, that `forward` and `weights` take, of the features of hidden states and of raw
+        texts, a text or a pair a row. Raises ValueError where texts are needed and not given."""
+        if self.reading is None:
+            return hidden
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.reading(hidden, texts)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Turn features (batch, d), fp32, into logits (batch, T). A logit may be -inf."""

@@ -11,17 +11,16 @@ import torch
 from torch import nn
 
 from twin_merging.io.files import write_json
-from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.tensors import save_tensors
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
 from twin_merging.routing.held_out import held_out_metrics
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.mlp import MLPRouter
+from twin_merging.routing.read_features import Labelled, is_read, joined, labelled
 from twin_merging.routing.router import Router, router_tensors
 
 log = logging.getLogger(__name__)
-
-Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (n,) of each one's task
 
 
 def make_router(
@@ -43,7 +42,10 @@ def make_router(
     fetched: a file with an mlp that was trained elsewhere; it is checked and measured here, and nothing is trained.
     Validation rows choose the mlp's epoch and the projection's scale. Test rows are never read.
     """
-    train, held_out = _labelled(features, tasks, "train"), _labelled(features, tasks, "validation")
+    train, held_out = labelled(features, tasks, "train"), labelled(features, tasks, "validation")
+    reading, read = {}, {}
+    if is_read(settings["features"]):
+        train, held_out, reading, read = joined(features, tasks, settings["features"], train, held_out)
     if fetched:
         hub = settings["hub"]
         state, details = fetched_state(fetched, tasks, hub.get("tasks"), train[0].shape[1]), {"hub": hub}
@@ -51,6 +53,7 @@ def make_router(
         state, details = _fit(
             train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed, exclusives=exclusives or {}
         )
+    state, details = {**state, **reading}, {**details, **read}
     measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
     save_tensors(output, state)
@@ -123,11 +126,3 @@ def _accuracy_and_loss(router: Router, x: torch.Tensor, y: torch.Tensor) -> tupl
         right = (logits.argmax(-1) == y).double()
         share = torch.stack([right[y == task].mean() for task in range(len(router.tasks))]).mean()
         return float(share), float(nn.functional.cross_entropy(logits, y))
-
-
-def _labelled(features: Path, tasks: list[str], split: str) -> Labelled:
-    """The features (n, d) of all tasks, and the index (n,) of each row's task."""
-    stored = Checkpoint(features)
-    parts = [stored[f"{task}/{split}"] for task in tasks]
-    labels = [torch.full((len(part),), index) for index, part in enumerate(parts)]
-    return torch.cat(parts), torch.cat(labels)

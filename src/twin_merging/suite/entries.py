@@ -12,7 +12,7 @@ from twin_merging.io.validation import one_of
 from twin_merging.merging.choices import candidates_of, filled
 from twin_merging.merging.options import complete_options
 from twin_merging.merging.registry import Method
-from twin_merging.routing.layers import features_name, single_layer
+from twin_merging.routing.layers import features_name, of_base, read_beside, single_layer
 from twin_merging.routing.options import own_options
 from twin_merging.suite.ablations import with_ablations
 from twin_merging.suite.choices import choices_of, with_choices
@@ -172,6 +172,11 @@ def _with_router(at: str, entry: Entry, file: SuiteFile) -> Entry:
             f"{at}.onepass: the router reads {features_name(features)}, which is known only after a whole pass; give "
             "router: {features: embedding}, or one layer"
         )
+    if entry.options["onepass"] and of_base(features):
+        raise ValueError(
+            f"{at}.onepass: the router reads the base, which is not the pass that answers; leave `of: base` out "
+            "of its features, or onepass out"
+        )
     return replace(entry, options={**entry.options, "router": own})
 
 
@@ -188,6 +193,13 @@ def _check_router(at: str, entry: Entry, file: SuiteFile) -> None:
         raise ValueError(
             f"{at}.hub: the router chooses between {', '.join(outputs)}, but methods.{entry.name} merges "
             f"{', '.join(entry.merged)}; give this method a router of its own"
+        )
+    beside = read_beside(chosen.plain()["features"])
+    for key in beside:
+        one_of(f"{at}.features.{key}", key, f"feature for family {file.family}", family_named(file.family).features)
+    if outputs and beside:
+        raise ValueError(
+            f"{at}.hub: a fetched router reads hidden states alone; leave {', '.join(beside)} out of features"
         )
     try:
         settings = chosen.settings()

@@ -20,7 +20,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
 from twin_merging.merging.registry import Method
-from twin_merging.routing.layers import features_name
+from twin_merging.routing.layers import features_name, of_base, of_one_body
 from twin_merging.routing.options import RouterOptions
 from twin_merging.suite.entries import entries_of
 from twin_merging.suite.entry import Entry
@@ -30,6 +30,7 @@ from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Tas
 from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+PRETRAINED = "pretrained"  # the base, as a model that is not merged
 # Ends of the names of a suite's other tables.
 TABLES = ("-absolute", "-experts", "-router", "-routing", "-unseen", "-published", "-lm-eval", "-storage", "-cost")
 
@@ -164,24 +165,48 @@ class Suite:
         return sizes
 
     def router_name(self, method: str) -> str:
-        """Folder of a dynamic method's router: its shared expert's for the suite's own options, below that a folder
-        named by the options for others, so that methods with equal options have one router."""
-        settings = self._router_of(method).settings()
-        if settings == self.says.router.settings(check=False):
-            return self.shared(method)
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
-        return f"{self.shared(method)}/{settings['kind']}-{features_name(settings['features'])}-{digest}"
+        """Folder of a dynamic method's router: that of the model whose hidden states it reads for the suite's own
+        options, below that a folder named by the options for others, so that methods with equal options have one
+        router. One that reads the base is shared by all methods, whatever their shared experts: where a method merges
+        some of the suite's tasks, they are part of the name too."""
+        settings, place = self._router_of(method).settings(), self.read_by(method)
+        subset = place == PRETRAINED and self.merged(method) != list(self.tasks)
+        if not self.has_own_router(method) and not subset:
+            return place
+        told = {**settings, "tasks": self.merged(method)} if subset else settings
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:6]
+        return f"{place}/{settings['kind']}-{features_name(of_one_body(settings['features']))}-{digest}"
+
+    def read_by(self, method: str) -> str:
+        """The model whose hidden states a dynamic method's router reads: its shared expert, or the base."""
+        features = self._router_of(method).plain()["features"]
+        return PRETRAINED if of_base(features) else self.shared(method)
+
+    def has_own_router(self, method: str) -> bool:
+        """Whether a dynamic method's router has other options than the suite's."""
+        return self._router_of(method).settings() != self.says.router.settings(check=False)
+
+    def featured(self, model: str) -> list[str]:
+        """The tasks of whose rows features of a model are computed: a shared expert, or the base."""
+        if model != PRETRAINED:
+            return self.merged(model)
+        known = {task for name in self.with_router if self.read_by(name) == model for task in self.merged(name)}
+        return [task for task in self.tasks if task in known]
 
     def routed(self, router: str) -> list[str]:
         """The tasks that the router in folder `router` chooses between."""
-        return self.merged(router.split("/")[0])
+        return self.merged(self._method_of(router))
 
     def router_settings(self, router: str) -> dict[str, Any]:
         """Kind, features and the kind's own options of the router in folder `router`. Raises KeyError for a folder
         that is no method's."""
+        return self._router_of(self._method_of(router)).settings()
+
+    def _method_of(self, router: str) -> str:
+        """The first method of the router in folder `router`."""
         for method in self.with_router:
             if self.router_name(method) == router:
-                return self._router_of(method).settings()
+                return method
         raise KeyError(router)
 
     def weighing(self, method: str) -> dict[str, Any]:

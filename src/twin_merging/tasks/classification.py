@@ -219,9 +219,10 @@ output = model(**batch{tasks})  # logits{weights}
 ```"""
 
 
-def usage(tasks: Sequence[str], is_routed: bool) -> str:
-    """How a model card says that a model is used. A model without a router is told the task of each text."""
-    named = "" if is_routed else f", tasks=[{tasks[0]!r}] * len(TEXTS)"
+def usage(tasks: Sequence[str], is_routed: bool, reads_text: bool = False) -> str:
+    """How a model card says that a model is used. A model without a router is told the task of each text, and one whose
+    router reads n-grams is given the texts too."""
+    named = ", texts=TEXTS" * reads_text if is_routed else f", tasks=[{tasks[0]!r}] * len(TEXTS)"
     return _USAGE.format(tasks=named, weights=", and weights: the router's, one row for each text" if is_routed else "")
 
 
@@ -233,5 +234,6 @@ FAMILY = Family(
     task=Classification,
     methods=("static", "masked", "dynamic"),
     statistics=("fisher", "gram-matrices"),
+    features=("segments", "text"),
     usage=usage,
 )

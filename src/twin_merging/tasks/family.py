@@ -17,9 +17,10 @@ class Family:
 
     inputs, rows, answers, task: the views of a task (twin_merging.tasks.task), of which the last has all fields;
     methods: kinds of merging methods that its models can be made by; statistics: kinds of training statistics that can
-    be gathered; usage: how a model card says that a model of these tasks, with a router or without, is used;
-    columns: what predictions have beside the output, as type by name; same: built-in protocols that are another one
-    here, by their names; lora_spaces: those that dynamic methods can be in.
+    be gathered; usage: how a model card says that a model of these tasks, with a router or without, and with one that
+    reads raw text, is used; columns: what predictions have beside the output, as type by name; same: built-in protocols
+    that are another one here, by their names; lora_spaces: those that dynamic methods can be in; features: what a
+    router can read beside hidden states (twin_merging.routing.layers).
     """
 
     name: str
@@ -29,10 +30,11 @@ class Family:
     task: type[Any]
     methods: tuple[str, ...]
     statistics: tuple[str, ...]
-    usage: Callable[[Sequence[str], bool], str]
+    usage: Callable[[Sequence[str], bool, bool], str]
     columns: Mapping[str, Any] = field(default_factory=dict)
     same: Mapping[str, str] = field(default_factory=dict)
     lora_spaces: tuple[str, ...] = ("product",)
+    features: tuple[str, ...] = ()
 
     def views(self, view: type[Any], told: Mapping[str, Any], data: Mapping[str, Path]) -> dict[str, Any]:
         """One view of several tasks, from what a job is told of each and the folder of its data."""

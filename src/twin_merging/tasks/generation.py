@@ -209,7 +209,7 @@ tokens = model.generate(**batch, max_new_tokens=16, do_sample=False)
 ```"""
 
 
-def usage(tasks: Sequence[str], is_routed: bool) -> str:
+def usage(tasks: Sequence[str], is_routed: bool, reads_text: bool = False) -> str:
     """How a model card says that a model is used: nobody tells it the task of a prompt, since no task has parameters
     of its own."""
     return _USAGE

@@ -31,6 +31,7 @@ from twin_merging.plan.inputs.models import model_files as model_files
 from twin_merging.plan.inputs.models import read_by_router as read_by_router
 from twin_merging.plan.inputs.models import shared_body as shared_body
 from twin_merging.plan.inputs.models import shared_model as shared_model
+from twin_merging.plan.inputs.routing import base_of_router as base_of_router
 from twin_merging.plan.inputs.routing import fetched_router as fetched_router
 from twin_merging.plan.inputs.routing import own_router_metrics as own_router_metrics
 from twin_merging.plan.inputs.routing import projected_exclusives as projected_exclusives

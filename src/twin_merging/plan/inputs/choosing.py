@@ -13,7 +13,7 @@ from twin_merging.plan.inputs.merging import (
     training_statistics,
 )
 from twin_merging.plan.inputs.models import base_model, files_of_experts, shared_model
-from twin_merging.plan.inputs.routing import router_of
+from twin_merging.plan.inputs.routing import base_of_router, router_of
 from twin_merging.suite.suite import Suite
 
 
@@ -49,6 +49,7 @@ _TRIED: dict[bool, dict[str, Callable[[Suite, Wildcards], list[str]]]] = {
         "shared": shared_model,
         "exclusives": assembled_from,
         "router": router_of,
+        "base": base_of_router,
         "factors": merged_factors,
     },
 }

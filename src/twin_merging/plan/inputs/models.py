@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from twin_merging.plan import weight_files
 from twin_merging.plan.inputs.files import ADAPTER, CONFIG, TOKENIZER, Wildcards, inside
-from twin_merging.suite.suite import Suite
+from twin_merging.suite.suite import PRETRAINED, Suite
 from twin_merging.tasks.families import whole_model
 
 
@@ -90,5 +90,7 @@ def shared_body(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def read_by_router(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """The shared expert as a model that can be loaded, but for what only an answer needs."""
+    """The shared expert, or the base, as a model that can be loaded, but for what only an answer needs."""
+    if wildcards["shared"] == PRETRAINED:
+        return base_alone(suite, wildcards)
     return inside(f"results/{suite.name}/models/{wildcards['shared']}", *_model(suite), "merge.json")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from twin_merging.plan.inputs.files import Wildcards
 from twin_merging.plan.inputs.merging import exclusives
-from twin_merging.routing.layers import features_name
+from twin_merging.plan.inputs.models import base_alone
+from twin_merging.routing.layers import features_name, of_base, of_one_body
 from twin_merging.suite.suite import Suite
 
 
 def router_features(suite: Suite, wildcards: Wildcards) -> str:
-    """The hidden states that a router reads, of the shared expert that it belongs to."""
+    """What a router reads, of its shared expert or of the base."""
     router = wildcards["router"]
-    name = features_name(suite.router_settings(router)["features"])
+    name = features_name(of_one_body(suite.router_settings(router)["features"]))
     return f"results/{suite.name}/router/{router.split('/')[0]}/features/{name}.safetensors"
 
 
@@ -34,6 +35,11 @@ def router_of(suite: Suite, wildcards: Wildcards) -> list[str]:
     method = wildcards["method"]
     routed = [suite.router_name(method)] if method in suite.with_router else []
     return [f"results/{suite.name}/router/{router}/router.safetensors" for router in routed]
+
+
+def base_of_router(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The base, for a dynamic method whose router reads it; nothing for another."""
+    return base_alone(suite, wildcards) if of_base(suite.weighing(wildcards["method"])["features"]) else []
 
 
 def _metrics(suite: Suite, method: str) -> str:

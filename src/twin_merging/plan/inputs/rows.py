@@ -22,7 +22,7 @@ def rows_of(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
 
 def routed_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What the routers on a shared expert are trained on."""
-    return rows_of(suite, suite.merged(wildcards["shared"]), "train", "validation")
+    return rows_of(suite, suite.featured(wildcards["shared"]), "train", "validation")
 
 
 def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
