@@ -107,7 +107,7 @@ def test_a_second_call_does_nothing_and_another_limit_makes_the_models_again(fol
             .replace("experts/echo}", "experts/echo, size: 6kB}")
         )
         file.write_text(wrong)
-        run = snakemake(folder, *config, "--", "results/sharded/base/config.json")
+        run = snakemake(folder, *config, "--", "results/sharded/base/model-00001-of-00002.safetensors")
     finally:
         file.write_text(text)
     assert run.returncode

@@ -3,6 +3,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.dag import DAG
 from snakemake.iocontainers import Wildcards
 from snakemake.persistence import PersistenceBase
 from snakemake.settings.types import DeploymentMethod
@@ -14,7 +15,7 @@ from twin_merging.jobs.digest import code_digest
 from twin_merging.jobs.client import use_server
 from twin_merging.jobs.store import use_store
 from twin_merging.jobs.watch import STARTED_BY
-from twin_merging.plan import constraints, inputs, records, shards, targets, weight_files
+from twin_merging.plan import constraints, inputs, links, records, shards, targets, weight_files
 from twin_merging.plan import figures as plan_figures
 from twin_merging.plan import modules as plan_modules
 from twin_merging.plan import resources as plan_resources
@@ -109,6 +110,7 @@ for line in use_store(
 
 
 shards.forget_shards(PersistenceBase)
+links.spare_links(DAG)
 FOLDER = Suites(CHECKED.suites, CHECKED.glue)
 SUITES = FOLDER.readable()
 if APART and not is_sent(CHECKED.suites):
