@@ -29,7 +29,7 @@ CHATTER = re.compile(
     "Building DAG of jobs|Using shell: |Provided |Rules claiming more threads|Group jobs: inactive|"
     "Conda environments: ignored|Select jobs to execute|Execute |Assuming unrestricted shared filesystem|"
     "Elapsed time: |Complete log|Storing output in storage|Removing temporary output|Touching output file|"
-    "Config file .* is extended|SLURM run ID|Cleaning up SLURM log files|"
+    "Config file .* is extended|SLURM run ID|Cleaning up SLURM log files|Auto-selected partition|"
     "Shutting down, this might take|Exiting because a job execution failed|"
     # A job failed: its own event comes too, with its log, which says why.
     r"RuleException:\s+CalledProcessError in file|(WorkflowError:\s+)?At least one job did not complete"

@@ -27,6 +27,8 @@ HERE = (
 )  # fmt: skip
 # Beside Snakemake, on the machine where it was started.
 LOCAL = {"all", "tabulate", "cost", "provenance", "page"}
+# Files that tell of times, and those that show such a file.
+TIMES = {"tiny/provenance.json", "tables/tiny-cost.csv", "tables/tiny-cost.md", "tiny/index.html"}
 ON_A_GPU = {"experts", "routed", "answers"}  # groups with a job that runs a model
 
 
@@ -61,7 +63,7 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def jobs() -> list[dict[str, str]]:
-    """What Slurm knows of its jobs of the last five minutes."""
+    """What Slurm knows of all its jobs."""
     names = {
         "number": "JobID", "state": "State", "memory": "MinMemory", "gpus": "tres-per-job", "partition": "Partition",
         "comment": "Comment"
@@ -133,7 +135,10 @@ def test_every_job_but_the_shortest_is_one_of_slurm(ran: tuple[Path, Path, list[
 
 def test_the_same_bytes_as_on_one_machine(ran: tuple[Path, Path, list[dict[str, str]], str]) -> None:
     here, there, _, _ = ran
-    assert hashes_of(there / "results") == hashes_of(here / "results")
+    own, other = (hashes_of(folder / "results") for folder in (here, there))
+    assert set(own) == set(other)
+    assert {name for name in own if own[name] != other[name]} <= TIMES
+    assert len(set(own) - TIMES) > 80
 
 
 def test_a_gpu_for_who_asks_for_one(ran: tuple[Path, Path, list[dict[str, str]], str]) -> None:
@@ -177,18 +182,19 @@ def test_a_wrong_input_is_one_sentence_on_the_terminal(tmp_path: Path) -> None:
 def test_ctrl_c_ends_all_jobs(tmp_path: Path) -> None:
     folder, before = made(tmp_path / "run", "steps: 5", "steps: 1000000"), newest()
     with started(folder, "--workflow-profile", "slurm", *HERE) as run:
-        log, until = folder / "results/tiny/logs/generate_base.log", time.monotonic() + 120
+        log, until = folder / "results/tiny/logs/generate_base.log", time.monotonic() + 300
         while not (log.is_file() and "of 1000000 steps" in log.read_text()):
-            assert run.poll() is None and time.monotonic() < until, run.communicate()[0]  # noqa: PT018
+            assert run.poll() is None
+            assert time.monotonic() < until, jobs()
             time.sleep(0.5)
-        assert [job["group"] for job in since(before) if job["state"] == "RUNNING"] == [
-            "generate"
-        ]  # too long for a group
+        running = [job["group"] for job in since(before) if job["state"] == "RUNNING"]
+        assert "generate" in running  # `generate_base` asks for too long to stand in a group
         run.send_signal(signal.SIGINT)
         printed, _ = run.communicate(timeout=60)
     assert run.returncode != 0, printed
-    until = time.monotonic() + 30
-    while {job["state"] for job in since(before)} != {"COMPLETED", "CANCELLED"} or processes_of_jobs():
+    until = time.monotonic() + 60
+    while not {job["state"] for job in since(before)} <= {"COMPLETED", "CANCELLED"} or processes_of_jobs():
         assert time.monotonic() < until, (jobs(), processes_of_jobs(), printed)
         time.sleep(0.5)
+    assert "CANCELLED" in {job["state"] for job in since(before)}
     assert not list((folder / "results/tiny").glob("base/*"))

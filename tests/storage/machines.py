@@ -80,6 +80,7 @@ def _runs(process: int) -> bool:
     return True
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"submit": submit, "status": status, "cancel": cancel}
+
 if __name__ == "__main__":
-    commands: dict[str, Callable[..., object]] = {"submit": submit, "status": status, "cancel": cancel}
-    commands[sys.argv[1]](*sys.argv[2:])
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

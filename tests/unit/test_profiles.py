@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +17,16 @@ PROFILES = Path(__file__).parents[2] / "profiles"
 NAMES = ["default", "slurm", "kubernetes", "generic/sge", "generic/pbs", "generic/lsf"]
 CLUSTERS = NAMES[1:]
 SCHEDULERS = ["sge", "pbs", "lsf"]
+QSUB = {"qsub": 'echo "$@"'}
 JOB = SimpleNamespace(threads=4, resources=SimpleNamespace(mem_mb=1002, runtime=90, gpu=0))
 
 
 def profile(name: str) -> dict[str, Any]:
-    return yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
+    read: dict[str, Any] = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
+    return read
 
 
-def run(command: str, folder: Path, **tools: str) -> str:
+def run(command: str, folder: Path, tools: Mapping[str, str]) -> str:
     """What a shell prints for a command, where `tools` are the only programs of a scheduler: a script by its name."""
     for name, script in tools.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -34,15 +37,15 @@ def run(command: str, folder: Path, **tools: str) -> str:
     ).stdout.strip()
 
 
-def submit(name: str, folder: Path, gpu: int = 0, **tools: str) -> str:
+def submit(name: str, folder: Path, tools: Mapping[str, str], gpu: int = 0) -> str:
     """What submitting a job prints, as Snakemake does it: the jobscript comes behind the command."""
     resources = SimpleNamespace(**{**vars(JOB.resources), "gpu": gpu})
     command = profile(f"generic/{name}")["cluster-generic-submit-cmd"].format(threads=JOB.threads, resources=resources)
-    return run(f'{command} "/a folder/job.sh"', folder, **tools)
+    return run(f'{command} "/a folder/job.sh"', folder, tools)
 
 
-def status(name: str, folder: Path, **tools: str) -> str:
-    return run(f"{profile(f'generic/{name}')['cluster-generic-status-cmd']} '17'", folder, **tools)
+def status(name: str, folder: Path, tools: Mapping[str, str]) -> str:
+    return run(f"{profile(f'generic/{name}')['cluster-generic-status-cmd']} '17'", folder, tools)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,27 +77,27 @@ def test_what_a_cluster_shares_of_the_profile_is_the_same_everywhere(name: str) 
 
 
 def test_sge_asks_for_memory_by_slot_and_for_seconds(tmp_path: Path) -> None:
-    said = submit("sge", tmp_path, qsub='echo "$@"')
+    said = submit("sge", tmp_path, QSUB)
     assert "-pe smp 4" in said
     assert "-l h_vmem=251M" in said
     assert "-l h_rt=5400" in said
     assert "gpu" not in said
     assert said.endswith("/a folder/job.sh")
-    assert "-l gpu=2" in submit("sge", tmp_path, gpu=2, qsub='echo "$@"')
+    assert "-l gpu=2" in submit("sge", tmp_path, QSUB, gpu=2)
 
 
 def test_pbs_asks_for_one_chunk(tmp_path: Path) -> None:
-    said = submit("pbs", tmp_path, qsub='echo "$@"')
+    said = submit("pbs", tmp_path, QSUB)
     assert "-l select=1:ncpus=4:mem=1002mb -l walltime=5400 /a folder/job.sh" in said
-    assert ":mem=1002mb:ngpus=2 " in submit("pbs", tmp_path, gpu=2, qsub='echo "$@"')
+    assert ":mem=1002mb:ngpus=2 " in submit("pbs", tmp_path, QSUB, gpu=2)
 
 
 def test_lsf_gives_the_number_of_the_job(tmp_path: Path) -> None:
     said = tmp_path / "said"
-    tools: dict[str, Any] = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
-    assert submit("lsf", tmp_path, **tools) == "17"
+    tools = {"bsub": f'echo "$@" >{said}; echo "Job <17> is submitted to default queue <normal>."'}
+    assert submit("lsf", tmp_path, tools) == "17"
     assert "-n 4 -R span[hosts=1] rusage[mem=1002] -M 1002 -W 90 /a folder/job.sh" in said.read_text()
-    submit("lsf", tmp_path, gpu=2, **tools)
+    submit("lsf", tmp_path, tools, gpu=2)
     assert " -gpu num=2 " in said.read_text()
 
 
@@ -117,4 +120,4 @@ def test_lsf_gives_the_number_of_the_job(tmp_path: Path) -> None:
     ],
 )
 def test_status_of_a_job(name: str, tools: dict[str, str], expected: str, tmp_path: Path) -> None:
-    assert status(name, tmp_path, **tools) == expected
+    assert status(name, tmp_path, tools) == expected

@@ -49,6 +49,10 @@ def test_as_few_shards_as_hold_the_tensors_in_their_order_each_filled_like_the_o
     assert max(bytes_in(parts, {**LAYERS, "embed": 100, "norm": 4})) < 370
 
 
+def test_a_model_without_tensors_is_one_file() -> None:
+    assert packed({}, Shards(limit=400)) == packed({}, ONE_FILE) == [[]]
+
+
 def test_a_tensor_above_the_limit_has_a_shard_of_its_own() -> None:
     parts = packed({"a": 30, "b": 500, "c": 30, "d": 30}, Shards(limit=100))
     assert parts == [["a"], ["b"], ["c", "d"]]

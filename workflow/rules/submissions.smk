@@ -19,10 +19,19 @@ elif workflow.remote_exec and MOST_GPUS in os.environ:
     workflow.register_resource("gpu", int(os.environ[MOST_GPUS]))
 
 
+def are_grouped():
+    """Whether a run submits jobs in groups: its profile says how many share a submission."""
+    asked = workflow.group_settings
+    return asked is not None and bool(asked.group_components or asked.overwrite_groups)
+
+
 def together(rule):
-    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; on one machine there are none."""
+    """The group in which a job of a rule, if it is short, goes to a cluster's scheduler; none where the profile says nothing
+    of groups, as on one machine."""
 
     def name(wildcards):
+        if not are_grouped():
+            return None
         suite, threads = suite_of(wildcards), CHECKED.threads.plain()
         count = shards.count(suite, CHECKED.shards)
         return plan_groups.group_of(suite, rule, dict(wildcards.items()), threads, count, APART)

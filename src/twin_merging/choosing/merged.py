@@ -14,7 +14,7 @@ from twin_merging.checkpoints.experts import Expert
 from twin_merging.checkpoints.groups import Protocol
 from twin_merging.choosing.bodies import place_body_values
 from twin_merging.io.files import pass_on
-from twin_merging.io.sharding import link_weights
+from twin_merging.io.sharding import Shards, link_weights
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
@@ -26,6 +26,8 @@ from twin_merging.merging.scales import Merge, merges_for, scale_of
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.predict import load_merged
 from twin_merging.task_vectors.vectors import TaskVector
+
+_ONE = Shards(limit=2**63, count=1)  # of a candidate's body in fp32, which nobody else reads
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class MergedCandidates:
         self, merge: Merge, model: TwinModel, start: Checkpoint, inputs: Inputs
     ) -> Iterator[tuple[int, TwinModel]]:
         folder = self.place / "merged"
-        merge_body(self.method, self._options(merge.values), cast(Any, _InFloat32(start)), inputs, folder)
+        merge_body(self.method, self._options(merge.values), cast(Any, _InFloat32(start)), inputs, folder, _ONE)
         merged = open_directory(folder)
         for number, factor in merge.candidates:
             place_body_values(model, start, merged, factor)

@@ -44,12 +44,10 @@ def decompose(matrix: torch.Tensor, sizes: Mapping[str, float], name: str = "mat
     The Frobenius error is at most 0.1 % above the least error that this rank allows, or below 1e-6 of the matrix's
     norm. name: the tensor that an error names. Raises UserError for NaN or infinity.
     """
-    import torch
-
     check_finite(matrix, name)
     exponent = math.frexp(float(matrix.abs().max()) if matrix.numel() else 0.0)[1]
     if abs(exponent) > _EXPONENT:
-        return _scaled(decompose(matrix.ldexp(torch.tensor(-exponent)), sizes, name), exponent, name)
+        return _scaled(decompose(_times(matrix, -exponent), sizes, name), exponent, name)
     norm2 = squared_norm(matrix)
     (m, n), least = matrix.shape, min(matrix.shape)
     rank = rank_of(m, n, sizes)
@@ -63,12 +61,16 @@ def decompose(matrix: torch.Tensor, sizes: Mapping[str, float], name: str = "mat
 def _scaled(found: Decomposition, exponent: int, name: str) -> Decomposition:
     """The decomposition of a matrix that is 2 ** exponent times the decomposed one. Raises UserError where a singular
     value does not fit float32."""
-    import torch
-
-    S = found.S.ldexp(torch.tensor(exponent))
+    S = _times(found.S, exponent)
     if not S.isfinite().all():
         raise UserError(f"tensor '{name}': its largest singular value is above float32's range; scale the expert down")
     return Decomposition(found.U, S, found.V, math.ldexp(found.norm2, 2 * exponent))
+
+
+def _times(tensor: torch.Tensor, exponent: int) -> torch.Tensor:
+    """An fp32 tensor times 2 ** exponent, in two steps, because the power itself may be out of fp32's range."""
+    half = exponent // 2
+    return tensor * 2.0**half * 2.0 ** (exponent - half)
 
 
 def squared_norm(matrix: torch.Tensor) -> float:

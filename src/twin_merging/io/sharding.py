@@ -88,7 +88,7 @@ def packed(sizes: Sizes, shards: Shards) -> list[list[str]]:
     """
     names = sorted(sizes, key=_natural)
     total, limit, count = sum(sizes.values()), shards.limit, shards.count
-    if count == 1:
+    if count == 1 or not names:
         if total > limit:
             log.warning(
                 "%s of weights are written as one file, larger than %s; say base: {size: %dB} in the suite, and "

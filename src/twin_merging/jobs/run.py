@@ -71,12 +71,12 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     except OSError as error:
         print(f"error: {refusal(error, log) or f'{log}: cannot be written: {error}'}", file=terminal, flush=True)
         sys.exit(1)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
-    logging.getLogger().handlers[0].setFormatter(FormatOfLogs("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setFormatter(Lines("%(asctime)s %(name)s: %(message)s"))
     told = bool(os.environ.get(LOGGER))
+    shown = logging.StreamHandler(terminal)
+    shown.setFormatter(Lines())
     for name in () if told else (PROGRESS, REPORT):
-        shown = logging.StreamHandler(terminal)
-        shown.setFormatter(FormatOfLogs())
         logging.getLogger(name).addHandler(shown)
     use_threads(snakemake.params.settings.get("threads", 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -104,12 +104,11 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         sys.exit(1)
 
 
-class FormatOfLogs(logging.Formatter):
-    """Calls every file by its name in the results, wherever the job has its copy."""
+class Lines(logging.Formatter):
+    """Lines of a log that call every file by its name in the results, wherever the job has its copy."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said: str = import_module(NAMES).without_copies(super().format(record))
-        return said
+        return str(import_module(NAMES).without_copies(super().format(record)))
 
 
 def use_threads(count: int) -> None:
