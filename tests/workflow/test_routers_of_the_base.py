@@ -25,8 +25,8 @@ MINE, TABLE = "config/suites/mine.yaml", "results/tables/mine.csv"
 ROUTER = "{kind: mahalanobis, features: {of: base, layer: 1, segments: true, text: true}}"
 TWINS = {"base-text": "task-arithmetic", "base-text-strict": "task-arithmetic-strict"}
 MORE = f"""
-  base-text: {{method: twin, shared: task-arithmetic, rank: 2, router: {ROUTER}}}
-  base-text-strict: {{method: twin, shared: task-arithmetic-strict, rank: 2, protocol: strict, router: {ROUTER}}}
+  base-text: {{method: twin, shared: task-arithmetic, fraction: 0.25, router: {ROUTER}}}
+  base-text-strict: {{method: twin, shared: task-arithmetic-strict, rank: 3, protocol: strict, router: {ROUTER}}}
 """
 SCALING = ("task-arithmetic: {method: task_arithmetic, scaling: 0.29}", "scaling: 0.29", "scaling: 0.5")
 
