@@ -12,6 +12,7 @@ import torch
 
 from tests.routing import SETTINGS
 from tests.tiny import WORDS, tokenizer
+from tests.unit.test_building import language_models, texts_of
 from twin_merging import TwinModel, UserError, twin_merge
 from twin_merging.io.files import read_json, sha256
 from twin_merging.io.tensors import Checkpoint, save_tensors
@@ -234,3 +235,32 @@ def test_a_one_pass_model_reads_segments_and_text_on_its_way(tiny: Path, tmp_pat
     torch.testing.assert_close(model(**batch, texts=given).weights, model.route(**batch, texts=given))
     with pytest.raises(UserError, match="onepass: its router must read the shared expert"):
         merged(tiny, tmp_path / "no", ALL, onepass=True)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "qwen2"])
+def test_a_language_models_router_reads_the_base(model_type: str, tmp_path: Path) -> None:
+    base, experts, _ = language_models(model_type, tmp_path, tied=True)
+    given = texts_of(experts)
+    options: dict[str, Any] = {"base": base, "experts": experts, "texts": given, "rank": 2}
+    output = twin_merge(
+        **options, output=tmp_path / "out", router={"features": {"of": "base", "layer": 1}, "epochs": 2}
+    )
+    model: Any = TwinModel.from_pretrained(output)
+    batch = tokenizer()(["w1 w2 w3", "w4 w5 w6"], return_tensors="pt", return_token_type_ids=False)
+    wanted = model.router.weights(features_of(load_body(base), {"layer": 1}, **batch))
+    torch.testing.assert_close(model.route(**batch), wanted)
+    with pytest.raises(UserError, match=r"router\.features: text is for classifiers"):
+        twin_merge(**options, output=tmp_path / "no", router={"features": {"text": True}})
+
+
+@pytest.mark.parametrize("name", ["reading.centre", "reading.marks", "reading.ngrams"])
+def test_a_router_without_what_it_reads_by_is_one_sentence(name: str, file: Path, tmp_path: Path) -> None:
+    settings = {"kind": "mahalanobis", "features": {"layer": 1, "segments": True, "text": True}}
+    make_router(features=file, tasks=TASKS, settings=settings, seed=0, output=tmp_path / "r", metrics=tmp_path / "m")
+    state = dict(Checkpoint(tmp_path / "r"))
+    missing = {key: value for key, value in state.items() if key != name}
+    with pytest.raises(UserError, match=f"tensor '{name}' is missing; make the router again"):
+        build_router(settings, TASKS, missing)
+    if name == "reading.ngrams":
+        with pytest.raises(UserError, match=r"'reading.ngrams' has shape \(65536, 3\), but 2 tasks need \(65536, 2\)"):
+            build_router(settings, TASKS[:2], state)

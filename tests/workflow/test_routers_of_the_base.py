@@ -25,8 +25,8 @@ MINE, TABLE = "config/suites/mine.yaml", "results/tables/mine.csv"
 ROUTER = "{kind: mahalanobis, features: {of: base, layer: 1, segments: true, text: true}}"
 TWINS = {"base-text": "task-arithmetic", "base-text-strict": "task-arithmetic-strict"}
 MORE = f"""
-  base-text: {{method: twin, shared: task-arithmetic, rank: 2, router: {ROUTER}}}
-  base-text-strict: {{method: twin, shared: task-arithmetic-strict, rank: 2, protocol: strict, router: {ROUTER}}}
+  base-text: {{method: twin, shared: task-arithmetic, fraction: 0.25, router: {ROUTER}}}
+  base-text-strict: {{method: twin, shared: task-arithmetic-strict, rank: 3, protocol: strict, router: {ROUTER}}}
 """
 SCALING = ("task-arithmetic: {method: task_arithmetic, scaling: 0.29}", "scaling: 0.29", "scaling: 0.5")
 
@@ -68,7 +68,8 @@ def test_two_models_share_a_router_and_stand_alone(finished: Path, tmp_path: Pat
     assert len(files) == 1
     rows: Any = pd.read_parquet(folder / "results/mine/data/two/test.parquet").head(3)
     answers: Any = pd.read_parquet(folder / "results/mine/predictions/base-text.parquet")
-    written = torch.tensor(answers[answers["task"] == "two"].head(3)["weights"].tolist())
+    own = answers[answers["task"] == "two"].head(3)
+    written = torch.tensor([list(row) for row in own["weights"]], dtype=torch.float32)
     shutil.move(models / "base-text", tmp_path / "alone")
     shutil.rmtree(folder)
     model: Any = TwinModel.from_pretrained(tmp_path / "alone")

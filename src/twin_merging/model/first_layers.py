@@ -92,10 +92,10 @@ def _write(config: Any, features: Features, tensors: Mapping[str, torch.Tensor],
     content = config.to_dict()
     for key in ("architectures", "auto_map", "id2label", "label2id", "_name_or_path", "transformers_version"):
         content.pop(key, None)
-    cut = type(config).from_dict(
-        {key: value[:kept] if key == "layer_types" and value else value for key, value in content.items()},
-    )
-    cut.num_hidden_layers = kept
+    if content.get("layer_types"):
+        content["layer_types"] = content["layer_types"][:kept]
+    content[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = kept
+    cut = type(config).from_dict(content)
     save_tensors(output / WEIGHTS, dict(tensors))
     write_json(output / "config.json", dict(sorted(cut.to_diff_dict().items())))
 

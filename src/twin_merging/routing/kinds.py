@@ -11,7 +11,7 @@ import torch
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import read_json
 from twin_merging.io.tensors import Checkpoint
-from twin_merging.routing.fixed import OracleRouter, UniformRouter
+from twin_merging.routing.fixed import FixedRouter, OracleRouter, UniformRouter
 from twin_merging.routing.mahalanobis import MahalanobisRouter
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
@@ -40,7 +40,8 @@ def build_router(
     if kind not in KINDS:
         raise UserError(f"the router's configuration: {unknown('kind', kind, KINDS)}; assemble the model again")
     router = KINDS[kind].shaped_as(state, tasks, settings)
-    router.reading = Reading.of_state(state, len(tasks))
+    if not isinstance(router, FixedRouter):
+        router.reading = Reading.of_state(state, settings["features"], len(tasks))
     load_router_tensors(router, state)
     router.features, router.temperature, router.top_k = settings["features"], temperature, top_k
     return router.eval()

@@ -2,8 +2,8 @@
 
 The n-grams of a text are its words, every two words in a row, and every 2, 3 and 4 characters in a row, just as they
 are written: casing, spacing and marks count. Words are what white space parts. An n-gram is hashed by CRC-32 (as in
-ISO 3309 and zlib) of its UTF-8 bytes, with the number of its text (0, or 1 for the second of a pair) and its kind before
-it. The hash is the same on every machine and in every Python, and falls into one of `BUCKETS` buckets.
+ISO 3309 and zlib) of its UTF-8 bytes, with the number of its text (0, or 1 for the second of a pair) and its kind
+before it. The hash is the same on every machine and in every Python, and falls into one of `BUCKETS` buckets.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def ngrams_of(text: str) -> Iterator[str]:
 
 
 def bucket_of(ngram: str, number: int = 0) -> int:
-    """The bucket of an n-gram of a row's text `number`. (Half of a surrogate pair, which is no character, has bytes here too.)"""
+    """The bucket of an n-gram of a row's text `number`. Half of a surrogate pair, which is no character, has bytes
+    too."""
     return crc32(f"{number}{ngram}".encode("utf-8", "surrogatepass")) % BUCKETS
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Labelled = tuple[torch.Tensor, torch.Tensor]  # features (n, d), and the index (n,) of each one's task
 
 FOLDS = 4
-EPOCHS, BATCH_SIZE, LEARNING_RATE = 5, 128, 0.1  # of the linear layer, by Adagrad
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 5, 128, 1.0  # of the linear layer, by Adagrad
 
 
 def labelled(features: Path, tasks: Sequence[str], split: str) -> Labelled:

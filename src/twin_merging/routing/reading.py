@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from twin_merging.errors import UserError
+from twin_merging.routing.layers import Features, read_beside, reads_segments, reads_text
 from twin_merging.routing.ngrams import BUCKETS, Counts, Texts, counts_of
 from twin_merging.routing.segments import MARKS
+from twin_merging.routing.tensors import shape_in
 
 PREFIX = "reading."
 
@@ -34,19 +36,22 @@ class Reading(nn.Module):
             self.register_buffer(name, tensors.get(name))
 
     @classmethod
-    def of_state(cls, state: Mapping[str, torch.Tensor], tasks: int) -> Reading | None:
-        """The reading of a router's file; None where it has none. Raises UserError, naming the tensor, for one whose
-        shape fits no other."""
-        found = {name.removeprefix(PREFIX): state[name] for name in state if name.startswith(PREFIX)}
-        if not found:
+    def of_state(cls, state: Mapping[str, torch.Tensor], features: Features, tasks: int) -> Reading | None:
+        """The reading of a router's file; None where its features are plain hidden states. Raises UserError, naming the
+        tensor, for one that is missing or does not fit the tasks."""
+        if not read_beside(features):
             return None
-        wanted = {"ngrams": (BUCKETS, tasks), "bias": (tasks,)}
-        for name, shape in wanted.items():
-            if name in found and tuple(found[name].shape) != shape:
+        shapes = {"ngrams": (BUCKETS, tasks), "bias": (tasks,)} if reads_text(features) else {}
+        names = ("centre", "scale", *([MARKS] if reads_segments(features) else []), *shapes)
+        found = {}
+        for name in names:
+            shape = shape_in(state, PREFIX + name)
+            if shapes.get(name, shape) != shape:
                 raise UserError(
-                    f"the router: tensor '{PREFIX}{name}' has shape {tuple(found[name].shape)}, but {tasks} tasks need "
-                    f"{shape}; make the router again"
+                    f"the router: tensor '{PREFIX}{name}' has shape {shape}, but {tasks} tasks need {shapes[name]}; "
+                    "make the router again"
                 )
+            found[name] = state[PREFIX + name]
         return cls(found)
 
     @property

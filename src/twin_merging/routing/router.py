@@ -14,9 +14,11 @@ from torch import nn
 
 from twin_merging.errors import UserError
 from twin_merging.io.files import write_json
-from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.io.tensors import save_tensors
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.reading import Reading
+from twin_merging.routing.tensors import place
+from twin_merging.routing.tensors import shape_in as shape_in
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -111,21 +113,6 @@ def router_tensors(router: Router) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in router.state_dict().items() if not name.endswith(COUNTER)}
 
 
-def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | None = None) -> tuple[int, ...]:
-    """The shape of a tensor of a router's file.
-
-    Raises UserError if the tensor is missing, or if `dimensions` is given and it has another number of them.
-    """
-    if name not in state:
-        raise UserError(f"{_place(state)}: tensor '{name}' is missing; make the router again")
-    shape = state.shape(name) if isinstance(state, Checkpoint) else tuple(state[name].shape)
-    if dimensions not in (None, len(shape)):
-        raise UserError(
-            f"{_place(state)}: tensor '{name}' has shape {shape}, not {dimensions} dimensions; make the router again"
-        )
-    return shape
-
-
 def load_router_tensors(router: Router, state: Mapping[str, torch.Tensor]) -> None:
     """Copy the tensors of `state` into a router.
 
@@ -136,19 +123,19 @@ def load_router_tensors(router: Router, state: Mapping[str, torch.Tensor]) -> No
     for name in state:
         if name not in wanted and not name.endswith(COUNTER):
             raise UserError(
-                f"{_place(state)}: tensor '{name}' is not one of a {router.kind} router ({', '.join(wanted)}); "
+                f"{place(state)}: tensor '{name}' is not one of a {router.kind} router ({', '.join(wanted)}); "
                 "make the router again"
             )
     for name, tensor in wanted.items():
         shape, expected = shape_in(state, name), tuple(tensor.shape)
         if shape != expected:
             raise UserError(
-                f"{_place(state)}: tensor '{name}' has shape {shape}, but a {router.kind} router of "
+                f"{place(state)}: tensor '{name}' has shape {shape}, but a {router.kind} router of "
                 f"{len(router.tasks)} tasks needs {expected}; make the router again"
             )
         value = state[name]
         if not value.isfinite().all():
-            raise UserError(f"{_place(state)}: tensor '{name}' holds NaN or infinity; make the router again")
+            raise UserError(f"{place(state)}: tensor '{name}' holds NaN or infinity; make the router again")
         with torch.no_grad():
             tensor.copy_(value)
 
@@ -160,7 +147,3 @@ def keep_largest(weights: torch.Tensor, top_k: int | None) -> torch.Tensor:
     order = weights.argsort(dim=-1, descending=True, stable=True)[..., :top_k]
     kept = torch.zeros_like(weights).scatter(-1, order, weights.gather(-1, order))
     return kept / kept.sum(-1, keepdim=True)
-
-
-def _place(state: Mapping[str, torch.Tensor]) -> str:
-    return str(state.paths[0]) if isinstance(state, Checkpoint) else "the router"

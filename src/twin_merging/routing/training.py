@@ -43,7 +43,8 @@ def make_router(
     Validation rows choose the mlp's epoch and the projection's scale. Test rows are never read.
     """
     train, held_out = labelled(features, tasks, "train"), labelled(features, tasks, "validation")
-    reading, read = {}, {}
+    reading: dict[str, torch.Tensor] = {}
+    read: dict[str, Any] = {}
     if is_read(settings["features"]):
         train, held_out, reading, read = joined(features, tasks, settings["features"], train, held_out)
     if fetched:
