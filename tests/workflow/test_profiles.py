@@ -28,8 +28,9 @@ def planned(folder: Path, *arguments: str, environment: Mapping[str, str] | None
 
 
 def submissions(said: str) -> Counter[str]:
-    """How often each group, and each rule that stands in none, would be submitted."""
-    alone = re.findall(r"^rule (\w+):", said, flags=re.M)
+    """How often each group, and each rule that stands in none, would be submitted. A rule whose jobs write weights in
+    shards is called by its own name."""
+    alone = [re.sub(r"_in_\d+$", "", rule) for rule in re.findall(r"^rule (\w+):", said, flags=re.M)]
     return Counter(
         re.findall(r"^\[.*\] Group job (\w+) ", said, flags=re.M) + [rule for rule in alone if rule not in LOCAL]
     )

@@ -71,7 +71,7 @@ HARMLESS = [
     # What jobs ask of their machine
     Row("another formula of memory and time", statement(f"{LIBRARY}/plan/resources.py"), ""),
     Row("GPUs asked for", edit(CONFIG, "gpus: 0", "gpus: 2"), ""),
-    Row("a size that a suite says", edit(MINE, "path: inputs/base}", "path: inputs/base, size: 9GB}"), ""),
+    Row("a size that a suite says", edit(MINE, "path: inputs/base}", "path: inputs/base, size: 4GB}"), ""),
     Row("other resources", nothing, "", arguments=("--set-resources", "merge:mem_mb=9000")),
     # Times
     Row("every file touched", touch, ""),
