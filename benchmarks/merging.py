@@ -33,7 +33,7 @@ from synthetic import DTYPES, directories, make, size_of
 from twin_merging import __version__
 
 HERE = Path(__file__).parent
-SLOW = ("tsv_m", "iso_c", "wudi")
+SLOW = ("tsv_m", "iso_c", "iso_cts", "wudi")
 # mergekit's names and options of the same merges.
 MERGEKIT = {
     "weight_average": ("linear", {"weight": 1.0}, {}),

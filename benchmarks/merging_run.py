@@ -28,9 +28,13 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "breadcrumbs": ("breadcrumbs", {}),
     "della": ("della", {}),
     "model_stock": ("model_stock", {}),
+    "consensus": ("consensus", {}),
+    "fr_merging": ("fr_merging", {}),
     "emr": ("emr", {}),
+    "tall_masks": ("tall_masks", {}),
     "tsv_m": ("tsv_m", {}),
     "iso_c": ("iso_c", {}),
+    "iso_cts": ("iso_cts", {}),
     "wudi": ("wudi", {}),
 }
 

@@ -274,7 +274,7 @@ def consensus(
 
 def lines(base: Tensors, vectors: Vectors, alpha: float, beta: float, then: dict[str, Any]) -> Tensors:
     merged = METHODS[then["method"]](base, vectors, **{key: value for key, value in then.items() if key != "method"})
-    layers = {n: int(found[1]) for n in base if (found := re.search(r"layer\.(\d+)\.", n))}
+    layers = {n: int(place[1]) for n in base if (place := re.search(r"layer\.(\d+)\.", n))}
     last, found = max(layers.values()), {}
     for n in base:
         depth = 0.0 if n.startswith("embeddings.") else layers[n] / last if n in layers and last else 1.0

@@ -31,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
     "model_stock": {},
     "tsv_m": {},
     "iso_c": {},
+    "iso_cts": {},
+    "fr_merging": {"cutoff": 0.5},
+    "lines": {"alpha": 0.2, "beta": 0.5, "then": {"method": "tsv_m"}},
+    "tall_masks": {},
     "wudi": {},
     "emr": {},
 }

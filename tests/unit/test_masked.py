@@ -113,8 +113,8 @@ def test_a_masked_model_has_to_be_told_the_task(fetched: Path, tmp_path: Path) -
 
 def test_tall_masks_equal_the_dense_formula(tmp_path: Path) -> None:
     base, experts = write_models(tmp_path / "models")
-    options = {"mask_lambda": {"cola": 0.2, "sst2": 0.6, "mnli": 1.0}}
-    out = merge("tall_masks", base=base, experts=experts, output=tmp_path / "out", threads=2, chunk=1, **options)
+    own = {"cola": 0.2, "sst2": 0.6, "mnli": 1.0}
+    out = merge("tall_masks", base=base, experts=experts, output=tmp_path / "out", threads=2, chunk=1, mask_lambda=own)
     start, vectors = dense(base, experts)
     unified = Checkpoint(out / UNIFIED)
     for name in SHAPES:
@@ -124,7 +124,7 @@ def test_tall_masks_equal_the_dense_formula(tmp_path: Path) -> None:
     for task in vectors:
         stored, masks = (
             Checkpoint(out / MASKS / f"{task}.safetensors"),
-            tall_mask(vectors, task, options["mask_lambda"][task]),
+            tall_mask(vectors, task, own[task]),
         )
         shares.append(float(flat(masks).float().mean()))
         assert float(stored[RESCALE]) == 1
