@@ -135,7 +135,7 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         intervals=tmp_path / "intervals.csv",
         tasks=TASKS,
         knowledge=knowledge,
-        protocols={"strict": ["head"]},
+        protocols={"strict": {"head": "expert", "bias": "merge"}},
         told_more=[],
         predictions={"twin": files["twin"]},
         router_metrics={"twin": tmp_path / "metrics.json"},
