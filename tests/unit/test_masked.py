@@ -86,8 +86,7 @@ def explicit(fetched: Path, directory: Path, task: str, protocol: str) -> Any:
     from tests.tiny import config_of
 
     model: Any = AutoModelForSequenceClassification.from_config(config_of("roberta", LABELS[task])).eval()
-    own = {name: base[name] + rescale * masks[name] * unified[name] for name in names}
-    own |= dict(private)
+    own = {**base, **{name: base[name] + rescale * masks[name] * unified[name] for name in names}, **private}
     state = {f"roberta.{name}" if name in base else name: value for name, value in own.items()}
     model.load_state_dict(state)
     return model.requires_grad_(False)

@@ -44,7 +44,8 @@ def test_a_merged_model_equals_dense_arithmetic(fetched: Path, tmp_path: Path, m
     assert set(body) == set(base)
     for name in base:
         taus = [expert.parameter(name).double() - base[name].double() for expert in experts]
-        wanted = oracle(base[name].double(), taus) if PROTOCOLS[protocol].merges(name, base.shape(name)) else base[name].double()
+        is_merged = PROTOCOLS[protocol].merges(name, base.shape(name))
+        wanted = oracle(base[name].double(), taus) if is_merged else base[name].double()
         torch.testing.assert_close(body[name].double(), wanted, rtol=1e-6, atol=1e-7)
 
 
