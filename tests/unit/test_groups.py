@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from twin_merging.checkpoints.groups import PROTOCOLS, group_of
+from twin_merging.reporting.notes import protocol_note
 
 # Sizes that differ where an architecture has a projection between embeddings and layers.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -66,3 +67,10 @@ def test_a_factor_of_each_feature_is_no_matrix_whatever_its_layer_is_called() ->
 def test_under_linear_a_task_keeps_its_head_alone() -> None:
     kinds = {"head": "expert", "bias": "base", "norm": "base", "embedding": "base", "matrix": "merge"}
     assert PROTOCOLS["linear"].groups == kinds
+
+
+def test_a_table_says_what_its_protocols_leave_to_the_base() -> None:
+    assert protocol_note({name: PROTOCOLS[name].groups for name in ("reference", "linear")}) == (
+        "`protocol` says what of a model is each task's own and not merged (reference: head and bias; linear: head, "
+        "with bias, norm, embedding as in the base)."
+    )

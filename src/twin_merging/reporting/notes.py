@@ -42,7 +42,7 @@ def protocol_note(protocols: Mapping[str, Mapping[str, str]]) -> str:
 
 def _unmerged(groups: Mapping[str, str]) -> str:
     own, kept = ([group for group, what in groups.items() if what == one] for one in ("expert", "base"))
-    return (" and ".join(own) or "nothing") + (f", and {' and '.join(kept)} are the base's" if kept else "")
+    return (" and ".join(own) or "nothing") + (f", with {', '.join(kept)} as in the base" if kept else "")
 
 
 def interval_note(how: str, told_more: Sequence[str], shown: tuple[str, str]) -> str:
