@@ -52,7 +52,7 @@ class DenseTwin:
     def _exclusive(self, task: str, fraction: float) -> ExclusiveVector:
         shared, vector = dict(self.body.named_parameters()), ExclusiveVector()
         for name, value in self._body_of(task).items():
-            if not self.protocol.merges(name):
+            if not self.protocol.merges(name, value.shape):
                 continue
             difference = (value - shared[name]).detach()
             if difference.dim() == 1:
@@ -63,7 +63,7 @@ class DenseTwin:
         return vector
 
     def _private(self, task: str) -> dict[str, torch.Tensor]:
-        body = {n: p.detach() for n, p in self._body_of(task).items() if self.protocol.is_private(n)}
+        body = {n: p.detach() for n, p in self._body_of(task).items() if self.protocol.is_private(n, p.shape)}
         head = {n: p.detach() for n, p in self.experts[task].named_parameters() if not n.startswith(f"{self.prefix}.")}
         return {**body, **head}
 

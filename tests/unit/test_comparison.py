@@ -67,6 +67,7 @@ def test_the_published_glue_scores_average_to_what_is_known_of_them() -> None:
     assert computed == {"twin": 95.83, "task-arithmetic": 67.98, "ties": 55.72}
     assert known["twin", "published"] == 96.14
     assert known["ties", "published"] == 64.7
+    assert known["wudi-authors", "published"] == 85.3
 
 
 def test_the_published_glue_scores_are_whole_and_on_the_rows_that_they_were_taken_on() -> None:
@@ -79,6 +80,17 @@ def test_the_published_glue_scores_are_whole_and_on_the_rows_that_they_were_take
     assert methods["ties", "rte"].scale == "absolute"
     assert methods["ties", "rte"].value == round(100 * 131 / 277, 2)
     assert methods["ties", "rte"].rows == 277
+
+
+def test_the_published_scores_of_roberta_large_are_whole_and_are_those_of_a_normalised_average() -> None:
+    found = read_published(GLUE.with_name("glue-large.csv"), GLUE_TASKS)
+    values = {(score.model, score.task): score.value for score in found}
+    assert {(f"expert-{own}", task) for own in GLUE_TASKS for task in GLUE_TASKS} <= {*values}
+    assert round(values["expert-mnli", "mnli"] * 1001 / 100) == 905  # so it is of 1001 rows
+    # The authors' code averages absolute values: that of STS-B is -18.85.
+    averages = [abs(values["pretrained", task]) / values[f"expert-{task}", task] for task in GLUE_TASKS]
+    assert round(100 * sum(averages) / 8, 1) == values["pretrained", "avg"] == 38.2
+    assert (values["wudi-authors", "avg"], values["ties", "avg"]) == (88.8, 72.4)
 
 
 def test_ours_published_and_their_difference_stand_beside_each_other(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from twin_merging.io.weights import open_directory
 from twin_merging.model.assemble import cut
 
 
-@pytest.mark.parametrize("protocol", ["reference", "strict"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_exclusive_files_hold_the_difference_from_the_shared_expert(
     fetched: Path,
     tmp_path: Path,
@@ -39,7 +39,7 @@ def test_exclusive_files_hold_the_difference_from_the_shared_expert(
             output=file,
         )
         expert, exclusive = Expert(fetched / "experts" / task, base), Exclusive(file, {"fraction": 1.0})
-        names = {name for name in base if PROTOCOLS[protocol].merges(name)}
+        names = {name for name in base if PROTOCOLS[protocol].merges(name, base.shape(name))}
         assert {*exclusive.matrices, *exclusive.vectors} == names
         for name in exclusive.matrices:
             cut = exclusive.matrix(name)

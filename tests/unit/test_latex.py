@@ -46,7 +46,7 @@ def contents(tasks: list[str], models: list[str]) -> Contents:
         unseen=pd.DataFrame(),
         intervals=Intervals(pd.DataFrame(lines, columns=names)),
         knowledge={model: {"protocol": "my_own", "true_task": "head+bias"} for model in models},
-        protocols={"my_own": ["head", "bias"]},
+        protocols={"my_own": {"head": "expert", "bias": "expert", "norm": "merge"}},
         told_more=["m3"],
         about_some=[],
     )

@@ -101,6 +101,18 @@ def test_what_no_adapter_changes_is_the_bases(
         assert torch.equal(open_directory(out)[name], open_directory(base)[name]) == (name not in (QUERY, DENSE))
 
 
+def test_adapters_of_matrices_give_one_model_under_strict_and_linear(
+    models: tuple[Path, dict[str, Path], dict[str, Path]], tmp_path: Path
+) -> None:
+    base, adapters, _ = models
+    one, other = (
+        open_directory(merge("tsv_m", base=base, experts=adapters, output=tmp_path / protocol, protocol=protocol))
+        for protocol in ("strict", "linear")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in SHAPES)
+    assert not torch.equal(other[QUERY], open_directory(base)[QUERY])
+
+
 @pytest.mark.parametrize("chunk", [1, 2**15, 2**17, 2**25])
 def test_products_are_the_same_bytes_for_any_chunk(
     models: tuple[Path, dict[str, Path], dict[str, Path]], tmp_path: Path, chunk: int

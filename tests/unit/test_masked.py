@@ -59,7 +59,7 @@ def test_bits_are_packed_row_by_row_and_unpacked_to_the_same(width: int) -> None
     assert torch.equal(unpack(packed, width), mask.float())
 
 
-@pytest.mark.parametrize("protocol", ["reference", "strict"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_mixed_batch_is_answered_as_by_each_tasks_own_model(fetched: Path, tmp_path: Path, protocol: str) -> None:
     directory = merged(fetched, tmp_path / "emr", "emr", {}, protocol)
     model = TwinModel.from_pretrained(directory)
@@ -76,7 +76,7 @@ def explicit(fetched: Path, directory: Path, task: str, protocol: str) -> Any:
     """One task's classifier with theta_0 + rescale * mask * unified in its merged parameters."""
     base, unified = open_directory(fetched / "base"), Checkpoint(directory / UNIFIED)
     vector = Checkpoint(fetched / "task_vectors" / f"{task}.safetensors")
-    names = [name for name in base if PROTOCOLS[protocol].merges(name)]
+    names = [name for name in base if PROTOCOLS[protocol].merges(name, base.shape(name))]
     masks = {name: vector[name] * unified[name] > 0 for name in names}
     kept = sum(float((unified[name] * masks[name]).abs().sum()) for name in names)
     rescale = sum(float(vector[name].abs().sum()) for name in names) / kept

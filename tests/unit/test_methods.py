@@ -180,7 +180,7 @@ def test_density_0_is_refused(models: tuple[Path, dict[str, Path]], tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("protocol", ["reference", "strict"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_heads_buffers_and_unmerged_groups_are_not_merged(
     models: tuple[Path, dict[str, Path]], tmp_path: Path, protocol: str
 ) -> None:
@@ -190,16 +190,16 @@ def test_heads_buffers_and_unmerged_groups_are_not_merged(
     assert set(body) == {*SHAPES, BUFFER}
     assert torch.equal(body[BUFFER], torch.arange(7))
     biases = {name for name in SHAPES if "bias" in name}
+    linear = {name for name, shape in SHAPES.items() if len(shape) > 1 and "embed" not in name}
+    unmerged = {"reference": biases, "strict": set(), "linear": {*SHAPES} - linear}[protocol]
     for name in SHAPES:
-        assert torch.equal(body[name], start[name]) == (protocol == "reference" and name in biases), name
+        assert torch.equal(body[name], start[name]) == (name in unmerged), name
     for task, labels in HEADS.items():
         private = Checkpoint(out / "private" / f"{task}.safetensors")
         head = {"classifier.weight", "classifier.bias"}
         assert set(private) == (head | biases if protocol == "reference" else head)
         assert private.shape("classifier.weight") == (labels, 64)
-    assert {name for name in SHAPES if not PROTOCOLS[protocol].merges(name)} == (
-        biases if protocol == "reference" else set()
-    )
+    assert {name for name, shape in SHAPES.items() if not PROTOCOLS[protocol].merges(name, shape)} == unmerged
 
 
 @pytest.mark.parametrize(("m", "n"), [(8, 8), (8, 6), (6, 8)])

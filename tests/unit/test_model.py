@@ -11,7 +11,7 @@ import torch
 
 from tests.dense_twin import DECODERS, ENCODERS, LABELS, DenseTwin, alone, mixed_batch, router_of
 from tests.tiny import config_of
-from twin_merging.checkpoints.groups import group_of
+from twin_merging.checkpoints.groups import PROTOCOLS, group_of
 from twin_merging.errors import UserError
 from twin_merging.model.adapters import AdapterForm, load_exclusive, save_exclusive
 from twin_merging.model.classifier import TwinForSequenceClassification
@@ -20,7 +20,7 @@ from twin_merging.routing.kinds import load_router
 from twin_merging.routing.router import Router, keep_largest
 
 
-@pytest.mark.parametrize("protocol", ["reference", "strict"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("model_type", [*ENCODERS, *DECODERS])
 def test_a_mixed_batch_is_answered_as_by_explicit_merging_of_each_row(model_type: str, protocol: str) -> None:
     dense = DenseTwin(model_type, protocol, fraction=0.25)

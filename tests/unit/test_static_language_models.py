@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationMixin
 
 from tests.dense_twin import DenseLanguageModel, router_of
@@ -55,6 +56,21 @@ def test_strict_and_reference_are_one_model_that_answers_without_a_task(models: 
     for tasks in (None, ["b"]):
         assert torch.equal(model(**PROMPT, tasks=tasks).logits, alone(**PROMPT).logits)
         assert torch.equal(model.generate(**PROMPT, tasks=tasks, **OPTIONS), wanted)
+
+
+def test_under_linear_the_linear_layers_of_a_language_model_are_merged_alone(models: Path, tmp_path: Path) -> None:
+    linear, strict, base = (
+        dict(load_file(folder / WEIGHTS))
+        for folder in (merged(models, tmp_path / "linear", "linear"), merged(models, tmp_path / "all", "strict"),
+                       models / "base")
+    )  # fmt: skip
+    assert read_json(tmp_path / "linear" / "merge.json")["protocol"] == "linear"
+    for name, tensor in linear.items():
+        is_linear = name.endswith("proj.weight")
+        assert torch.equal(tensor, (strict if is_linear else base)[name]), name
+        assert not torch.equal(strict[name], base[name]), name
+    model: Any = TwinModel.from_pretrained(tmp_path / "linear")
+    assert (model.has_private, model.router) == (False, None)
 
 
 def test_an_experts_values_are_put_into_the_bases_model(models: Path) -> None:

@@ -69,7 +69,7 @@ def tables(tmp_path: Path) -> dict[str, Any]:
         intervals=tmp_path / "intervals.csv",
         tasks=TASKS,
         knowledge=KNOWLEDGE,
-        protocols={"strict": ["head"]},
+        protocols={"strict": {"head": "expert", "bias": "merge"}},
         told_more=[],
         predictions={"unseen": tmp_path / "unseen.parquet"},
         router_metrics={"unseen": tmp_path / "metrics.json"},

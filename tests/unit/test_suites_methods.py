@@ -10,6 +10,7 @@ import pytest
 
 from tests.suites import edited, load
 from twin_merging.errors import UserError
+from twin_merging.plan.settings_scores import true_task
 from twin_merging.routing.options import OPTIONS, RouterOptions, layer_that_reads
 
 # -- what a workflow asks of a suite
@@ -26,6 +27,16 @@ def test_a_suite_of_its_own_protocol(tmp_path: Path) -> None:
         "matrix": "merge",
     }
     assert suite.private_groups("mean") == ["head", "bias"]
+
+
+def test_under_linear_the_true_tasks_head_answers_unless_the_routed_one_is_named(tmp_path: Path) -> None:
+    static = {"method": "task_arithmetic", "protocol": "linear"}
+    dynamic = {"method": "twin", "shared": "even", "protocol": "linear", "rank": 2}
+    suite = load(tmp_path, edited({"methods/even": static, "methods/told": dynamic,
+                                   "methods/untold": {**dynamic, "head": "routed"}}))  # fmt: skip
+    assert suite.private_groups("even") == ["head"]
+    assert [suite.head(name) for name in ("even", "told", "untold")] == ["oracle", "oracle", "routed"]
+    assert [true_task(suite, name) for name in ("even", "told", "untold")] == ["head", "head", "nothing"]
 
 
 def test_the_head_of_a_dynamic_method_follows_its_protocol_unless_it_is_named(tmp_path: Path) -> None:

@@ -87,10 +87,13 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("methods.sum.method: unknown method 'task_arithmetics' (did you mean 'task_arithmetic'?)", "weight_average"),
     ),
     "unknown metric": ({"tasks/one/metric": "f1"}, ("tasks.one.metric: unknown value 'f1'", "accuracy_f1")),
-    "unknown protocol": ({"protocol": "lax"}, ("protocol: unknown protocol 'lax'", "allowed: reference, strict")),
+    "unknown protocol": (
+        {"protocol": "lax"},
+        ("protocol: unknown protocol 'lax'", "allowed: linear, reference, strict"),
+    ),
     "unknown protocol of a method": (
         {"methods/sum/protocol": "lax"},
-        ("methods.sum.protocol: unknown protocol 'lax'", "allowed: reference, strict"),
+        ("methods.sum.protocol: unknown protocol 'lax'", "allowed: linear, reference, strict"),
     ),
     "unknown group in a protocol": (
         {"protocols": {"mine": {"head": "merge"}}},

@@ -135,12 +135,13 @@ def test_tables_of_predictions(tmp_path: Path) -> None:
         intervals=tmp_path / "intervals.csv",
         tasks=TASKS,
         knowledge=knowledge,
-        protocols={"strict": ["head"]},
+        protocols={"strict": {"head": "expert", "bias": "merge"}},
         told_more=[],
         predictions={"twin": files["twin"]},
         router_metrics={"twin": tmp_path / "metrics.json"},
         outputs=outputs,
     )
+    assert "not merged (strict: head)." in outputs["markdown"].read_text(encoding="utf-8")
     normalised: Any = pd.read_csv(outputs["normalised"]).set_index("model")
     assert list(normalised.columns) == ["protocol", "true_task", "a", "b", "avg"]
     assert normalised.loc["twin", ["a", "b", "avg"]].tolist() == [100, 50, 75]

@@ -12,7 +12,7 @@ from typing import Any
 from twin_merging.api.vocabulary import one_vocabulary
 from twin_merging.checkpoints.architectures import load_config
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.groups import PROTOCOLS
+from twin_merging.checkpoints.groups import PROTOCOLS, merged_names
 from twin_merging.checkpoints.labels import label_count
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.checkpoints.vocabularies import check_tokenizers
@@ -22,7 +22,7 @@ from twin_merging.io.ranges import CHUNK
 from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merged_names, write_body, write_private, write_record
+from twin_merging.merging.merge import write_body, write_private, write_record
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.forms import family_by
 from twin_merging.task_vectors.vectors import ExpertVector

@@ -10,7 +10,7 @@ from typing import Any
 from twin_merging.api.merge import check_output, merge
 from twin_merging.api.vocabulary import one_vocabulary
 from twin_merging.checkpoints.architectures import load_config
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import Protocol, merged_names
 from twin_merging.checkpoints.opening import open_models
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.compression.compress import compress_vector
@@ -24,7 +24,6 @@ from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merged_names
 from twin_merging.merging.merged_factors import write_merged_factors
 from twin_merging.merging.options import coefficients as linear_sum
 from twin_merging.merging.options import complete_options, method_named

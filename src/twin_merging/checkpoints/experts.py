@@ -145,7 +145,7 @@ class Expert:
         """What stays this task's own under a protocol: the head, and the body's parameters of `expert` groups."""
         return {
             **self.head,
-            **{name: self.parameter(name) for name in self.base if protocol.is_private(name)},
+            **{name: self.parameter(name) for name in self.base if protocol.is_private(name, self.base.shape(name))},
         }
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import Protocol, merged_names
 from twin_merging.choosing.bodies import place_body_values
 from twin_merging.io.files import pass_on
 from twin_merging.io.sharding import Shards, link_weights
@@ -20,7 +20,7 @@ from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import merge_body
 from twin_merging.merging.choices import Values, filled, method_options
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merge_directory, merged_names, write_private, write_record
+from twin_merging.merging.merge import merge_directory, write_private, write_record
 from twin_merging.merging.registry import Method
 from twin_merging.merging.scales import Merge, merges_for, scale_of
 from twin_merging.model.twin import TwinModel

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapters import Factors
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import Protocol, merged_names
 from twin_merging.compression.decompositions import decompose, decompose_sum
 from twin_merging.compression.exclusives import Kept
 from twin_merging.errors import UserError
@@ -76,9 +76,7 @@ def compress_vector(
     Only groups that the protocol merges are compressed. The parameters of the other groups are private, or the base's.
     """
     kept = Kept()
-    for name in base:
-        if not (base.dtype(name).is_floating_point and protocol.merges(name)):
-            continue
+    for name in merged_names(base, protocol):
         terms = _terms(task, vectors, coefficients, name) if coefficients is not None else None
         if terms is None:
             difference = _difference(name, base, vectors[task], shared)

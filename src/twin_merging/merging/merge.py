@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.checkpoints.groups import PROTOCOLS, Protocol
+from twin_merging.checkpoints.groups import PROTOCOLS, Protocol, merged_names
 from twin_merging.io.files import file_hashes, pass_on, sha256, whole_directory, write_json
 from twin_merging.io.masks import MASKS
 from twin_merging.io.sharding import ONE_FILE, Shards
@@ -102,11 +102,6 @@ def write_body(
         merge_masked_body(method, options, base, inputs, output, shards)
     else:
         merge_body(method, options, base, inputs, output, shards)
-
-
-def merged_names(base: Checkpoint, protocol: Protocol) -> tuple[str, ...]:
-    """The names of the base's parameters that a protocol merges. Integer buffers are never merged."""
-    return tuple(name for name in base if base.dtype(name).is_floating_point and protocol.merges(name))
 
 
 def write_private(

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import Protocol, merged_names
 from twin_merging.errors import UserError
 from twin_merging.io.weights import open_directory
 from twin_merging.merging.body import prepared
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs
-from twin_merging.merging.merge import merged_names
 from twin_merging.merging.registry import Method
 from twin_merging.merging.workers import one_thread_each
 from twin_merging.task_vectors.lora_matrices import save_factors

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
-from twin_merging.checkpoints.groups import Protocol
+from twin_merging.checkpoints.groups import Protocol, merged_names
 from twin_merging.compression.exclusives import Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
@@ -156,7 +156,7 @@ def _with_prefix(names: Collection[str], prefix: str) -> set[str]:
 
 def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...]]:
     body = open_directory(shared)
-    return {name: body.shape(name) for name in body if body.dtype(name).is_floating_point and protocol.merges(name)}
+    return {name: body.shape(name) for name in merged_names(body, protocol)}
 
 
 def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVector:

@@ -118,7 +118,7 @@ def tabulate(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         **subsets(suite),
         "dynamic": suite.with_router,
         "knowledge": {**merged, "experts": {"protocol": "none", "true_task": "everything"}},
-        "protocols": {entry.protocol: suite.private_groups(name) for name, entry in suite.methods.items()},
+        "protocols": {entry.protocol: dict(suite.protocol(name).groups) for name, entry in suite.methods.items()},
         "told_more": told_more(suite),
         "threads": threads,
     }

@@ -29,7 +29,7 @@ class Contents:
     unseen: pd.DataFrame
     intervals: Intervals
     knowledge: Mapping[str, Mapping[str, str]]
-    protocols: Mapping[str, Sequence[str]]
+    protocols: Mapping[str, Mapping[str, str]]
     told_more: Sequence[str]
     about_some: Sequence[str]
     choices: Sequence[str] = ()

@@ -34,10 +34,15 @@ def experts_note(rows: pd.Series) -> str:
     )
 
 
-def protocol_note(protocols: Mapping[str, Sequence[str]]) -> str:
-    """protocols: of each, the groups of parameters that are a task's own."""
-    said = [f"{name}: {' and '.join(groups) or 'nothing'}" for name, groups in protocols.items()]
+def protocol_note(protocols: Mapping[str, Mapping[str, str]]) -> str:
+    """protocols: of each, what becomes of each group of parameters: `merge`, `expert` or `base`."""
+    said = [f"{name}: {_unmerged(groups)}" for name, groups in protocols.items()]
     return f"`protocol` says what of a model is each task's own and not merged ({'; '.join(said)})." if said else ""
+
+
+def _unmerged(groups: Mapping[str, str]) -> str:
+    own, kept = ([group for group, what in groups.items() if what == one] for one in ("expert", "base"))
+    return (" and ".join(own) or "nothing") + (f", with {', '.join(kept)} as in the base" if kept else "")
 
 
 def interval_note(how: str, told_more: Sequence[str], shown: tuple[str, str]) -> str:

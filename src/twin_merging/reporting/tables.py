@@ -32,7 +32,7 @@ def write_tables(
     intervals: Path,
     tasks: Sequence[str],
     knowledge: Mapping[str, Mapping[str, str]],
-    protocols: Mapping[str, Sequence[str]],
+    protocols: Mapping[str, Mapping[str, str]],
     told_more: Sequence[str],
     predictions: Mapping[str, Path],
     router_metrics: Mapping[str, Path],
@@ -46,8 +46,8 @@ def write_tables(
 
     scores, intervals: the files that rules score and intervals wrote.
     knowledge: for each model `protocol`, and `true_task`: what it was told about the true task of a test row.
-    protocols: of each, the groups of parameters that are a task's own; told_more: the merged models that are told more
-    than these, and are not marked as best.
+    protocols: of each, what becomes of each group of parameters (merge, expert, base); told_more: the merged models
+    that are told more than these, and are not marked as best.
     predictions, router_metrics: for each model with a router, its predictions, and the measurements of its router.
     subsets: the models that are about some of the tasks. outputs: paths named normalised, markdown, absolute, experts,
     router, routing, unseen, and latex, latex_absolute, latex_experts. choices: for each model with options that were
