@@ -70,5 +70,5 @@ def task_vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shapes = attention(0) | attention(LAYER) | {f"encoder.layer.{LAYER}.output.dense.weight": (SIZE, SIZE)}
     for number, task in enumerate(TASKS):
         matrices = {name: random(*shape, seed=50 * number + at) for at, (name, shape) in enumerate(shapes.items())}
-        write_exclusive(folder / f"{task}.safetensors", matrices)
+        write_vector(folder / f"{task}.safetensors", matrices)
     return {task: folder / f"{task}.safetensors" for task in TASKS}

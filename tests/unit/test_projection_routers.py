@@ -152,7 +152,7 @@ def test_weights_above_the_threshold_are_kept_else_the_largest(
     weights: list[float], threshold: float, at_most: int | None, wanted: list[float]
 ) -> None:
     found = keep_above(torch.tensor([weights]), threshold, at_most)
-    torch.testing.assert_close(found, torch.tensor([wanted]))
+    torch.testing.assert_close(found, torch.tensor([wanted], dtype=torch.float32))
 
 
 def test_features_at_equal_distance_from_all_tasks_have_equal_logits(

@@ -25,6 +25,7 @@ from twin_merging.model.exclusive_files import save_vector, store_of
 from twin_merging.model.factor_files import SHARED, save_shared
 from twin_merging.model.factor_parts import cut_factors, shared_factors
 from twin_merging.model.forms import family_of, form_of
+from twin_merging.routing.calibrating import temperature_of
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
@@ -170,4 +171,4 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
 
 def _router(state: Path | None, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
     stored = {} if state is None else Checkpoint(state)
-    return build_router(settings, tasks, stored, entry["temperature"], entry["top_k"])
+    return build_router(settings, tasks, stored, temperature_of(entry["temperature"], stored), entry["top_k"])

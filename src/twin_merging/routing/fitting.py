@@ -69,4 +69,5 @@ def fit_projection(size: int, vectors: Mapping[str, Path], layer: int, rank: int
     for task, (path, V) in enumerate(zip(vectors.values(), found, strict=True)):
         directions[task, : len(V)] = V
         log.info("%s: %d directions of layer %d", path, len(V), layer)
-    return {"directions": directions.float()}, {"train_rows": 0, "directions": dict(zip(vectors, map(len, found)))}
+    counts = dict(zip(vectors, map(len, found), strict=True))
+    return {"directions": directions.float()}, {"train_rows": 0, "directions": counts}

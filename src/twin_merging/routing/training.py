@@ -12,6 +12,7 @@ from torch import nn
 
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
+from twin_merging.routing.calibrating import stored_temperature
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
 from twin_merging.routing.held_out import held_out_metrics
@@ -55,7 +56,7 @@ def make_router(
         state, details = _fit(train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed)
     measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
-    save_tensors(output, state)
+    save_tensors(output, state, stored_temperature(measured["calibrated"]["temperature"]))
     write_json(metrics, {"kind": settings["kind"], "features": settings["features"], **details, **measured})
 
 
