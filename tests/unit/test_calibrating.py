@@ -14,7 +14,8 @@ from twin_merging.io.files import read_json
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.merging.options import complete_options, method_named
 from twin_merging.model.assemble import _router
-from twin_merging.routing.calibrating import LEAST, MOST, fitted_temperature, temperature_of
+from twin_merging.routing.calibrating import LEAST, MOST, fitted_temperature
+from twin_merging.routing.temperatures import temperature_of
 from twin_merging.scoring.calibration import expected_calibration_error
 
 

@@ -15,7 +15,7 @@ from twin_merging.model.cutting import Cuts
 from twin_merging.model.factor_parts import cut_factors
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.predict import load_merged
-from twin_merging.routing.calibrating import CALIBRATE
+from twin_merging.routing.temperatures import CALIBRATE
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 
 WEIGHED = ("temperature", "top_k")

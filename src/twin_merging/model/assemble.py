@@ -25,10 +25,10 @@ from twin_merging.model.exclusive_files import save_vector, store_of
 from twin_merging.model.factor_files import SHARED, save_shared
 from twin_merging.model.factor_parts import cut_factors, shared_factors
 from twin_merging.model.forms import family_of, form_of
-from twin_merging.routing.calibrating import temperature_of
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, single_layer
 from twin_merging.routing.router import Router
+from twin_merging.routing.temperatures import temperature_of
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 from twin_merging.version import __version__
 

@@ -6,20 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint
 from twin_merging.scoring.calibration import expected_calibration_error
 
-CALIBRATE = "calibrate"
 LEAST, MOST = 1e-2, 1e2  # rows that are all routed rightly would ask for 0
 _HALVINGS = 60
-_STORED = "calibrated_temperature"  # in the header of a router's file
 
 
 def fitted_temperature(logits: torch.Tensor, y: torch.Tensor) -> float:
@@ -55,22 +50,3 @@ def calibration(logits: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
         "held_out_loss": loss if math.isfinite(loss) else None,
         "expected_calibration_error": expected_calibration_error(weights.numpy(), y.numpy()),
     }
-
-
-def stored_temperature(temperature: float) -> dict[str, str]:
-    """The temperature, for the header of a router's file."""
-    return {_STORED: repr(temperature)}
-
-
-def temperature_of(asked: float | str, state: Mapping[str, torch.Tensor]) -> float:
-    """The temperature that a method asks for: its number, or what the header of the router's file says for `calibrate`.
-
-    Raises UserError if the file says none.
-    """
-    if asked != CALIBRATE:
-        return float(asked)
-    found = state.metadata.get(_STORED) if isinstance(state, Checkpoint) else None
-    if found is None:
-        place = state.paths[0] if isinstance(state, Checkpoint) else "the router"
-        raise UserError(f"{place}: no {_STORED}, which temperature: {CALIBRATE} needs; make the router again")
-    return float(found)

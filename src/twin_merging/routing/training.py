@@ -12,13 +12,13 @@ from torch import nn
 
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
-from twin_merging.routing.calibrating import stored_temperature
 from twin_merging.routing.fetched import fetched_state
 from twin_merging.routing.fitting import Fitted, fit_mahalanobis, fit_neighbours, fit_projection
 from twin_merging.routing.held_out import held_out_metrics
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.router import Router, router_tensors
+from twin_merging.routing.temperatures import stored_temperature
 
 log = logging.getLogger(__name__)
 

@@ -41,8 +41,8 @@ def twin(
     temperature: Annotated[
         PositiveReal | Literal["calibrate"],
         {
-            "description": "the router's logits are divided by it, more than 0; `calibrate`: by the number that makes its "
-            "weights the likeliest on `validation` rows"
+            "description": "more than 0: the router's logits are divided by it; `calibrate`: by the number that makes "
+            "its weights the likeliest on `validation` rows"
         },
     ] = 1.0,
     lora_space: Annotated[
