@@ -1,7 +1,8 @@
-"""Features, exclusive files and routers of every kind, for three tasks."""
+"""Features, task vectors and routers of every kind, for three tasks."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from twin_merging.routing.training import make_router
 TASKS = ["a", "b", "c"]
 SIZE, ROWS, LAYER = 8, 33, 1
 MLP = {"epochs": 3, "batch_size": 16, "learning_rate": 5e-3, "weight_decay": 0.01, "dropout": 0.5}
+MASS = {"threshold": 0.2, "at_most": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "features": "last", "hidden_size": 5, **MLP},
     "mahalanobis": {"kind": "mahalanobis", "features": {"layers": [0, 2]}},
     "neighbours": {"kind": "neighbours", "features": "last", "neighbours": 4, "stored": 20},
-    "projection": {"kind": "projection", "features": {"layer": LAYER}, "rank": 3, "layer": LAYER},
+    "projection": {"kind": "projection", "features": {"layer": LAYER}, "rank": 3, "layer": LAYER, **MASS},
 }
 
 
@@ -32,13 +34,17 @@ def attention(layer: int) -> dict[str, tuple[int, int]]:
     return dict.fromkeys(names, (SIZE, SIZE))
 
 
-def write_exclusive(path: Path, matrices: dict[str, torch.Tensor], rank: int) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    for name, matrix in matrices.items():
-        U, S, V = torch.linalg.svd(matrix, full_matrices=False)
-        tensors |= {f"{name}.U": U[:, :rank], f"{name}.S": S[:rank], f"{name}.V": V[:rank]}
-        tensors[f"{name}.norm2"] = matrix.double().square().sum().reshape(1)
-    save_tensors(path, tensors)
+def write_vector(path: Path, matrices: dict[str, torch.Tensor]) -> None:
+    """A dense task vector's file."""
+    save_tensors(path, matrices, {"form": "dense"})
+
+
+def write_lora(path: Path, factors: dict[str, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
+    """The file of a LoRA expert's task vector. factors: A (r, n) and B (m, r) of each matrix."""
+    tensors = {}
+    for name, (down, up) in factors.items():
+        tensors |= {f"{name}.lora_A": down, f"{name}.lora_B": up}
+    save_tensors(path, tensors, {"form": "lora", "scales": json.dumps(dict.fromkeys(factors, scale))})
 
 
 def rows(features: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +52,7 @@ def rows(features: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([stored[f"{task}/{split}"] for task in TASKS]), torch.arange(3).repeat_interleave(ROWS)
 
 
-def made(kind: str, features: Path, folder: Path, exclusives: dict[str, Path], **options: Any) -> Router:
+def made(kind: str, features: Path, folder: Path, vectors: dict[str, Path], **options: Any) -> Router:
     settings = {**SETTINGS[kind], **options}
     make_router(
         features=features,
@@ -55,6 +61,6 @@ def made(kind: str, features: Path, folder: Path, exclusives: dict[str, Path], *
         seed=0,
         output=folder / "state",
         metrics=folder / "metrics.json",
-        exclusives=exclusives,
+        task_vectors=vectors,
     )
     return build_router(settings, TASKS, Checkpoint(folder / "state"))

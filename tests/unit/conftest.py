@@ -11,7 +11,7 @@ import torch
 
 from tests.fake_hub import FakeHub, commit_of, used_here
 from tests.originals import Tiny
-from tests.routing import LAYER, ROWS, SIZE, TASKS, attention, random, write_exclusive
+from tests.routing import LAYER, ROWS, SIZE, TASKS, attention, random, write_vector
 from tests.served import REPO, WEIGHTS
 from twin_merging.io.tensors import save_tensors
 
@@ -64,11 +64,11 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exclusives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Exclusive files of rank 2 of two layers' attention and another matrix."""
-    folder = tmp_path_factory.mktemp("exclusives")
+def task_vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Dense task vectors of two layers' attention and another matrix."""
+    folder = tmp_path_factory.mktemp("vectors")
     shapes = attention(0) | attention(LAYER) | {f"encoder.layer.{LAYER}.output.dense.weight": (SIZE, SIZE)}
     for number, task in enumerate(TASKS):
         matrices = {name: random(*shape, seed=50 * number + at) for at, (name, shape) in enumerate(shapes.items())}
-        write_exclusive(folder / f"{task}.safetensors", matrices, 2)
+        write_vector(folder / f"{task}.safetensors", matrices)
     return {task: folder / f"{task}.safetensors" for task in TASKS}

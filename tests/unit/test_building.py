@@ -62,7 +62,7 @@ def test_language_models_at_full_rank_are_the_experts(model_type: str, tied: boo
 @pytest.mark.parametrize("onepass", [False, True])
 def test_classifiers_with_prefixes_and_heads_of_several_sizes(tiny: Path, tmp_path: Path, onepass: bool) -> None:
     experts = {task: tiny / "experts" / task for task in LABELS}
-    router = {**ROUTER, "features": "embedding"} if onepass else ROUTER
+    router = {**ROUTER, "kind": "projection", "features": "embedding"} if onepass else ROUTER
     output = twin_merge(
         base=tiny / "base", experts=experts, texts=texts_of(LABELS), output=tmp_path / "out", fraction=1.0,
         router=router, onepass=onepass,

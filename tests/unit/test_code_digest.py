@@ -17,14 +17,18 @@ from twin_merging.jobs.digest import TEMPLATES, code_digest, settings_digest, sy
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
-    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors", "choose"},
+    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors", "choose",
+                                "route"},
     "compression/compress.py": {"compress"},
-    "compression/exclusives.py": {"compress", "compress_factors", "route", "assemble", "choose"},
+    "compression/exclusives.py": {"compress", "compress_factors", "assemble", "choose"},
     "compression/compress_factors.py": {"compress_factors"},
     "merging/merged_factors.py": {"merge_factors"},
     "model/factored.py": {"answer_validation", "choose", "predict", "plane", "audit"},
     "routing/training.py": {"route"},
     "routing/fitting.py": {"route"},
+    "routing/directions.py": {"route"},
+    "routing/calibrating.py": {"route"},
+    "routing/temperatures.py": {"route", "assemble", "choose"},
     "routing/held_out.py": {"route"},
     "routing/projection.py": {"route", "assemble", "answer_validation", "choose", "predict", "plane", "audit"},
     "scoring/calibration.py": {"route", "tabulate", "audit"},

@@ -95,14 +95,14 @@ def test_an_exclusive_vector_is_made_of_its_tasks_vector_or_of_all_of_a_linear_s
     assert names(inputs.compressed_from(adapters, drop), "task_vectors/") == ["one.safetensors"]
 
 
-def test_a_router_reads_its_own_features_and_a_projection_the_exclusives_too(suite: Suite) -> None:
+def test_a_router_reads_its_own_features_and_a_projection_the_task_vectors_too(suite: Suite) -> None:
     own = suite.router_name("project")
     assert inputs.router_features(suite, {"router": "sum"}) == "results/mine/router/sum/features/last.safetensors"
     assert inputs.router_features(suite, {"router": own}) == "results/mine/router/sum/features/layer-2.safetensors"
-    assert inputs.projected_exclusives(suite, {"router": "sum"}) == []
-    exclusives = ["one.safetensors", "two.safetensors"]
-    assert names(inputs.projected_exclusives(suite, {"router": own}), "exclusive/sum/") == exclusives
-    assert names(inputs.assembled_from(suite, {"method": "project"}), "exclusive/sum/") == exclusives
+    assert inputs.projected_vectors(suite, {"router": "sum"}) == []
+    files = ["one.safetensors", "two.safetensors"]
+    assert names(inputs.projected_vectors(suite, {"router": own}), "task_vectors/") == files
+    assert names(inputs.assembled_from(suite, {"method": "project"}), "exclusive/sum/") == files
     assert inputs.router_of(suite, {"method": "project"}) == [f"results/mine/router/{own}/router.safetensors"]
     with pytest.raises(KeyError):
         inputs.router_features(suite, {"router": "mean"})

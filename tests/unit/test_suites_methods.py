@@ -138,7 +138,8 @@ def test_a_fetched_router_that_cannot_be_used_is_refused(tmp_path: Path, router:
 def test_a_projection_reads_the_matrices_of_the_layer_that_the_features_enter(features: Any, layer: int) -> None:
     options = RouterOptions.model_validate({"kind": "projection", "features": features, "rank": 4, "dropout": 0.5})
     normal = "embedding" if layer == 0 else features
-    assert options.settings() == {"kind": "projection", "features": normal, "rank": 4, "layer": layer}
+    mass = {"threshold": 0.2, "at_most": 3}
+    assert options.settings() == {"kind": "projection", "features": normal, "rank": 4, **mass, "layer": layer}
 
 
 @pytest.mark.parametrize("features", ["last", {"layers": [1, 2]}])

@@ -129,10 +129,6 @@ def test_both_spaces_stand_in_one_table(tmp_path: Path) -> None:
             ("methods.twin-apart.lora_space: the shared expert 'sum' is merged in product space",),
         ),
         ({"tasks/capitals/expert": {"hub": {"repo": "a/b"}}}, ("tasks.capitals.expert is none",)),
-        (
-            {"methods/twin-apart/router": {"kind": "projection", "features": {"layer": 1}}},
-            ("methods.twin-apart.router.kind: projection",),
-        ),
         ({"methods/twin-apart/onepass": True}, ("methods.twin-apart: onepass: true cannot be with lora_space",)),
         ({"methods/twin-apart/lora_space": "sum"}, ("methods.twin-apart.lora_space: unknown value 'sum'",)),
         (

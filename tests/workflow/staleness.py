@@ -20,7 +20,7 @@ WEIGHTS = f"{RESULTS}/models/dare-ties/model.safetensors"
 
 DARE = "merge(dare-ties) predict(dare-ties) ..."
 TWINS = "assemble(*) predict(twin twin-onepass twin-strict) ..."
-COMPRESSED = f"compress(*) route(task-arithmetic/projection-layer-1) {TWINS}"
+COMPRESSED = f"compress(*) {TWINS}"
 TUNED = "task_vectors({0}) merge(*) compress(*) route_features(*) route(*) assemble(*) predict(*) ..."
 SECTION = "router: {shared: task-arithmetic, epochs: 3, batch_size: 16}"
 

@@ -131,7 +131,7 @@ def test_a_mixed_batch_of_the_loaded_model_is_answered_as_by_explicit_merging(
 
 
 def test_a_one_pass_model_stores_nothing_before_its_layer(finished: Path) -> None:
-    """Its router is a projection on exclusive vectors, and reads what enters layer 1."""
+    """Its router is a projection on task vectors, and reads what enters layer 1."""
     directory = finished / "results/mine/models/twin-onepass"
     model = TwinModel.from_pretrained(directory)
     assert model.onepass

@@ -100,8 +100,8 @@ ROWS = [
     Row(
         "a rank beside a fraction, of the same shared expert",
         edit(MINE, "  emr:", "  small: {method: twin, shared: task-arithmetic, rank: 1}\n  emr:"),
-        "compress(task-arithmetic/one task-arithmetic/two) route(task-arithmetic/projection-layer-1) "
-        "assemble(small twin twin-onepass) predict(small twin twin-onepass) ...",
+        "compress(task-arithmetic/one task-arithmetic/two) assemble(small twin twin-onepass) "
+        "predict(small twin twin-onepass) ...",
     ),
     # The suite: the rest
     Row("the title", edit(MINE, "Two tiny tasks", "Two small tasks"), "card(*) tabulate()"),

@@ -31,7 +31,7 @@ rule route_features:
 rule route:
     input:
         features=asked(inputs.router_features),
-        exclusives=asked(inputs.projected_exclusives),
+        task_vectors=asked(inputs.projected_vectors),
         fetched=asked(inputs.fetched_router),
     output:
         router="results/{suite}/router/{router}/router.safetensors",

@@ -17,8 +17,8 @@ def main(job: Any) -> None:
         seed=settings["seed"],
         output=Path(job.output.router),
         metrics=Path(job.output.metrics),
-        exclusives=dict(zip(settings["tasks"], map(Path, job.input.exclusives), strict=True))
-        if job.input.exclusives
+        task_vectors=dict(zip(settings["tasks"], map(Path, job.input.task_vectors), strict=True))
+        if job.input.task_vectors
         else None,
         fetched=Path(job.input.fetched[0]) if job.input.fetched else None,
     )

@@ -31,6 +31,7 @@ from twin_merging.model.assemble import SIZES, assemble
 from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
 from twin_merging.model.twin import TwinModel, class_of
+from twin_merging.routing.directions import reads_input
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import of_base, read_beside, reads_segments, reads_text, single_layer
 from twin_merging.routing.options import OwnRouter
@@ -112,7 +113,9 @@ def twin_merge(
                 seed=seed,
                 output=files[1],
                 metrics=files[2],
-                exclusives=exclusives,
+                task_vectors=_vectors(Path(base), experts, work, settings["layer"], allow_differences)
+                if settings["kind"] == "projection"
+                else None,
             )
         _record_about(work / "shared", tasks, models.record)
         with whole_directory(output, replace=overwrite) as partial:
@@ -213,6 +216,19 @@ def _compress_factors(
         log.info("compressing %s", task)
         found[task] = work / f"exclusive-{task}.safetensors"
         compress_factors(vectors[task], work / FACTORS, sizes, found[task])
+    return found
+
+
+def _vectors(
+    base: Path, experts: Mapping[str, str | Path], work: Path, layer: int, allowed: Collection[str]
+) -> dict[str, Path]:
+    """Every task's vector in a file, of the matrices alone that read the input of one layer."""
+    start, opened = open_models(base, {task: Path(path) for task, path in experts.items()}, allowed)
+    names = [name for name in start if reads_input(name, layer)]
+    found = {task: work / f"vector-{task}.safetensors" for task in experts}
+    for task, file in found.items():
+        vector = ExpertVector(opened[task])
+        save_tensors(file, {name: vector.change(name, start[name]) for name in names}, {"form": "dense"})
     return found
 
 

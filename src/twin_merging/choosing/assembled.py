@@ -15,6 +15,7 @@ from twin_merging.model.cutting import Cuts
 from twin_merging.model.factor_parts import cut_factors
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.predict import load_merged
+from twin_merging.routing.temperatures import CALIBRATE
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 
 WEIGHED = ("temperature", "top_k")
@@ -55,8 +56,8 @@ class AssembledCandidates:
             options = filled(self.entry, values)
             if any(size in values for size in SIZES):
                 cuts.cut([self._ranks(path, options, model) for path in self.exclusives.values()])
-            router: Any = model.router
-            for option in WEIGHED:
+            router: Any = model.router  # assembled with a number where the temperature is `calibrate`
+            for option in (option for option in WEIGHED if options[option] != CALIBRATE):
                 setattr(router, option, options[option])
             yield number, model
 

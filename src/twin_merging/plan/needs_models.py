@@ -175,11 +175,12 @@ def route(work: Work) -> Need:
     shared = router.split("/")[0]
     says, features = work.suite.router_settings(router), work.features(shared)
     epochs = says.get("epochs", 1)
-    read = features
-    if says["kind"] == "projection":
-        read += len(work.suite.merged(shared)) * work.exclusive(shared)
+    read, memory = features, 4 * features + 4 * work.router()
+    if says["kind"] == "projection":  # of one task at a time: query, key and value, their Gram matrix, its vectors
+        read += work.vectors(work.suite.merged(shared))
+        memory += 20 * FP32 * work.sizes.shape.hidden**2
     return Need(
-        4 * features + 4 * work.router(),
+        memory,
         read=read,
         written=work.router(),
         operations=6 * epochs * work.routed_rows(shared) * work.router() / FP32,

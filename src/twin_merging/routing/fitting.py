@@ -1,4 +1,4 @@
-"""Makes the routers that need no training, from features and exclusive vectors. Computed in fp64, stored in fp32.
+"""Makes the routers that need no training, from features or task vectors. Computed in fp64, stored in fp32.
 
 Each function returns the tensors of the router's file, and what metrics.json says about how they were found.
 """
@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from twin_merging.algebra.solvers import svd
-from twin_merging.compression.exclusives import Exclusive
 from twin_merging.errors import UserError
-from twin_merging.routing.projection import residuals
+from twin_merging.routing.directions import read_directions
 
 log = logging.getLogger(__name__)
 
 Fitted = tuple[dict[str, torch.Tensor], dict[str, Any]]
-
-# The matrices that read a layer's input have names that end so. c_attn is stored as (in, out), all others as (out, in).
-READERS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "c_attn")
-TRANSPOSED = "c_attn"
 
 
 def fit_mahalanobis(x: torch.Tensor, y: torch.Tensor, tasks: int) -> Fitted:
@@ -56,55 +49,25 @@ def fit_neighbours(x: torch.Tensor, y: torch.Tensor, tasks: int, stored: int) ->
     return {"stored": x[rows].float(), "owner": y[rows]}, {"train_rows": len(rows)}
 
 
-def fit_projection(
-    held_x: torch.Tensor, held_y: torch.Tensor, exclusives: Mapping[str, Path], layer: int, rank: int
-) -> Fitted:
-    """Each task's directions (rank, d), and the one scale that gives the least cross-entropy on held-out rows.
+def fit_projection(size: int, vectors: Mapping[str, Path], layer: int, rank: int | None) -> Fitted:
+    """Each task's directions (rank, d), from the files of the task vectors. No row is read.
 
-    The scale is chosen from 101 values between 1e-4 and 10, 20 for each power of ten. No train row is read. Raises
-    UserError if no task's exclusive vector changes a matrix that reads the layer's input.
+    size: d, the width of a feature. rank: how many directions a task has at most; None: floor(d / T), MASS's rule
+    floor(min(m, n) / T) for matrices that read d numbers and write no fewer. Raises UserError if no task vector changes
+    a matrix that reads the layer's input.
     """
-    directions = torch.zeros(len(exclusives), rank, held_x.shape[1], dtype=torch.float64)
-    for task, path in enumerate(exclusives.values()):
-        found = read_directions(path, layer, rank, held_x.shape[1])
-        directions[task, : len(found)] = found
-        log.info("%s: %d directions of layer %d", path, len(found), layer)
-    if not directions.any():
-        files = ", ".join(map(str, exclusives.values()))
+    rank = rank or max(1, size // len(vectors))
+    found = [read_directions(path, layer, rank, size) for path in vectors.values()]
+    most = max(map(len, found))
+    if not most:
+        files = ", ".join(map(str, vectors.values()))
         raise UserError(
             f"{files}: every query, key and value matrix of layer {layer} is zero or missing, but kind projection "
-            "reads them; name another layer in features, or a protocol that merges matrices"
+            "reads them; name another layer in features"
         )
-    left = residuals(held_x.double(), directions)
-    grid = torch.logspace(-4, 1, 101, dtype=torch.float64)
-    losses = torch.stack([nn.functional.cross_entropy(-left / scale, held_y) for scale in grid])
-    scale = grid[losses.argmin()].reshape(1).float()
-    return {"directions": directions.float(), "scale": scale}, {"train_rows": 0, "scale": float(scale)}
-
-
-def read_directions(path: Path, layer: int, rank: int, size: int) -> torch.Tensor:
-    """The input directions that an exclusive vector changes most in one layer: at most `rank` orthonormal rows, fp64.
-
-    They are the top right singular vectors of its query, key and value matrices, stacked. There are none if the file
-    holds none of these matrices.
-    """
-    exclusive = Exclusive(path, {"fraction": 1.0})
-    factors = [torch.zeros(0, size, dtype=torch.float64)]
-    for name in exclusive.matrices:
-        if not reads_input(name, layer):
-            continue
-        found = exclusive.matrix(name)
-        reading = found.U.T if name.removesuffix(".weight").endswith(TRANSPOSED) else found.V
-        if reading.shape[1] != size:
-            raise UserError(
-                f"{path}: matrix '{name}' reads {reading.shape[1]} numbers, features have {size}; run route again"
-            )
-        factors.append(found.S[:, None].double() * reading.double())
-    _, S, V = svd(torch.cat(factors), f"{path}, layer {layer}")
-    return V[: int((S[:rank] > 1e-6 * S.max()).sum())] if S.numel() else V
-
-
-def reads_input(name: str, layer: int) -> bool:
-    """Whether a parameter is a query, key or value matrix of this layer; the first number in a name is the layer's."""
-    parts = name.removesuffix(".weight").split(".")
-    return parts[-1] in READERS and next((int(part) for part in parts if part.isdigit()), None) == layer
+    directions = torch.zeros(len(vectors), most, size, dtype=torch.float64)
+    for task, (path, V) in enumerate(zip(vectors.values(), found, strict=True)):
+        directions[task, : len(V)] = V
+        log.info("%s: %d directions of layer %d", path, len(V), layer)
+    counts = dict(zip(vectors, map(len, found), strict=True))
+    return {"directions": directions.float()}, {"train_rows": 0, "directions": counts}

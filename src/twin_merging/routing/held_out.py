@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from twin_merging.routing.calibrating import calibration
 from twin_merging.routing.router import Router
 from twin_merging.scoring.calibration import expected_calibration_error
 
@@ -18,8 +19,8 @@ def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[s
     """Measure a router on the features x (n, d) of the tasks y (n,), at temperature 1 and without top_k.
 
     Returns the cross-entropy (None if it is infinite because a true task has the weight 0), the expected calibration
-    error, for each task the share of rows whose task is found, the mean of these shares, and the counts of rows by true
-    and routed task.
+    error, both again at the temperature that fits these rows best (`calibrated`), for each task the share of rows whose
+    task is found, the mean of these shares, and the counts of rows by true and routed task.
     """
     router.eval()
     with torch.inference_mode():
@@ -34,6 +35,7 @@ def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[s
         "held_out_loss": loss if math.isfinite(loss) else None,
         "held_out_accuracy": float(shares.mean()),
         "expected_calibration_error": expected_calibration_error(logits.softmax(-1).numpy(), y.numpy()),
+        "calibrated": calibration(logits, y),
         "accuracy": {task: float(share) for task, share in zip(tasks, shares, strict=True)},
         "confusion": {
             task: dict(zip(tasks, row.tolist(), strict=True)) for task, row in zip(tasks, confusion, strict=True)

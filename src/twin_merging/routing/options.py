@@ -20,7 +20,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "mlp": ("hidden_size", "epochs", "batch_size", "learning_rate", "weight_decay", "dropout"),
     "mahalanobis": (),
     "neighbours": ("neighbours", "stored"),
-    "projection": ("rank",),
+    "projection": ("rank", "threshold", "at_most"),
 }
 SEEDED = ("mlp",)  # kinds that draw random numbers
 
@@ -80,7 +80,17 @@ class _Options(Model):
     stored: Positive = Field(
         100, description="`neighbours`: the first train rows of each task whose features are stored"
     )
-    rank: Positive = Field(8, description="`projection`: directions a task, fewer where the exclusive has fewer")
+    rank: Annotated[int | None, Field(ge=1), KINDS] = Field(
+        None,
+        description="`projection`: directions a task, fewer where its vector has fewer; `null` is the features' width "
+        "divided by the number of tasks, rounded down",
+    )
+    threshold: Share = Field(
+        0.2, description="`projection`: weights up to this become 0, unless none is above it: then the largest is kept"
+    )
+    at_most: Annotated[int | None, Field(ge=1), KINDS] = Field(
+        3, description="`projection`: how many weights above `threshold` are kept, `null` for all"
+    )
 
 
 class OwnRouter(_Options, _Kind):  # the last base's keys come first

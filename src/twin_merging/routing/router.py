@@ -82,7 +82,11 @@ class Router(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             logits = self(features.float())
             logits = logits - logits.amax(-1, keepdim=True)  # so no quotient by a small temperature overflows
-            return keep_largest((logits / self.temperature).softmax(-1), self.top_k)
+            return self.kept((logits / self.temperature).softmax(-1))
+
+    def kept(self, weights: torch.Tensor) -> torch.Tensor:
+        """Of weights (batch, T) that sum to 1, those that are used, scaled to sum 1: the top_k largest."""
+        return keep_largest(weights, self.top_k)
 
     def save(self, directory: Path) -> None:
         """Write config.json and model.safetensors."""

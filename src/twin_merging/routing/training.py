@@ -1,4 +1,4 @@
-"""Stage route: makes one router of any kind from stored features, and trains it if it is an mlp."""
+"""Stage route: makes one router of any kind from stored features or task vectors, and trains it if it is an mlp."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from twin_merging.routing.kinds import build_router
 from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.read_features import Labelled, is_read, joined, labelled
 from twin_merging.routing.router import Router, router_tensors
+from twin_merging.routing.temperatures import stored_temperature
 
 log = logging.getLogger(__name__)
 
@@ -31,33 +32,35 @@ def make_router(
     seed: int,
     output: Path,
     metrics: Path,
-    exclusives: Mapping[str, Path] | None = None,
+    task_vectors: Mapping[str, Path] | None = None,
     fetched: Path | None = None,
 ) -> None:
     """Make a router from features, and write its tensors to `output` and what it does on validation rows to `metrics`.
 
     features: the file with the tensors `<task>/train` and `<task>/validation`.
     settings: kind, features and the kind's options.
-    exclusives: for kind projection, each task's exclusive file.
+    task_vectors: for kind projection, each task's file; it reads no train rows.
     fetched: a file with an mlp that was trained elsewhere; it is checked and measured here, and nothing is trained.
-    Validation rows choose the mlp's epoch and the projection's scale. Test rows are never read.
+    Validation rows choose the mlp's epoch. Test rows are never read.
     """
-    train, held_out = labelled(features, tasks, "train"), labelled(features, tasks, "validation")
+    held_out = labelled(features, tasks, "validation")
     reading: dict[str, torch.Tensor] = {}
     read: dict[str, Any] = {}
-    if is_read(settings["features"]):
-        train, held_out, reading, read = joined(features, tasks, settings["features"], train, held_out)
     if fetched:
         hub = settings["hub"]
-        state, details = fetched_state(fetched, tasks, hub.get("tasks"), train[0].shape[1]), {"hub": hub}
+        state, details = fetched_state(fetched, tasks, hub.get("tasks"), held_out[0].shape[1]), {"hub": hub}
+    elif settings["kind"] == "projection":
+        ordered = {task: (task_vectors or {})[task] for task in tasks}
+        state, details = fit_projection(held_out[0].shape[1], ordered, settings["layer"], settings["rank"])
     else:
-        state, details = _fit(
-            train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed, exclusives=exclusives or {}
-        )
+        train = labelled(features, tasks, "train")
+        if is_read(settings["features"]):
+            train, held_out, reading, read = joined(features, tasks, settings["features"], train, held_out)
+        state, details = _fit(train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed)
     state, details = {**state, **reading}, {**details, **read}
     measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
-    save_tensors(output, state)
+    save_tensors(output, state, stored_temperature(measured["calibrated"]["temperature"]))
     write_json(metrics, {"kind": settings["kind"], "features": settings["features"], **details, **measured})
 
 
@@ -68,7 +71,6 @@ def _fit(
     tasks: list[str],
     settings: Mapping[str, Any],
     seed: int,
-    exclusives: Mapping[str, Path],
 ) -> Fitted:
     match settings["kind"]:
         case "mlp":
@@ -77,9 +79,6 @@ def _fit(
             return fit_mahalanobis(*train, len(tasks))
         case "neighbours":
             return fit_neighbours(*train, len(tasks), settings["stored"])
-        case "projection":
-            ordered = {task: exclusives[task] for task in tasks}
-            return fit_projection(*held_out, ordered, settings["layer"], settings["rank"])
         case kind:
             raise ValueError(f"unknown kind of router {kind!r}")
 

@@ -145,8 +145,7 @@ def _check_family(at: str, method: Method, family: str) -> None:
 
 
 def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file: SuiteFile) -> None:
-    """Raise ValueError for a dynamic method in factor space that its experts, its shared expert, or its router do not
-    fit."""
+    """Raise ValueError for a dynamic method in factor space that its experts or its shared expert do not fit."""
     space, shared = entry.options["lora_space"], entry.options["shared"]
     one_of(f"{at}.lora_space", space, f"space for family {file.family}", family_named(file.family).lora_spaces)
     if space != "factor":
@@ -159,8 +158,6 @@ def _check_lora_space(at: str, entry: Entry, entries: Mapping[str, Entry], file:
     for name in entry.merged:
         if not file.tasks[name].expert.is_adapter:
             raise ValueError(f"{at}.lora_space: factor is for LoRA adapters, but tasks.{name}.expert is none")
-    if entry.weights == "router" and file.router.with_own(entry.options["router"]).kind == "projection":
-        raise ValueError(f"{at}.router.kind: projection reads vectors of product space; use another kind")
 
 
 def _with_router(at: str, entry: Entry, file: SuiteFile) -> Entry:

@@ -66,6 +66,15 @@ class TaskVector:
         self.fused = fused_of(self._file.metadata)
         self._scales: dict[str, float] = json.loads(self._file.metadata.get(SCALES, "{}"))
 
+    @property
+    def names(self) -> list[str]:
+        """The parameters of which the file holds a change, in alphabetical order."""
+        return sorted(name.removesuffix(".lora_A") for name in self._file if not name.endswith(".lora_B"))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The fp32 change of a parameter that is stored as it is, not by factors."""
+        return self._file[name]
+
     def factors(self, name: str) -> Factors | None:
         """The low-rank form of one parameter's change, where the expert is a LoRA adapter that changes it."""
         if f"{name}.lora_A" not in self._file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from twin_merging.io.fields import PositiveReal
 from twin_merging.merging.registry import merging_method
 
 Rank = Annotated[int | None, {"minimum": 0, "description": "rank of every exclusive matrix"}]
@@ -52,7 +53,11 @@ def twin(
         },
     ] = False,
     temperature: Annotated[
-        float, {"exclusiveMinimum": 0, "description": "the router's logits are divided by it"}
+        PositiveReal | Literal["calibrate"],
+        {
+            "description": "more than 0: the router's logits are divided by it; `calibrate`: by the number that makes "
+            "its weights the likeliest on `validation` rows"
+        },
     ] = 1.0,
     lora_space: Annotated[
         Literal["product", "factor"],
@@ -92,7 +97,7 @@ def twin(
 
 
 def _check_fixed(
-    weights: str, router: Mapping[str, Any] | None, head: str | None, top_k: int | None, temperature: float
+    weights: str, router: Mapping[str, Any] | None, head: str | None, top_k: int | None, temperature: float | str
 ) -> None:
     """Raise ValueError for an option of a router where there is none."""
     given = {"router": router, "top_k": top_k, "temperature": None if temperature == 1 else temperature}

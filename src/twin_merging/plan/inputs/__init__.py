@@ -34,7 +34,7 @@ from twin_merging.plan.inputs.models import shared_model as shared_model
 from twin_merging.plan.inputs.routing import base_of_router as base_of_router
 from twin_merging.plan.inputs.routing import fetched_router as fetched_router
 from twin_merging.plan.inputs.routing import own_router_metrics as own_router_metrics
-from twin_merging.plan.inputs.routing import projected_exclusives as projected_exclusives
+from twin_merging.plan.inputs.routing import projected_vectors as projected_vectors
 from twin_merging.plan.inputs.routing import router_features as router_features
 from twin_merging.plan.inputs.routing import router_metrics as router_metrics
 from twin_merging.plan.inputs.routing import router_of as router_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twin_merging.plan.inputs.files import Wildcards
-from twin_merging.plan.inputs.merging import exclusives
+from twin_merging.plan.inputs.merging import task_vectors
 from twin_merging.plan.inputs.models import base_alone
 from twin_merging.routing.layers import features_name, of_base, of_one_body
 from twin_merging.suite.suite import Suite
@@ -16,11 +16,11 @@ def router_features(suite: Suite, wildcards: Wildcards) -> str:
     return f"results/{suite.name}/router/{router.split('/')[0]}/features/{name}.safetensors"
 
 
-def projected_exclusives(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Exclusive files of all its tasks for a router of kind projection, which reads them; none for the other kinds."""
+def projected_vectors(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Vectors of all its tasks for a router of kind projection, which is made from them; none for the other kinds."""
     router = wildcards["router"]
     projects = suite.router_settings(router)["kind"] == "projection"
-    return exclusives(suite, router.split("/")[0]) if projects else []
+    return task_vectors(suite, {"shared": router.split("/")[0]}) if projects else []
 
 
 def fetched_router(suite: Suite, wildcards: Wildcards) -> list[str]:
