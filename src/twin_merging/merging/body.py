@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twin_merging.errors import UserError
 from twin_merging.io.sharding import ONE_FILE, Shards, model_file
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.merging.cores import CoreMatrix, core_space
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.registry import Method
@@ -36,20 +37,20 @@ def merge_body(
     sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
     """
     options = dict(options)
-    lora: dict[str, LoraMatrix] = {}  # the matrix as it was trained, for those whose factors are merged separately
+    lora: dict[str, LoraMatrix | CoreMatrix] = {}  # of what is not merged as a matrix of the base
     with one_thread_each():
-        if options.pop("lora_space", "product") == "factor":
-            inputs, matrices = factor_space(inputs)
+        if (space := options.pop("lora_space", "product")) != "product":
+            inputs, matrices = factor_space(inputs) if space == "factor" else core_space(inputs)
             lora = {part: matrix for matrix in matrices for part in matrix.parts}
         compute, settle = prepared(method, options, inputs)
         merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
-        factors = {rows: compute(rows) for rows in parts}
+        factors = _computed(compute, parts, inputs.workers)
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
-        own = inputs.chunks(method.whole, [name for name in base if name in merged])
+        todo = inputs.chunks(method.whole, [name for name in base if name in merged])
         if method.whole:  # the largest first, so that no worker is left with it in the end
-            own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
-        jobs = kept + own
+            todo.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
+        jobs = kept + todo
         with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:
@@ -58,8 +59,8 @@ def merge_body(
                 if name in merged:
                     value, note = compute(rows)
                 elif name in lora:
-                    down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes)
-                    change = lora[name].of_part(down, up, name)
+                    own = [factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes]
+                    change = lora[name].of_part(*own, name)
                     value = base.rows(*rows).float() + change.rows(start, stop)
                 else:
                     value = base.rows(*rows)
@@ -103,6 +104,18 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
         return result if isinstance(result, tuple) else (result, None)
 
     return compute, lambda notes: found.settle(notes) if notes else []
+
+
+def _computed(compute: Compute, parts: list[RowRange], workers: int) -> dict[RowRange, tuple[torch.Tensor, Any]]:
+    """The merged parameters that are no parameters of the base, each whole, with the notes on them."""
+    import torch
+
+    def work(rows: RowRange) -> tuple[Any, Any]:  # an array goes from one process to another as bytes
+        value, note = compute(rows)
+        return value.numpy(), note
+
+    found = zip(parts, in_order(parts, work, workers), strict=True)
+    return {rows: (torch.from_numpy(value), note) for rows, (value, note) in found}
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:
