@@ -41,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Pa
 
 def merged(method: str, models: tuple[Path, dict[str, Path]], output: Path, **options: Any) -> Dense:
     base, experts = models
-    out = merge(method, base=base, experts=experts, output=output, **options)
+    out = merge(method, base=base, experts=experts, output=output, **{"threads": 1, **options})
     opened = open_directory(out)
     return {name: opened[name].double() for name in opened}
 
@@ -98,7 +98,7 @@ def cores_by_hand(experts: dict[str, Path]) -> tuple[dict[str, Dense], dict[str,
         A = torch.cat([stored[task][name][0] for task in experts])
         U, S, _ = torch.linalg.svd(B, full_matrices=False)
         _, s, V = torch.linalg.svd(A, full_matrices=False)
-        assert S[-1] > 1e-3 and s[-1] > 1e-3
+        assert min(S[-1], s[-1]) > 1e-3
         bases[name] = U, V
         for task in experts:
             change = SCALES[task] * stored[task][name][1] @ stored[task][name][0]

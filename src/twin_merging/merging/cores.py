@@ -6,9 +6,9 @@ singular value zero. An expert's change B_t A_t is then U_B M_t V_A' with M_t = 
 are merged by any method, and U_B M V_A' is added to the base. (Core Space, Panariello et al. 2025, arXiv 2509.17786;
 KnOTS, Stoica et al. 2024, arXiv 2410.19735, takes one such basis, of the columns.)
 
-No number is lost, so a method that is a sum, or that does not depend on the basis (singular vectors, angles), finds what
-it finds from the products B_t A_t. A method that looks at entries (Ties, DARE) looks at those of M_t. Experts may have
-different ranks and scales. Matrices that were one when the adapters were trained are merged each by itself.
+No number is lost, so a method that is a sum, or that does not depend on the basis (singular vectors, angles), finds
+what it finds from the products B_t A_t. A method that looks at entries (Ties, DARE) looks at those of M_t. Experts may
+have different ranks and scales. Matrices that were one when the adapters were trained are merged each by itself.
 """
 
 from __future__ import annotations
