@@ -72,7 +72,7 @@ def products(name: str, options: dict[str, Any], inputs: Inputs) -> torch.Tensor
 
 def cores(name: str, options: dict[str, Any], inputs: Inputs) -> torch.Tensor:
     within, (matrix,) = core_space(inputs)
-    change = matrix.of_part(products(name, options, within), NAME)
+    change = matrix.change(products(name, options, within))
     return inputs.base.rows(NAME, 0, change.shape[0]) + change.product()
 
 

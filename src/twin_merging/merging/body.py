@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.sharding import ONE_FILE, Shards, model_file
 from twin_merging.io.tensors import Checkpoint
@@ -39,9 +40,13 @@ def merge_body(
     options = dict(options)
     lora: dict[str, LoraMatrix | CoreMatrix] = {}  # of what is not merged as a matrix of the base
     with one_thread_each():
-        if (space := options.pop("lora_space", "product")) != "product":
-            inputs, matrices = factor_space(inputs) if space == "factor" else core_space(inputs)
+        space = options.pop("lora_space", "product")
+        if space == "factor":
+            inputs, matrices = factor_space(inputs)
             lora = {part: matrix for matrix in matrices for part in matrix.parts}
+        elif space == "core":
+            inputs, cores = core_space(inputs)
+            lora = {core.name: core for core in cores}
         compute, settle = prepared(method, options, inputs)
         merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
@@ -60,7 +65,7 @@ def merge_body(
                     value, note = compute(rows)
                 elif name in lora:
                     own = [factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes]
-                    change = lora[name].of_part(*own, name)
+                    change = _change(lora[name], own, name)
                     value = base.rows(*rows).float() + change.rows(start, stop)
                 else:
                     value = base.rows(*rows)
@@ -104,6 +109,11 @@ def prepared(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
         return result if isinstance(result, tuple) else (result, None)
 
     return compute, lambda notes: found.settle(notes) if notes else []
+
+
+def _change(matrix: LoraMatrix | CoreMatrix, own: list[torch.Tensor], part: str) -> Factors:
+    """What is added to a matrix of the base, from what was merged in its place."""
+    return matrix.change(own[0]) if isinstance(matrix, CoreMatrix) else matrix.of_part(own[0], own[1], part)
 
 
 def _computed(compute: Compute, parts: list[RowRange], workers: int) -> dict[RowRange, tuple[torch.Tensor, Any]]:

@@ -86,10 +86,6 @@ class CoreMatrix:
     kept: dict[str, Factors] = field(repr=False)
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Of the core M, by its name."""
         return {CORE + self.name: (self.up.size, self.down.size)}
@@ -101,20 +97,21 @@ class CoreMatrix:
         place = self.places[task]
         return (self.up.coordinates(*place).T @ self.down.coordinates(*place)).float()
 
-    def of_part(self, core: torch.Tensor, part: str) -> Factors:
+    def change(self, core: torch.Tensor) -> Factors:
         """The merged change U_B M V_A', as factors U_B (m, k_B) and M V_A' (k_B, n)."""
-        if part not in self.kept:
+        if self.name not in self.kept:
             self.kept.clear()
             up, down = _stacked(self.vectors, self.name)
             below = core.double() @ self.down.basis(down)
-            self.kept[part] = Factors(below.float(), self.up.basis(up).T.float().contiguous())
-        return self.kept[part]
+            self.kept[self.name] = Factors(below.float(), self.up.basis(up).T.float().contiguous())
+        return self.kept[self.name]
 
 
 def core_space(inputs: Inputs) -> tuple[Inputs, list[CoreMatrix]]:
     """The inputs with every matrix that LoRA changes replaced by its core, and these matrices.
 
-    A core is merged like any other parameter; its base is 0. What the experts change in other ways stays as it is.
+    A core is merged like any other parameter; its base is 0. What the experts change in other ways stays as it is. A
+    matrix whose every product is 0, as of layers that no adapter trained, is left out: it stays the base's.
     Raises UserError when no expert is an adapter, or one trains a whole matrix that another one changes by LoRA.
     """
     changed = [name for name in inputs.names if any(vector.factors(name) for vector in inputs.vectors.values())]
@@ -130,6 +127,7 @@ def core_space(inputs: Inputs) -> tuple[Inputs, list[CoreMatrix]]:
     matrices = [
         CoreMatrix(name, inputs.vectors, places[name], Side.from_arrays(up), Side.from_arrays(down), kept)
         for name, (up, down) in sides
+        if len(up[1]) and len(down[1])
     ]
     by_core = {core: matrix for matrix in matrices for core in matrix.shapes}
     others = [name for name in inputs.names if name not in changed and _changed(inputs.vectors, name)]
