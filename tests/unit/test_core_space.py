@@ -173,6 +173,17 @@ def test_experts_of_one_a_and_an_expert_that_leaves_matrices_alone(tmp_path: Pat
                    if "down_proj" not in name}, files[1])  # fmt: skip
 
 
+def test_adapters_that_change_nothing_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base, experts = make_adapters(tmp_path, ("a",))
+    file = experts["a"] / "adapter_model.safetensors"
+    save_file({name: value * ("lora_A" in name) for name, value in load_file(file).items()}, file)
+    with pytest.raises(UserError) as caught:
+        merge("ties", base=base, experts=experts, output=tmp_path / "out", lora_space="core")
+    one_sentence(caught.value, "/a: every B A of these adapters is 0, so nothing is there to merge; train them first")
+
+
 def test_twin_on_a_shared_expert_in_core_space(models: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     """At full rank and with the true task's weight the exclusive vectors give back the experts."""
     base, experts = models

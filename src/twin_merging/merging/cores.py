@@ -112,7 +112,8 @@ def core_space(inputs: Inputs) -> tuple[Inputs, list[CoreMatrix]]:
 
     A core is merged like any other parameter; its base is 0. What the experts change in other ways stays as it is. A
     matrix whose every product is 0, as of layers that no adapter trained, is left out: it stays the base's.
-    Raises UserError when no expert is an adapter, or one trains a whole matrix that another one changes by LoRA.
+    Raises UserError when no expert is an adapter, when one trains a whole matrix that another one changes by LoRA, or
+    when nothing is changed at all.
     """
     changed = [name for name in inputs.names if any(vector.factors(name) for vector in inputs.vectors.values())]
     if not changed:
@@ -133,6 +134,9 @@ def core_space(inputs: Inputs) -> tuple[Inputs, list[CoreMatrix]]:
     others = [name for name in inputs.names if name not in changed and _changed(inputs.vectors, name)]
     vectors = {task: _CoreVector(task, vector, by_core) for task, vector in inputs.vectors.items()}
     names = tuple(sorted([*others, *by_core]))
+    if not names:
+        where = ", ".join(vector.where for vector in inputs.vectors.values())
+        raise UserError(f"{where}: every B A of these adapters is 0, so nothing is there to merge; train them first")
     return replace(inputs, base=_CoreBase(inputs.base, by_core), vectors=vectors, names=names), matrices
 
 
