@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.checkpoints.adapters import Factors
 from twin_merging.errors import UserError
 from twin_merging.io.sharding import ONE_FILE, Shards, model_file
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.merging.cores import CoreMatrix, core_space
 from twin_merging.merging.factors import factor_space
 from twin_merging.merging.inputs import Inputs, RowRange
 from twin_merging.merging.options import inner_of
@@ -37,21 +39,25 @@ def merge_body(
     sharding and the order of the experts change nothing. Raises UserError for NaN or infinity in an input or a result.
     """
     options = dict(options)
-    lora: dict[str, LoraMatrix] = {}  # the matrix as it was trained, for those whose factors are merged separately
+    lora: dict[str, LoraMatrix | CoreMatrix] = {}  # of what is not merged as a matrix of the base
     with one_thread_each():
-        if options.pop("lora_space", "product") == "factor":
+        space = options.pop("lora_space", "product")
+        if space == "factor":
             inputs, matrices = factor_space(inputs)
             lora = {part: matrix for matrix in matrices for part in matrix.parts}
+        elif space == "core":
+            inputs, cores = core_space(inputs)
+            lora = {core.name: core for core in cores}
         compute, settle = prepared(method, options, inputs)
         merged = {name for name in inputs.names if any(vector.changes(name) for vector in inputs.vectors.values())}
         parts = inputs.chunks(whole=True, names=sorted(merged - set(base)))
-        factors = {rows: compute(rows) for rows in parts}
+        factors = _computed(compute, parts, inputs.workers)
         kept = inputs.chunks(names=[name for name in base if name not in merged and name not in lora])
         whole = takes_whole(method, options)
-        own = inputs.chunks(whole, [name for name in base if name in merged])
+        todo = inputs.chunks(whole, [name for name in base if name in merged])
         if whole:  # the largest first, so that no worker is left with it in the end
-            own.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
-        jobs = kept + own
+            todo.sort(key=lambda rows: -math.prod(base.shape(rows[0])))
+        jobs = kept + todo
         with model_file(output, {name: (base.shape(name), base.dtype(name)) for name in base}, shards) as file:
 
             def work(rows: RowRange) -> tuple[RowRange, int, Any]:
@@ -60,8 +66,8 @@ def merge_body(
                 if name in merged:
                     value, note = compute(rows)
                 elif name in lora:
-                    down, up = (factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes)
-                    change = lora[name].of_part(down, up, name)
+                    own = [factors[part, 0, inputs.rows_of(part)][0] for part in lora[name].shapes]
+                    change = _change(lora[name], own, name)
                     value = base.rows(*rows).float() + change.rows(start, stop)
                 else:
                     value = base.rows(*rows)
@@ -124,6 +130,23 @@ def _wrapped(method: Method, options: Mapping[str, Any], inputs: Inputs) -> tupl
         return method.function(merged, *found, **options), note
 
     return compute, settle
+
+
+def _change(matrix: LoraMatrix | CoreMatrix, own: list[torch.Tensor], part: str) -> Factors:
+    """What is added to a matrix of the base, from what was merged in its place."""
+    return matrix.change(own[0]) if isinstance(matrix, CoreMatrix) else matrix.of_part(own[0], own[1], part)
+
+
+def _computed(compute: Compute, parts: list[RowRange], workers: int) -> dict[RowRange, tuple[torch.Tensor, Any]]:
+    """The merged parameters that are no parameters of the base, each whole, with the notes on them."""
+    import torch
+
+    def work(rows: RowRange) -> tuple[Any, Any]:  # an array goes from one process to another as bytes
+        value, note = compute(rows)
+        return value.numpy(), note
+
+    found = zip(parts, in_order(parts, work, workers), strict=True)
+    return {rows: (torch.from_numpy(value), note) for rows, (value, note) in found}
 
 
 def cast(value: torch.Tensor, dtype: torch.dtype, *, name: str, output: Path) -> torch.Tensor:

@@ -23,10 +23,11 @@ _LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiv
 class Common(Model):
     """What every method that merges task vectors takes beside its own options."""
 
-    lora_space: Literal["product", "factor"] = Field(
+    lora_space: Literal["product", "factor", "core"] = Field(
         "product",
-        description="LoRA experts are merged as products B A; `factor` merges A and B apart, which is another model: "
-        "it exists to match figures that were made so",
+        description="LoRA experts are merged as products B A. `core` merges small matrices that stand for the products "
+        "in a basis of all experts' A and B: the same for methods that add or decompose, and much faster for the "
+        "latter. `factor` merges A and B apart, which is another model: it exists to match figures that were made so",
     )
 
 
@@ -141,6 +142,11 @@ def complete_options(
             options[key] = _each_task(place, value, tasks, known)
     if SEED in method.options and options[SEED] is None:
         options[SEED] = seed
+    if method.statistics and options.get("lora_space") == "core":
+        raise ValueError(
+            f"{f'{at}.lora_space'.lstrip('.')}: '{method.name}' weighs whole matrices by training statistics, which "
+            "have no core; use lora_space: product"
+        )
     if method.check is not None:
         try:
             method.check(options, tasks)

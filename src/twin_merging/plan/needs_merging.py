@@ -23,6 +23,8 @@ _OTHER_WHOLE = (20.0, 4.0, 0.5)
 # singular vectors too, in fp64. For each method, how often the largest matrix in fp32 is held then.
 _IN_BLOCKS, _HELD, _GRAMS = {"tsv_m": 3.0, "iso_c": 3.0, "iso_cts": 6.0}, 1.5 * 2**30, 72
 _WUDI_BY_ADAM = 1.8
+# In core space, nanoseconds for a number of the body and a rank of all experts, and for a factor's number and a rank.
+_MAPPED, _BASES = 0.05, 0.6
 _COMPRESSING = 0.2  # nanoseconds for a number and a column
 _BY_FACTORS = 5.0  # and, of adapters, for a number of rank 1 and the square of their ranks' sum
 
@@ -48,6 +50,8 @@ def merging(work: Work, method: str) -> Need:
         read += len(tasks) * work.statistics(kind)
     read += sum(work.expert(task) for task in suite.evaluated(method))
     factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
+    if suite.methods[method].options.get("lora_space") == "core" and factors:
+        return _in_core_space(work, method, names, read)
     chunks: float = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
     memory: float = chunks + factors
@@ -62,6 +66,23 @@ def merging(work: Work, method: str) -> Need:
             seconds += _NANOSECONDS.get(name, _A_NUMBER) * 1e-9 * numbers
     if factors:  # B A of each matrix
         seconds += 1e-10 * numbers * max(sizes.experts[task].rank or 0 for task in tasks)
+    return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
+
+
+def _in_core_space(work: Work, method: str, names: list[str], read: float) -> Need:
+    """Cores of R x R, R the sum of the ranks, in the place of matrices: they and their bases are held, of all matrices,
+    and of one matrix in each process the stacked factors in fp64 and the merged ones."""
+    tasks, sizes = work.suite.merged(method), work.sizes
+    ranks = sum(sizes.experts[task].rank or 0 for task in tasks)
+    stacked = sum(work.vector(task) for task in tasks)
+    cores = 7 * sizes.shape.layers * ranks**2  # numbers of one core of every matrix
+    largest = ranks * (sizes.shape.hidden + sizes.shape.inner)
+    memory = work.threads * (2**25 + 8 * _CHUNK + 32 * largest) + 20 * cores + stacked
+    seconds = 1e-9 * sizes.shape.body * (_MAPPED * ranks + _A_NUMBER) + _BASES * 1e-9 * stacked / FP32 * ranks
+    for name in names:
+        whole = merging_methods()[name].whole
+        each = _WHOLE.get(name, _OTHER_WHOLE)[2] * ranks if whole else _NANOSECONDS.get(name, _A_NUMBER)
+        seconds += each * 1e-9 * cores * len(tasks)
     return Need(memory, read=read, written=work.directory(method), seconds=seconds / work.threads)
 
 
