@@ -50,13 +50,14 @@ def merging(work: Work, method: str) -> Need:
         read += len(tasks) * work.statistics(kind)
     read += sum(work.expert(task) for task in suite.evaluated(method))
     factors = sum(work.vector(task) for task in tasks if sizes.experts[task].rank)
+    named = _methods(suite.methods[method].options, suite.methods[method].method.name)
     if suite.methods[method].options.get("lora_space") == "core" and factors:
-        return _in_core_space(work, method, names, read)
+        return _in_core_space(work, method, [name for name, _ in named], read)
     chunks: float = work.threads * (2**25 + (1 + len(tasks)) * 8 * _CHUNK)
     numbers = len(tasks) * (sizes.shape.body if factors else sizes.shape.parameters)
     memory: float = chunks + factors
     seconds = 0.0
-    for name, options in _methods(suite.methods[method].options, suite.methods[method].method.name):
+    for name, options in named:
         if merging_methods()[name].whole:
             columns = _WHOLE.get(name, _OTHER_WHOLE)[2]
             memory = max(memory, chunks + factors + _matrices(work, name, len(tasks), bool(factors)))
