@@ -18,7 +18,7 @@ from twin_merging.io.aliases import alias, copies_lie_in, named, without_copies
 from twin_merging.jobs import machine, sent
 from twin_merging.jobs.kept import Kept
 from twin_merging.jobs.records import read_record, record_name
-from twin_merging.jobs.run import Lines
+from twin_merging.jobs.run import Lines, name_files
 from twin_merging.jobs.store import STORE, rule_of, use_store
 
 COPIES = ".snakemake/storage/s3/bucket/some/place"
@@ -95,6 +95,16 @@ def test_a_log_calls_files_by_their_names() -> None:
     copies_lie_in(COPIES)
     line = logging.makeLogRecord({"msg": "wrote %s in %d s", "args": (Path(COPIES, "results/a"), 3)})
     assert Lines("job: %(message)s").format(line) == "job: wrote results/a in 3 s"
+
+
+def test_what_other_libraries_say_in_a_log_is_named_too(folder: Path) -> None:
+    log = folder / "job.log"
+    log.write_bytes(f"\rLoading from: {COPIES}/results/base\n\xe2\x96".encode("latin-1"))
+    name_files(log)
+    assert COPIES.encode() in log.read_bytes(), "results lie here"
+    copies_lie_in(COPIES)
+    name_files(log)
+    assert log.read_bytes() == b"\rLoading from: results/base\n\xe2\x96"
 
 
 def test_a_record_is_that_of_a_job_whose_results_lie_here() -> None:

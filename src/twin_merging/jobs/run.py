@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
     terminal = os.fdopen(os.dup(2), "w")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "w") as stream:
+        log.write_text("")
+        with open(log, "a") as stream:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
     except OSError as error:
@@ -102,6 +104,21 @@ def run_job(snakemake: Any, job: Callable[[Any], None]) -> None:
         if not told:
             print(f"error: {sentence}", file=terminal, flush=True)
         sys.exit(1)
+    finally:
+        name_files(log)
+
+
+def name_files(log: Path) -> None:
+    """Let a log call files by their names in the results in what other libraries say too, and in tracebacks."""
+    names = import_module(NAMES)
+    if names.COPIES not in os.environ:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    with suppress(OSError):
+        said = log.read_bytes().decode("utf-8", "surrogateescape")
+        log.write_bytes(names.without_copies(said).encode("utf-8", "surrogateescape"))
 
 
 class Lines(logging.Formatter):
