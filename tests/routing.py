@@ -41,7 +41,7 @@ def write_vector(path: Path, matrices: dict[str, torch.Tensor]) -> None:
 
 def write_lora(path: Path, factors: dict[str, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
     """The file of a LoRA expert's task vector. factors: A (r, n) and B (m, r) of each matrix."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, (down, up) in factors.items():
         tensors |= {f"{name}.lora_A": down, f"{name}.lora_B": up}
     save_tensors(path, tensors, {"form": "lora", "scales": json.dumps(dict.fromkeys(factors, scale))})

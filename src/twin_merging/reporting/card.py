@@ -89,7 +89,7 @@ def plain_card(name: str, family: str, directory: Path) -> str:
         _front_matter({"base": {}}, record["method"]),
         f"# {name}",
         _about(record, {}, tasks),
-        _usage(record, family, tasks),
+        _usage(record, family, tasks, _features(directory)),
         "## What is stored",
         markdown_table(_stored(directory, record, tasks, left_out)),
         "## Inputs",
