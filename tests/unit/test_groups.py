@@ -70,7 +70,7 @@ def test_under_linear_a_task_keeps_its_head_alone() -> None:
 
 
 def test_a_table_says_what_its_protocols_leave_to_the_base() -> None:
-    assert protocol_note({name: dict(PROTOCOLS[name].groups) for name in ("reference", "linear")}) == (
+    assert protocol_note({name: {**PROTOCOLS[name].groups} for name in ("reference", "linear")}) == (
         "`protocol` says what of a model is each task's own and not merged (reference: head and bias; linear: head, "
         "with bias, norm, embedding as in the base)."
     )
