@@ -1,7 +1,7 @@
 # An image that holds the workflow and all that its jobs need, in the versions of requirements.lock. See docs/containers.md.
 #     docker build --tag twin-merging .                          for machines without a GPU
 #     docker build --tag twin-merging --build-arg TORCH=cu128 .  for GPUs: a folder of https://download.pytorch.org/whl
-#     docker run --rm --volume "$PWD:/work" twin-merging --cores 4 --directory /work
+#     docker run --rm --volume "$PWD:/project" twin-merging --cores 4 --directory /project
 # To tie the base to its bytes: --build-arg BASE=docker.io/library/python@sha256:...
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 # hadolint ignore=DL3006
@@ -14,8 +14,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 twin \
-    && mkdir /work \
-    && chown twin: /work
+    && mkdir /project \
+    && chown twin: /project
 
 WORKDIR /opt/twin-merging
 

@@ -31,7 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv(sent.COMMIT, raising=False)
     yield tmp_path
     copies_lie_in(None)
-    os.environ.pop(STORE, None)
+    for name in (STORE, sent.COMMIT):
+        os.environ.pop(name, None)
 
 
 def job_at(place: str, begin: str = "") -> Any:
