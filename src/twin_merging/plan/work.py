@@ -10,6 +10,7 @@ from twin_merging.plan.sizes import Sizes
 from twin_merging.suite.suite import Suite
 
 FP32 = 4
+STORED_ANSWER = 60  # bytes
 
 
 @dataclass(frozen=True)
