@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 from big_models import EXPERTS, MODELS, drop_from_cache, files, make
+from memory import memory
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "task_arithmetic": ("task_arithmetic", {"scaling": 0.3}),
@@ -112,25 +113,12 @@ def _measured(run: str, given: argparse.Namespace) -> dict[str, float]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         process, peak = psutil.Process(child.pid), 0
         while child.poll() is None:
-            peak = max(peak, _memory(process))
+            peak = max(peak, memory(process))
             time.sleep(0.2)
         said = (child.stdout.read() if child.stdout else "").splitlines()
     if child.returncode:
         sys.exit(f"{run} failed with {child.returncode}, at {peak / 2**30:.2f} GiB")
     return {**json.loads(said[-1]), "peak": peak}
-
-
-def _memory(process: psutil.Process) -> int:
-    """Proportional set size of a process and its children, bytes."""
-    total = 0
-    try:
-        for each in (process, *process.children(recursive=True)):
-            for line in Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    except (OSError, psutil.Error):  # it has just ended
-        return 0
-    return total
 
 
 # -- in the process that is measured

@@ -27,6 +27,7 @@ from pathlib import Path
 import psutil
 import torch
 import yaml
+from memory import memory
 from merging_run import OPTIONS
 from synthetic import DTYPES, directories, make, size_of
 
@@ -64,7 +65,7 @@ def measured(command: list[str], output: Path, watch: bool) -> Cost | None:
             pass
         process, before, peak = psutil.Process(run.pid), 0, 0
         if line and watch:
-            before = peak = _memory(process)
+            before = peak = memory(process)
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.extend(run.stderr or []), daemon=True)
         reader.start()
@@ -74,7 +75,7 @@ def measured(command: list[str], output: Path, watch: bool) -> Cost | None:
         waiter = threading.Thread(target=lambda: done.extend(run.stdout or []), daemon=True)
         waiter.start()
         while watch and waiter.is_alive():
-            peak = max(peak, _memory(process))
+            peak = max(peak, memory(process))
             time.sleep(0.03)
         waiter.join()
     shutil.rmtree(output, ignore_errors=True)
@@ -83,19 +84,6 @@ def measured(command: list[str], output: Path, watch: bool) -> Cost | None:
         print(f"failed: {' '.join(command)}: {errors[-1].strip() if errors else ''}", file=sys.stderr)
         return None
     return Cost(float(numbers[-1]), (peak - before) / 2**20)
-
-
-def _memory(process: psutil.Process) -> int:
-    """Proportional set size of a process and its children, bytes."""
-    total = 0
-    try:
-        for each in (process, *process.children(recursive=True)):
-            for line in Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    except (OSError, psutil.Error):  # it has just ended
-        return 0
-    return total
 
 
 def commands(who: str, method: str, kind: str, folder: Path, mergekit: str | None) -> list[str] | None:
@@ -171,7 +159,7 @@ def machine(mergekit: str | None) -> str:
     """One line on versions and hardware."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.machine())  # fmt: skip
-    memory = psutil.virtual_memory().total / 2**30
+    memory = psutil.virtualmemory().total / 2**30
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, twin-merging {__version__}"
     if mergekit:
         code = "from importlib.metadata import version as v; print(v('mergekit'), 'with torch', v('torch'))"

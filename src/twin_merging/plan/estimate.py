@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twin_merging.plan.figures import names as figures
-from twin_merging.plan.resources import RULES, RUNS_A_MODEL, needed, of_job, seconds, sizes_of, threads_of
-from twin_merging.plan.sizes import Known, Sizes
+from twin_merging.plan.resources import RULES, RUNS_A_MODEL, needed, of_job, seconds, threads_of
+from twin_merging.plan.sizes import Known, Sizes, sizes_of
 from twin_merging.plan.targets import Job, job_name, jobs
-from twin_merging.plan.work import Work
+from twin_merging.plan.work import STORED_ANSWER, Work
 from twin_merging.suite.suite import Suite
-
-_A_PREDICTION = 60  # bytes of a stored answer
 
 
 def all_jobs(suite: Suite) -> list[Job]:
@@ -128,14 +126,9 @@ def folders(suite: Suite) -> dict[str, int]:
         "models": sum(work.directory(name) - (sizes.body if name in suite.dynamic else 0) for name in suite.methods),
         "exclusive": sum(work.exclusive(name) * len(suite.merged(name)) for name in shared),
         "factors": sum(work.exclusive(w["shared"], "factor") for rule, w in made if rule == "compress_factors"),
-        "router": sum(_features(suite, w) for rule, w in made if rule == "route_features"),
-        "predictions": _A_PREDICTION * sum(map(work.test_rows, suite.models)),
+        "router": sum(Work(suite, sizes, w).features(w["shared"]) for rule, w in made if rule == "route_features"),
+        "predictions": STORED_ANSWER * sum(map(work.test_rows, suite.models)),
     }
     named = {f"results/{suite.name}/{name}": round(size) for name, size in found.items() if size}
     cache = sum(known.bytes for _, known, is_fetched in _fetched(suite, sizes) if is_fetched)
     return {**named, **({"Hub cache (HF_HOME)": cache} if cache else {})}
-
-
-def _features(suite: Suite, wildcards: Mapping[str, str]) -> float:
-    work = Work(suite, sizes_of(suite), wildcards)
-    return work.features(wildcards["shared"])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from twin_merging.plan.needs_models import files
-from twin_merging.plan.work import Need, Work
+from twin_merging.plan.work import STORED_ANSWER, Need, Work
 
 _SMALL = Need(memory=2**26, written=2**22, seconds=5)
-_A_PREDICTION = 60  # bytes of a stored answer
 _IN_MEMORY = 400  # and of one that is held
 
 
@@ -25,7 +24,7 @@ def of_answers(work: Work) -> Need:
     """A job that reads every prediction of every model."""
     rows = _answers(work)
     one = max(map(work.test_rows, work.suite.models))
-    return Need(2**26 + _IN_MEMORY * one * 10, read=_A_PREDICTION * rows, written=2**22, seconds=10 + rows / 2e4)
+    return Need(2**26 + _IN_MEMORY * one * 10, read=STORED_ANSWER * rows, written=2**22, seconds=10 + rows / 2e4)
 
 
 def intervals(work: Work) -> Need:
@@ -37,7 +36,7 @@ def intervals(work: Work) -> Need:
 def page(work: Work) -> Need:
     """It shows some rows of each task, and holds all predictions."""
     rows = _answers(work)
-    return Need(2**27 + _A_PREDICTION * rows, read=_A_PREDICTION * rows, written=2**24, seconds=20 + rows / 2e4)
+    return Need(2**27 + STORED_ANSWER * rows, read=STORED_ANSWER * rows, written=2**24, seconds=20 + rows / 2e4)
 
 
 def storage(work: Work) -> Need:
@@ -62,4 +61,4 @@ def figure(work: Work) -> Need:
 
 def crate(work: Work) -> Need:
     rows = _answers(work)
-    return Need(2**27, read=2**25 + _A_PREDICTION * rows, written=2**25 + _A_PREDICTION * rows, seconds=20)
+    return Need(2**27, read=2**25 + STORED_ANSWER * rows, written=2**25 + STORED_ANSWER * rows, seconds=20)

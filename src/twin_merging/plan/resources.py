@@ -16,7 +16,7 @@ from twin_merging.plan import needs_sources as sources
 from twin_merging.plan import needs_tables as tables
 from twin_merging.plan.settings import RULES as SETTINGS
 from twin_merging.plan.settings_parts import Wildcards
-from twin_merging.plan.sizes import Sizes
+from twin_merging.plan.sizes import sizes_of
 from twin_merging.plan.work import Need, Work
 from twin_merging.suite.suite import Suite
 
@@ -83,16 +83,6 @@ def threads_of(rule: str, threads: Mapping[str, int] | None) -> int:
     """How many threads a rule's jobs have."""
     stage = SETTINGS[rule][0] if rule in SETTINGS else rule
     return (threads or {}).get(stage, 1)
-
-
-_KNOWN: dict[int, tuple[Suite, Sizes]] = {}
-
-
-def sizes_of(suite: Suite) -> Sizes:
-    """Sizes of a suite, looked up once."""
-    if id(suite) not in _KNOWN:
-        _KNOWN[id(suite)] = (suite, Sizes.of(suite))
-    return _KNOWN[id(suite)][1]
 
 
 # Rules whose jobs run a model, and can do so on a GPU.

@@ -22,10 +22,11 @@ def rows_of(suite: Suite, name: str) -> dict[str, int]:
     splits: Mapping[str, str] = data.get("splits", {})
     if "generate" in data:
         return {use: data["generate"][use] for use in ("train", "validation", "test")}
-    return {
-        use: sliced(_whole(task, split.partition("[")[0], use), split.partition("[")[1] + split.partition("[")[2])
-        for use, split in {"train": "train", "validation": "validation", "test": "test", **splits}.items()
-    }
+    found = {}
+    for use, split in {"train": "train", "validation": "validation", "test": "test", **splits}.items():
+        whole, bracket, part = split.partition("[")
+        found[use] = sliced(_whole(task, whole, use), bracket + part)
+    return found
 
 
 def sliced(rows: int, part: str) -> int:

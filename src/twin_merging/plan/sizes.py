@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from twin_merging.fetching.declared import Source
 from twin_merging.io.sizes import bytes_of
 from twin_merging.plan.local_models import folder_bytes, local_model, local_rank
+from twin_merging.plan.once import once_a_suite
 from twin_merging.plan.rows import rows_of
 from twin_merging.plan.shapes import Shape, nearest, of_generated
 from twin_merging.suite.locks import locked_sizes
@@ -48,33 +50,43 @@ class Expert:
 @dataclass(frozen=True)
 class Sizes:
     """base: the files of the base. shape: the base's. stored, computed: bytes of a number of the base, and of a model
-    that is run. experts, data, rows: of each task; rows of each split."""
+    that is run. experts, data, rows: of each task; rows of each split. Data are looked at when they are asked for: how
+    a model is written does not depend on them."""
 
+    suite: Suite
     base: Known
     shape: Shape
     stored: int
     computed: int
     experts: Mapping[str, Expert]
-    data: Mapping[str, Known]
-    rows: Mapping[str, Mapping[str, int]]
 
     @classmethod
     def of(cls, suite: Suite) -> Sizes:
         base, shape, stored = _base(suite)
         return cls(
+            suite,
             base,
             shape,
             stored,
             BYTES[suite.says.base.dtype],
             {name: _expert(suite, name, shape, stored) for name in suite.tasks},
-            {name: _data(suite, name) for name in suite.tasks},
-            {name: rows_of(suite, name) for name in suite.tasks},
         )
+
+    @cached_property
+    def data(self) -> Mapping[str, Known]:
+        return {name: _data(self.suite, name) for name in self.suite.tasks}
+
+    @cached_property
+    def rows(self) -> Mapping[str, Mapping[str, int]]:
+        return {name: rows_of(self.suite, name) for name in self.suite.tasks}
 
     @property
     def body(self) -> int:
         """Bytes of a model's weights, as the base stores them."""
         return self.shape.parameters * self.stored
+
+
+sizes_of = once_a_suite(Sizes.of)
 
 
 def _base(suite: Suite) -> tuple[Known, Shape, int]:

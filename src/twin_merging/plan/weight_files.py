@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twin_merging.io.sharding import LIMIT, byte_count, file_names
-from twin_merging.plan.sizes import DEFAULT, LOCAL, MADE, Sizes
+from twin_merging.plan.once import once_a_suite
+from twin_merging.plan.sizes import DEFAULT, LOCAL, MADE, sizes_of
 from twin_merging.suite.suite import Suite
 
 # Rules that write a whole model, and the folder of its weights.
@@ -25,24 +26,20 @@ FOLDERS = {
 }
 
 
-_COUNTS: dict[int, tuple[Suite, int]] = {}  # of suites by their place in memory, which they keep while they are here
-
-
 def limit(suite: Suite) -> int:
     """How many bytes of tensors a shard has at most."""
     return byte_count(suite.says.max_shard_size or LIMIT)
 
 
+@once_a_suite
 def count(suite: Suite) -> int:
     """In how many shards each whole model of a suite is written; 1: in one file."""
-    if id(suite) not in _COUNTS:
-        _COUNTS[id(suite)] = suite, max(1, -(-_largest(suite) // limit(suite)))
-    return _COUNTS[id(suite)][1]
+    return max(1, -(-_largest(suite) // limit(suite)))
 
 
 def _largest(suite: Suite) -> int:
     """Bytes of the largest whole model of which something is known; 0 where nothing is."""
-    sizes = Sizes.of(suite)
+    sizes = sizes_of(suite)
     whole = [expert.files for name, expert in sizes.experts.items() if not suite.tasks[name].expert.is_adapter]
     unknown = {DEFAULT, MADE} if sizes.base.known == DEFAULT else {DEFAULT}  # an expert is trained from the base
     found = [size.bytes for size in (sizes.base, *whole) if size.known not in unknown]

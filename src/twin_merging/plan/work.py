@@ -11,6 +11,7 @@ from twin_merging.routing.layers import features_name, features_named, reads_seg
 from twin_merging.suite.suite import Suite
 
 FP32 = 4
+STORED_ANSWER = 60  # bytes
 
 
 @dataclass(frozen=True)

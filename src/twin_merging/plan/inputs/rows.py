@@ -10,7 +10,7 @@ from twin_merging.suite.suite import Suite
 from twin_merging.tasks.rows import SHOTS
 
 
-def rows_of(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
+def split_files(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
     """Splits of tasks, each with what its in-context examples are drawn from."""
     found = []
     for name in tasks:
@@ -22,27 +22,27 @@ def rows_of(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
 
 def routed_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What the routers on a shared expert are trained on."""
-    return rows_of(suite, suite.featured(wildcards["shared"]), "train", "validation")
+    return split_files(suite, suite.featured(wildcards["shared"]), "train", "validation")
 
 
 def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What one task's expert is trained on."""
-    return [*rows_of(suite, [wildcards["task"]], "train", "validation"), *label_names(suite, wildcards)]
+    return [*split_files(suite, [wildcards["task"]], "train", "validation"), *label_names(suite, wildcards)]
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return rows_of(suite, suite.evaluated(wildcards["model"]), "test")
+    return split_files(suite, suite.evaluated(wildcards["model"]), "test")
 
 
 def validation_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The validation rows of one task, or of those that a method merges. Unseen tasks choose nothing."""
     tasks = [wildcards["task"]] if "task" in wildcards else suite.merged(wildcards["method"])
-    return rows_of(suite, tasks, "validation")
+    return split_files(suite, tasks, "validation")
 
 
 def plane_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What the plane of two tasks' weights is evaluated on."""
-    return rows_of(suite, suite.plane.tasks if suite.plane else (), "validation")
+    return split_files(suite, suite.plane.tasks if suite.plane else (), "validation")
 
 
 def shown_data(suite: Suite, wildcards: Wildcards) -> list[str]:
