@@ -70,7 +70,11 @@ def test_under_linear_a_task_keeps_its_head_alone() -> None:
 
 
 def test_a_table_says_what_its_protocols_leave_to_the_base() -> None:
-    assert protocol_note({name: {**PROTOCOLS[name].groups} for name in ("reference", "linear")}) == (
+    groups = {
+        name: {str(kind): str(what) for kind, what in PROTOCOLS[name].groups.items()}
+        for name in ("reference", "linear")
+    }
+    assert protocol_note(groups) == (
         "`protocol` says what of a model is each task's own and not merged (reference: head and bias; linear: head, "
         "with bias, norm, embedding as in the base)."
     )

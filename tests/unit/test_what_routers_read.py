@@ -174,7 +174,10 @@ def test_what_ngrams_say_of_a_train_row_comes_from_a_layer_without_it() -> None:
 
 
 def merged(tiny: Path, folder: Path, features: Any, **options: Any) -> Path:
-    given: dict[str, Any] = {"one": [row[0] for row in texts(0, 30, 0)], "two": [(row[0], "w1 w2") for row in texts(1, 30, 0)]}
+    given: dict[str, Any] = {
+        "one": [row[0] for row in texts(0, 30, 0)],
+        "two": [(row[0], "w1 w2") for row in texts(1, 30, 0)],
+    }
     return twin_merge(
         base=tiny / "base",
         experts={task: tiny / "experts" / task for task in given},
