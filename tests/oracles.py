@@ -162,9 +162,11 @@ def _by_matrix(
     return found
 
 
-def tsv_m(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
+def tsv_m(base: Tensors, vectors: Vectors, scaling: float = 1.0, count: int | None = None) -> Tensors:
+    """count: of how many tasks each keeps its share of the triples (mass: of all, whichever are merged)."""
+
     def change(taus: list[torch.Tensor]) -> torch.Tensor:
-        k = min(taus[0].shape) // len(taus)
+        k = max(1, min(taus[0].shape) // (count or len(taus)))
         triples = [torch.linalg.svd(tau, full_matrices=False) for tau in taus]
         U, V = torch.cat([u[:, :k] for u, _, _ in triples], 1), torch.cat([v[:k] for _, _, v in triples])
         S = torch.cat([s[:k] for _, s, _ in triples])

@@ -58,9 +58,10 @@ class Gated(nn.Module):
     gates: Gates
     ranks: dict[str, tuple[int, ...]]
     scales: dict[str, float]
+    cores: dict[Any, torch.Tensor]  # of sets of tasks that are merged (twin_merging.model.joined)
 
     def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
-        self.gates = gates
+        self.gates, self.cores = gates, {}
         self.ranks = {name: part.ranks for name, part in parts.items()}
         self.scales = {name: part.scale for name, part in parts.items()}
         for name, part in parts.items():

@@ -27,6 +27,7 @@ from twin_merging.suite.entry import Entry
 from twin_merging.suite.figures import Plane
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
+from twin_merging.suite.shared_experts import FIRST_PASS
 from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
@@ -178,9 +179,11 @@ class Suite:
         return f"{place}/{settings['kind']}-{features_name(of_one_body(settings['features']))}-{digest}"
 
     def read_by(self, method: str) -> str:
-        """The model whose hidden states a dynamic method's router reads: its shared expert, or the base."""
+        """The model whose hidden states a dynamic method's router reads: its shared expert, the base, or what its first
+        pass is by."""
         features = self._router_of(method).plain()["features"]
-        return PRETRAINED if of_base(features) else self.shared(method)
+        first = self.methods[method].options.get(FIRST_PASS, self.shared(method))
+        return PRETRAINED if of_base(features) else first
 
     def has_own_router(self, method: str) -> bool:
         """Whether a dynamic method's router has other options than the suite's."""
@@ -258,6 +261,8 @@ def _check_plane(suite: Suite) -> None:
         return
     at = "figures.plane"
     one_of(f"{at}.method", plane.method, "dynamic method of the suite", suite.dynamic)
+    if FIRST_PASS in suite.methods[plane.method].options:
+        raise ValueError(f"{at}.method: '{plane.method}' has no weights between its tasks; name a method that has")
     if suite.methods[plane.method].options["onepass"]:
         raise ValueError(f"{at}.method: '{plane.method}' leaves its first layers shared; name one without onepass")
     for task in plane.tasks:
