@@ -297,6 +297,21 @@ def tsv_c(base: Tensors, vectors: Vectors, task: str, fraction: float) -> Tensor
     return found
 
 
+def free(shared: Tensors, expert: Tensors, density: float, rescale: float) -> Tensors:
+    """One task's model: its expert's parameters beside the shared expert's."""
+    found = {}
+    for n in expert:
+        change = expert[n].double() - shared[n].double()
+        if change.dim() == 2:
+            for row in change:
+                count = max(1, int(density * len(row)))
+                least = row.abs().sort(descending=True).values[count - 1]
+                row[row.abs() < least] = 0
+            change *= rescale
+        found[n] = shared[n] + change
+    return found
+
+
 METHODS: dict[str, Callable[..., Tensors]] = {
     "weight_average": weight_average,
     "task_arithmetic": task_arithmetic,

@@ -20,6 +20,7 @@ from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
 from twin_merging.model.joined import evenly, joined_factors
 from twin_merging.model.loading import load_vectors
+from twin_merging.model.sparse import SPARSE, entries_of, sparse_change
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def export(
         raise UserError(f"{directory}: mixes LoRA factors (lora_space: factor), which is no sum of LoRAs; export it as "
                         "form dense")  # fmt: skip
     model = TwinModel.from_pretrained(directory)
+    if form == "lora" and any((directory / "exclusive" / task / SPARSE).exists() for task in tasks):
+        raise UserError(f"{directory}: has sparse exclusive vectors, which are no LoRAs; export it as form dense")
     if form == "lora" and model.gates.joined:
         raise UserError(
             f"{directory}: merges its tasks for each input, which is no sum of LoRAs; export it as form dense"
@@ -119,6 +122,8 @@ def _mixed(layer: Any, name: str, shared: torch.Tensor, row: torch.Tensor, numbe
     if vectors is not None:
         value = value + torch.tensordot(row.to(vectors.device), vectors.float(), dims=1)
     for task, weight in enumerate(row.tolist()):
+        if name == "weight" and weight and entries_of(layer, task) is not None:
+            value = value + weight * sparse_change(layer, task).float()
         pair = layer.factors_of(task) if name == "weight" and weight else None
         if pair is not None:
             change = weight * (pair[1].float() @ pair[0].float())

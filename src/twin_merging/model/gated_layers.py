@@ -20,6 +20,7 @@ from twin_merging.model.factored import B, add_factored
 from twin_merging.model.gated import Gated, Parts
 from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.joined import add_joined, looked_up
+from twin_merging.model.sparse import VALUES, add_looked_up, add_sparse
 
 
 class GatedProduct(Gated):
@@ -56,6 +57,9 @@ class GatedProduct(Gated):
             return
         if self.gates.joined:
             add_joined(self, x, y, mixture)
+            return
+        if self.part("weight", VALUES) is not None:
+            add_sparse(self, x, y, mixture)
             return
         if mixture.groups is not None:
             for task, rows in mixture.groups:
@@ -116,6 +120,8 @@ class GatedEmbedding(Gated, nn.Embedding):
         y = super().forward(ids)
         if self.gates.joined:
             return looked_up(self, ids, y, mixture, self.factor)
+        if self.part("weight", VALUES) is not None:
+            return add_looked_up(self, ids, y, mixture)
         if mixture.groups is not None and ids.shape[0] == mixture.rows:
             for task, rows in mixture.groups:
                 pair = self.factors_of(task)

@@ -46,6 +46,14 @@ class Mixture:
         return 0 if one is None else len(one)
 
     @property
+    def parts(self) -> Iterator[tuple[int, Positions, torch.Tensor | None]]:
+        """Each task that some row has a weight for, with its rows and their weights for it; None where these are 1."""
+        if self.groups is not None:
+            yield from ((task, rows, None) for task, rows in self.groups)
+        elif self.weights is not None:
+            yield from ((task, slice(None), self.weights[:, task]) for task in self.active)
+
+    @property
     def sets(self) -> list[tuple[tuple[int, ...], Positions]]:
         """Each set of tasks that some row has weights for, with its rows; of a row without any, none."""
         if self._sets is None:

@@ -89,7 +89,7 @@ def _pretrained(name: str, content: Content, protocol: str) -> tuple[str, Conten
 
 
 def _full_rank(content: Content) -> Content:
-    return {**_without(content, ["rank", "fraction", "energy"]), "fraction": 1.0}
+    return {**_without(content, ["rank", "fraction", "energy", "density", "rescale"]), "fraction": 1.0}
 
 
 def _weighed(weights: str) -> Callable[[Content], Content]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.groups import Protocol, protocol_of
+from twin_merging.compression.exclusives import DENSITY, RANKS
 from twin_merging.errors import UserError
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
@@ -155,12 +156,12 @@ class Suite:
         return self.methods[method].options["lora_space"]
 
     def compression(self, shared: str, space: str = "product") -> dict[str, float]:
-        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`, or any
-        of its candidates."""
+        """The largest rank, fraction, energy and density that any method of a space asks of the exclusives of `shared`,
+        or any of its candidates."""
         own = [name for name in self.dynamic if self.shared(name) == shared and self.lora_space(name) == space]
         asked = [self.methods[name] for name in own]
         sizes: dict[str, float] = {}
-        for size in ("rank", "fraction", "energy"):
+        for size in (*RANKS, DENSITY):
             if found := [entry.choices.get(size, [entry.options[size]]) for entry in asked if size in entry.options]:
                 sizes[size] = max(value for values in found for value in values)
         return sizes
