@@ -24,7 +24,7 @@ from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.io.weights import open_directory
 from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.assemble import assemble
-from twin_merging.model.sparse import SPARSE, load_sparse
+from twin_merging.model.sparse_files import SPARSE, load_sparse
 from twin_merging.plan import settings
 from twin_merging.plan.figures import spectra
 from twin_merging.routing.mlp import MLPRouter

@@ -20,7 +20,8 @@ from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
 from twin_merging.model.joined import evenly, joined_factors
 from twin_merging.model.loading import load_vectors
-from twin_merging.model.sparse import SPARSE, entries_of, sparse_change
+from twin_merging.model.sparse import entries_of, sparse_change
+from twin_merging.model.sparse_files import SPARSE
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)

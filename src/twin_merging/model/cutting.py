@@ -12,7 +12,7 @@ import torch
 from twin_merging.checkpoints.architectures import output_layer
 from twin_merging.compression.sparse import count_of
 from twin_merging.model.gated import Gated
-from twin_merging.model.sparse import COLUMNS, VALUES
+from twin_merging.model.sparse_files import COLUMNS, VALUES
 
 
 @dataclass(frozen=True)

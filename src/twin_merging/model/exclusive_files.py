@@ -2,7 +2,7 @@
 
     float32, bfloat16   a PEFT LoRA and vectors.safetensors (twin_merging.model.adapters); in factor space
                         factors.safetensors (twin_merging.model.factor_files); of a vector that is sparse
-                        sparse.safetensors (twin_merging.model.sparse)
+                        sparse.safetensors (twin_merging.model.sparse_files)
     int8, int4          quantised.safetensors: of each matrix <parameter>.down and <parameter>.up as whole numbers, a
                         row a component, each with its .scales (twin_merging.compression.numbers); vectors.safetensors
 
@@ -22,7 +22,7 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.model.adapters import VECTORS, AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.factor_files import load_factors_of, save_factors_of
-from twin_merging.model.sparse import SPARSE, load_sparse, save_sparse
+from twin_merging.model.sparse_files import SPARSE, load_sparse, save_sparse
 
 STORE, STORES = "store", ("float32", "bfloat16", "int8", "int4")
 QUANTISED = "quantised.safetensors"

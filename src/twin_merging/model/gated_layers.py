@@ -20,7 +20,8 @@ from twin_merging.model.factored import B, add_factored
 from twin_merging.model.gated import Gated, Parts
 from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.joined import add_joined, looked_up
-from twin_merging.model.sparse import VALUES, add_looked_up, add_sparse
+from twin_merging.model.sparse import add_looked_up, add_sparse
+from twin_merging.model.sparse_files import VALUES
 
 
 class GatedProduct(Gated):

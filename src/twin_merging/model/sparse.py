@@ -1,57 +1,23 @@
-"""Sparse exclusive vectors: in a layer, and as files.
+"""Sparse exclusive vectors in a layer.
 
-sparse.safetensors has of each matrix <parameter>.columns and <parameter>.values (twin_merging.compression.sparse), the
-latter multiplied by the method's factor; vectors.safetensors has what is no matrix. In a layer each task's matrix is
-made when rows need it. So a batch costs, beside the shared model's pass, one product with a whole matrix for its rows
-where each row has one task; where rows mix tasks, one for each of them.
+Each task's matrix is made when rows need it. So a batch costs, beside the shared model's pass, one product with a whole
+matrix where each row has one task; where rows mix tasks, one for each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 
 from twin_merging.compression.sparse import Entries, dense, narrow
-from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint, save_tensors
-from twin_merging.model.adapters import VECTORS, AdapterForm, ExclusiveVector
 from twin_merging.model.gates import Mixture
+from twin_merging.model.sparse_files import COLUMNS, VALUES
 
 if TYPE_CHECKING:
     from twin_merging.model.gated import Gated
-
-SPARSE = "sparse.safetensors"
-COLUMNS, VALUES = "columns", "values"
-
-
-def save_sparse(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:
-    tensors = {}
-    for name, entries in vector.sparse.items():
-        own = form.parameter(name)
-        tensors |= {f"{own}.{COLUMNS}": entries.columns, f"{own}.{VALUES}": entries.values}
-    save_tensors(Path(directory) / SPARSE, tensors)
-    save_tensors(Path(directory) / VECTORS, vector.vectors)
-
-
-def load_sparse(directory: Path) -> ExclusiveVector:
-    """Read what save_sparse wrote. Raises UserError, naming file and tensor, for one that is missing or is wrong."""
-    stored = Checkpoint(Path(directory) / SPARSE)
-    found = ExclusiveVector(vectors=dict(Checkpoint(Path(directory) / VECTORS)))
-    for name in stored:
-        stem, _, part = name.rpartition(".")
-        other = f"{stem}.{VALUES if part == COLUMNS else COLUMNS}"
-        if part not in (COLUMNS, VALUES) or other not in stored or stored.shape(name) != stored.shape(other):
-            raise UserError(
-                f"{stored.paths[0]}: tensor '{name}' is not one of the two, columns and values of one shape, that a "
-                "matrix has; assemble the model again"
-            )
-        if part == VALUES:
-            found.sparse[stem] = Entries(stored[other], stored[name])
-    return found
 
 
 def stacked(entries: Sequence[Entries | None], shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
