@@ -243,15 +243,18 @@ def test_the_best_is_the_first_of_equal_ones_and_no_number_is_never_best() -> No
         {"rank": {"choose": [3, 0, 16, 1]}, "temperature": {"choose": [0.05, 1.0]}},
         {"fraction": {"choose": [0.1, 0.5]}, "top_k": {"choose": [1, 2]}},
         {"energy": {"choose": [0.3, 0.9]}},
+        {"density": {"choose": [0.1, 0.4]}, "rescale": {"choose": [2.0, 0.0]}},
     ],
-    ids=["rank", "fraction", "energy"],
+    ids=["rank", "fraction", "energy", "density"],
 )
 def test_a_dynamic_choice_is_that_of_every_candidate_assembled(
     fetched: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     rows = rows_of(data)
     shared = merged(fetched, tmp_path / "shared", "task_arithmetic", {"scaling": 0.3}, "strict")
-    largest = {size: max(asked["choose"]) for size, asked in options.items() if size not in ("temperature", "top_k")}
+    largest = {
+        size: max(asked["choose"]) for size, asked in options.items() if size not in ("temperature", "top_k", "rescale")
+    }
     exclusives = {task: tmp_path / f"{task}.safetensors" for task in TEXT}
     for task, file in exclusives.items():
         vector = {task: fetched / f"task_vectors/{task}.safetensors"}

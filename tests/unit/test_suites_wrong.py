@@ -177,11 +177,11 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     # options that belong together
     "twin without a size": (
         {"methods/twin/fraction": REMOVED},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: none)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: none)",),
     ),
     "twin with two sizes": (
         {"methods/twin/rank": 2},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: rank, fraction)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: rank, fraction)",),
     ),
     "one pass and the last layer": (
         {"methods/twin/onepass": True},

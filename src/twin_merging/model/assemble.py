@@ -11,7 +11,7 @@ from torch import nn
 
 from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
 from twin_merging.checkpoints.groups import Protocol, merged_names
-from twin_merging.compression.exclusives import Exclusive
+from twin_merging.compression.exclusives import DENSITY, RANKS, Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
 from twin_merging.io.files import file_hashes, pass_on, read_json, sha256, whole_directory, write_json
@@ -35,7 +35,7 @@ from twin_merging.version import __version__
 
 log = logging.getLogger(__name__)
 
-SIZES = ("rank", "fraction", "energy")
+SIZES = (*RANKS, DENSITY)
 
 
 def assemble(
@@ -89,7 +89,7 @@ def assemble(
             exclusive = Exclusive(path, sizes, early)
             rows += report(task, exclusive, shapes)
             if merged is None:
-                vector = cut(exclusive, transposed).without_prefix(prefix)
+                vector = cut(exclusive, transposed, entry.get("rescale", 1.0)).without_prefix(prefix)
                 numbers[task] = vector.numbers
             else:
                 vector, numbers[task] = cut_factors(exclusive, merged)
@@ -160,11 +160,16 @@ def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...
     return {name: body.shape(name) for name in merged_names(body, protocol)}
 
 
-def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVector:
-    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out.
+def cut(exclusive: Exclusive, transposed: Collection[str] = (), rescale: float = 1.0) -> ExclusiveVector:
+    """An exclusive file's vector at its sizes: up = U S, down = V; or sparse matrices, times `rescale`. What is zero or
+    of rank 0 is left out.
 
     transposed: layers that keep their matrix as (in, out), of which the factors change sides.
     """
+    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
+    if exclusive.is_sparse:
+        sparse = {name: exclusive.entries(name) for name in exclusive.matrices if name not in exclusive.shared}
+        return ExclusiveVector({}, vectors, {name: one.times(rescale) for name, one in sparse.items()})
     factors = {}
     for name in exclusive.matrices:
         found = exclusive.matrix(name)
@@ -173,7 +178,6 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
         factors[name] = (found.V, found.U * found.S)
         if name.removesuffix(".weight") in transposed:
             factors[name] = (found.U.T * found.S[:, None], found.V.T)
-    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
     return ExclusiveVector(factors, vectors)
 
 

@@ -23,6 +23,7 @@ from twin_merging.model.answers import Answer
 from twin_merging.model.first_layers import load_first_layers
 from twin_merging.model.forms import Form, form_of
 from twin_merging.model.gates import Gates, Mixture
+from twin_merging.model.joined import evenly
 from twin_merging.model.loading import Loading, Stored, read_directory
 from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
 from twin_merging.model.parts import POOLER, Beside, gate_model
@@ -31,6 +32,7 @@ from twin_merging.routing.features import Pooling, entering, features_of
 from twin_merging.routing.fixed import FixedRouter, OracleRouter
 from twin_merging.routing.layers import of_one_body, single_layer
 from twin_merging.routing.ngrams import Texts
+from twin_merging.routing.projection import AT_MOST, THRESHOLD, ProjectionRouter, keep_above
 from twin_merging.routing.router import Router
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.reading import positions_of
@@ -46,7 +48,8 @@ class TwinModel(PreTrainedModel):
     Without, it is static, and the caller names each row's task. `model` is the architecture's own model, its layers
     gated in place; `record` is what merge.json says; `tasks` are those that are merged, in the router's order, and
     `left_out` others, of which it has the heads. `reader` has the base's first layers, where the router reads those and
-    not the shared expert. One forward pass at a time: a model is no place for two threads.
+    not the shared expert. A joined model (MASS) answers a row by the merge of the tasks that it has a weight for, and
+    its router reads the merge of all of them. One forward pass at a time: a model is no place for two threads.
     """
 
     form: Form  # of its family's models on disk
@@ -116,6 +119,7 @@ class TwinModel(PreTrainedModel):
         if not issubclass(kind, cls):
             raise UserError(f"{stored.directory}: holds a {kind.__name__}; load it as that, or as TwinModel")
         model: Any = kind.from_stored(stored, chosen)
+        model.gates.joined = stored.joined
         if stored.reader is not None:
             model.reader = load_first_layers(stored.reader, model.body, model.router.features)
         model.name_or_path = str(stored.directory)
@@ -191,7 +195,12 @@ class TwinModel(PreTrainedModel):
         return self.model.get_output_embeddings()
 
     def compile(self, *arguments: Any, **options: Any) -> None:
-        """torch.compile of the body's forward pass, in place; heads and router stay as they are."""
+        """torch.compile of the body's forward pass, in place; heads and router stay as they are.
+
+        Raises ValueError for a joined model, whose pass depends on which tasks each row keeps.
+        """
+        if self.gates.joined:
+            raise ValueError("a model that merges each row's tasks cannot be compiled; use it as it is")
         self.body.compile(*arguments, **options)
 
     @torch.no_grad()
@@ -210,7 +219,10 @@ class TwinModel(PreTrainedModel):
             return self.router.weights_of(len(input_ids), None, input_ids.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
-        return self.router.weights(self.router.read(self._hidden(mask, batch), texts))
+        weights = self.router.weights(self.router.read(self._hidden(mask, batch), texts))
+        if self.gates.joined and not isinstance(self.router, ProjectionRouter):  # which keeps few by its own options
+            return keep_above(weights, THRESHOLD, AT_MOST)
+        return weights
 
     def _hidden(self, mask: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """The features (batch, d) of hidden states that the router reads: the base's, or the shared expert's."""
@@ -222,12 +234,16 @@ class TwinModel(PreTrainedModel):
         if pooler is not None:
             self.body.pooler = None
         try:
-            with self.gates.holding(None):
+            with self.gates.holding(self._of_all(mask) if self.gates.joined else None):
                 return features_of(self.body, router.features, mask, router.marks, **batch)
         finally:
             self._awaited = awaited
             if pooler is not None:
                 self.body.pooler = pooler
+
+    def _of_all(self, mask: torch.Tensor) -> Mixture:
+        """The merge of all tasks for each row of a batch, which a joined model's router reads."""
+        return Mixture.of(evenly(torch.ones(len(mask), len(self.tasks), device=mask.device)), None)
 
     def weights_of(
         self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
@@ -335,6 +351,8 @@ class TwinModel(PreTrainedModel):
         """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
         of the largest weight. None for a static model of which nothing is private: its body answers every row."""
         routed = None if weights is None else weights.argmax(-1)
+        if weights is not None and self.gates.joined:
+            weights = evenly(weights)
         if tasks is None:
             return None if weights is None else Mixture.of(weights, routed)
         chosen = torch.tensor([-1 if name is None else self.known.index(name) for name in tasks], device=device)

@@ -37,8 +37,13 @@ def passes_of(work: Work, model: str) -> float:
     suite = work.suite
     if model not in suite.dynamic:
         return 1
-    onepass = suite.methods[model].options.get("onepass") or model not in suite.with_router
-    return _GATED if onepass else 1 + _GATED
+    options = suite.methods[model].options
+    onepass = options.get("onepass") or model not in suite.with_router
+    answered = _GATED
+    if "density" in options:  # a whole product for each task that has a weight
+        answered = 1 + (options["top_k"] or len(suite.merged(model)))
+    first = _GATED if "first_pass" in options else 1
+    return answered if onepass else first + answered
 
 
 def files(work: Work, model: str) -> float:
