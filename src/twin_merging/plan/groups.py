@@ -18,7 +18,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "fetch_base", "fetch_expert", "fetch_adapter", "fetch_data", "fetch_router", "generate_base", "generate_data"
     ),
     "experts": ("finetune", "task_vectors", "training_statistics", "answer_validation"),
-    "merged": ("merge", "merge_factors"),
+    "merged": ("joint_statistics", "merge", "merge_factors"),
     "routed": ("compress", "compress_factors", "route_features", "route"),
     "answers": ("assemble", "predict"),
     "lm_eval": ("lm_eval",),

@@ -21,6 +21,21 @@ def training_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Set
     }
 
 
+def joint_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """As for the merge of the method; and how the tasks' training rows are read and answered, in alphabetical order."""
+    method = wildcards["method"]
+    parts = of_tasks(suite, suite.merged(method), lambda task: task.answered_as())
+    return {
+        "entry": suite.methods[method].plain(),
+        "groups": dict(suite.protocol(method).groups),
+        **parts,
+        "tasks": dict(sorted(parts["tasks"].items())),
+        "rows": None if "rows" in suite.methods[method].options else suite.says.statistics.rows,
+        "max_length": suite.says.inference.max_length,
+        "threads": threads,
+    }
+
+
 def task_vectors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {"threads": threads}
 

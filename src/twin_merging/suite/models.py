@@ -54,7 +54,7 @@ class Limits(Model):
 
 
 class Statistics(Model):
-    """What `fisher` and `regmean` gather from the experts' training rows."""
+    """What `fisher`, `regmean` and `regmean_plusplus` gather from the experts' training rows."""
 
     rows: Positive = Field(256, description="the first training rows of each task that are read")
 
@@ -162,7 +162,8 @@ class SuiteFile(Model):
     )
     limits: Limits = Field(Limits(), description="how many rows are used")
     statistics: Statistics = Field(
-        Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"
+        Statistics(),
+        description="what `fisher`, `regmean` and `regmean_plusplus` gather from the experts' training rows",
     )
     inference: Inference = Field(Inference(), description="how features and predictions are computed")
     shards: Annotated[Positive | None, ABSENT] = Field(

@@ -30,6 +30,11 @@ def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return [*split_files(suite, [wildcards["task"]], "train", "validation"), *label_names(suite, wildcards)]
 
 
+def training_rows(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The training rows of the tasks that a method merges."""
+    return [f"results/{suite.name}/data/{task}/train.parquet" for task in suite.merged(wildcards["method"])]
+
+
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     return split_files(suite, suite.evaluated(wildcards["model"]), "test")
 
