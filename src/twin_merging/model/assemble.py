@@ -30,6 +30,7 @@ from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, of_base, single_layer
 from twin_merging.routing.router import Router
 from twin_merging.routing.temperatures import temperature_of
+from twin_merging.routing.verdicts import threshold_in
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 from twin_merging.version import __version__
 
@@ -179,4 +180,6 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
 
 def _router(state: Path | None, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
     stored = {} if state is None else Checkpoint(state)
-    return build_router(settings, tasks, stored, temperature_of(entry["temperature"], stored), entry["top_k"])
+    router = build_router(settings, tasks, stored, temperature_of(entry["temperature"], stored), entry["top_k"])
+    router.below = threshold_in(settings, stored)
+    return router

@@ -19,9 +19,11 @@ from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.reading import Reading
 from twin_merging.routing.tensors import place
 from twin_merging.routing.tensors import shape_in as shape_in
+from twin_merging.routing.verdicts import Routed
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+BELOW = "unknown_below"  # in config.json
 COUNTER = "num_batches_tracked"  # a counter of batch normalisation, which routing does not use
 
 
@@ -30,7 +32,8 @@ class Router(nn.Module):
 
     tasks: the names of its outputs, in their order. size: the width d of a feature. features: which hidden states it
     reads, and what beside them. temperature, top_k: how logits become weights. reading: what becomes of that before it
-    is weighed, where it is more than plain hidden states.
+    is weighed, where it is more than plain hidden states. below: an input that is less `known` is of none of the tasks;
+    None: every input is of one.
     """
 
     kind: ClassVar[str]
@@ -42,6 +45,7 @@ class Router(nn.Module):
         super().__init__()
         self.tasks, self.size, self.features = list(tasks), size, features
         self.temperature, self.top_k, self.reading = temperature, top_k, None
+        self.below: float | None = None
 
     @classmethod
     def shaped_as(cls, state: Mapping[str, torch.Tensor], tasks: list[str], settings: Mapping[str, Any]) -> Self:
@@ -77,12 +81,25 @@ class Router(nn.Module):
     def weights(self, features: torch.Tensor) -> torch.Tensor:
         """Turn features (batch, d) of any dtype into weights (batch, T), fp32: softmax(logits / temperature).
 
-        The weights of a row sum to 1. A logit of -inf gives a weight of 0. With top_k, all but the k largest are 0.
+        The weights of a row sum to 1, or are all 0 where the row is of none of the tasks. A logit of -inf gives a
+        weight of 0. With top_k, all but the k largest are 0.
         """
+        return self.routed(features).weights
+
+    def routed(self, features: torch.Tensor) -> Routed:
+        """The weights, and the task of the largest one, which a row that is of none of the tasks has too."""
         with torch.autocast(features.device.type, enabled=False):
             logits = self(features.float())
+            unknown = None if self.below is None else self.known(logits) < self.below
             logits = logits - logits.amax(-1, keepdim=True)  # so no quotient by a small temperature overflows
-            return self.kept((logits / self.temperature).softmax(-1))
+            weights = self.kept((logits / self.temperature).softmax(-1))
+            tasks = weights.argmax(-1)
+            return Routed(weights if unknown is None else weights.masked_fill(unknown[:, None], 0.0), tasks)
+
+    def known(self, logits: torch.Tensor) -> torch.Tensor:
+        """How well a row is known to be of one of the tasks (batch,), by its logits (batch, T): the log of the largest
+        probability, at temperature 1."""
+        return logits.log_softmax(-1).amax(-1)
 
     def kept(self, weights: torch.Tensor) -> torch.Tensor:
         """Of weights (batch, T) that sum to 1, those that are used, scaled to sum 1: the top_k largest."""
@@ -97,6 +114,7 @@ class Router(nn.Module):
             "features": self.features,
             "temperature": self.temperature,
             "top_k": self.top_k,
+            **({} if self.below is None else {BELOW: self.below}),
             **self.options(),
         }
         save_tensors(Path(directory) / WEIGHTS, router_tensors(self))
