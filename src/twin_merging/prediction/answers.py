@@ -117,10 +117,13 @@ def _with_routes(model: TwinModel, answers: Sequence[Any], routed: Routed | None
 
 
 def heads_of_rows(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:
-    """Whose private parameters answer each row: the true task's, or None for the routed task's. No row is routed to a
-    task that is left out of the merge, so that its own head answers always."""
+    """Whose private parameters answer each row: the true task's (`oracle`), None for the routed task's (`routed`), or
+    those of the task that `head` names. No row is routed to a task that is left out of the merge, so that its own head
+    answers always."""
     if head == "oracle":
         return [row.task for row in rows]
+    if head != "routed":
+        return [head] * len(rows)
     named = [row.task if row.task in model.left_out else None for row in rows]
     return named if any(named) else None
 

@@ -56,7 +56,7 @@ def _with_shared_and_router(at: str, entry: Entry, found: Mapping[str, Entry], f
     """A dynamic entry with its shared expert's name, and its router's own options in normal form."""
     shared = shared_of(at, entry, found)
     entry = _with_router(at, replace(entry, options={**entry.options, "shared": shared}), file)
-    if entry.weights == "router":
+    if entry.has_router:
         _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
     _check_lora_space(at, entry, found, file)
     return entry
@@ -81,6 +81,11 @@ def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> En
     choices = choices_of(content, method, at)
     contents = [filled(content, values) for values in candidates_of(choices)]
     found = [_of_numbers(name, method, replace(point, content=one), file, protocols) for one in contents]
+    if choices and found[0].crosses:
+        raise ValueError(
+            f"{at}.weights: expected_loss rests on one model's scores, and {', '.join(choices)} is yet to be chosen; "
+            "give the number that was chosen"
+        )
     return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
 
 
