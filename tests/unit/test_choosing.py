@@ -291,8 +291,8 @@ def check_assembled(
     monkeypatch.setattr("twin_merging.choosing.assembled.load_merged", noting(loaded, load))
     monkeypatch.setattr("torch.linalg.svd", None)  # nothing is decomposed
     routed: list[Any] = []
-    route = TwinModel.route
-    monkeypatch.setattr(TwinModel, "route", noting(routed, route))
+    route = TwinModel.routed
+    monkeypatch.setattr(TwinModel, "routed", noting(routed, route))
     candidates = AssembledCandidates(
         entry, "oracle", shared, exclusives, folder / "router", settings, factors, "float32", folder / "place"
     )

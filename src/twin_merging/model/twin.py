@@ -34,6 +34,7 @@ from twin_merging.routing.layers import of_one_body, single_layer
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.projection import AT_MOST, THRESHOLD, ProjectionRouter, keep_above
 from twin_merging.routing.router import Router
+from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.reading import positions_of
 from twin_merging.tasks.task import Answers
@@ -78,6 +79,7 @@ class TwinModel(PreTrainedModel):
         self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
         gate_model(model, beside, gates, _layer_read(router) if onepass else None)
         self._awaited: tuple[Pooling, Named, Texts | None] | None = None
+        self._found: Routed | None = None  # of the pass that runs
         if onepass:
             layer = self.body.get_submodule(layers_path(self.body))[_layer_read(router)]
             layer.register_forward_pre_hook(self._route_within, with_kwargs=True)
@@ -140,8 +142,8 @@ class TwinModel(PreTrainedModel):
 
     def answer_batch(
         self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
-    ) -> tuple[list[Any], torch.Tensor | None]:
-        """Each row's answer to a tokenised batch, as its task's view stores it, and the router's weights (batch, T).
+    ) -> tuple[list[Any], Routed | None]:
+        """Each row's answer to a tokenised batch, as its task's view stores it, and what the router says of the batch.
 
         tasks: whose private parameters answer each row, None (of all rows, or of one) for the routed task's.
         """
@@ -154,7 +156,7 @@ class TwinModel(PreTrainedModel):
         rows: Sequence[Waiting],
         tasks: Named,
         stored: Sequence[Mapping[str, Any]],
-    ) -> tuple[list[Any], torch.Tensor | None]:
+    ) -> tuple[list[Any], Routed | None]:
         """The same, to compare with what was stored of the answers before; for `faults` of the task's view."""
         return self.answer_batch(batch, tokenizer, rows, tasks)
 
@@ -211,18 +213,30 @@ class TwinModel(PreTrainedModel):
         texts: Texts | None = None,
         **batch: Any,
     ) -> torch.Tensor:
-        """Mixing weights (batch, T), fp32, of inputs, from the features that the router reads of them. texts: the
-        inputs as they were before the tokenizer, a text or a pair a row, for a router that `reads_text`."""
+        """Mixing weights (batch, T), fp32, of inputs, from the features that the router reads of them; all 0 of an
+        input that comes from none of the tasks. texts: the inputs as they were before the tokenizer, a text or a pair a
+        row, for a router that `reads_text`."""
+        return self.routed(input_ids, attention_mask, texts, **batch).weights
+
+    @torch.no_grad()
+    def routed(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        texts: Texts | None = None,
+        **batch: Any,
+    ) -> Routed:
+        """The same, with the task that each input is routed to."""
         if self.router is None:
             raise ValueError("this model has no router: give weights")
         if isinstance(self.router, FixedRouter):
-            return self.router.weights_of(len(input_ids), None, input_ids.device)
+            return Routed.by(self.router.weights_of(len(input_ids), None, input_ids.device))
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
-        weights = self.router.weights(self.router.read(self._hidden(mask, batch), texts))
+        routed = self.router.routed(self.router.read(self._hidden(mask, batch), texts))
         if self.gates.joined and not isinstance(self.router, ProjectionRouter):  # which keeps few by its own options
-            return keep_above(weights, THRESHOLD, AT_MOST)
-        return weights
+            return routed._replace(weights=keep_above(routed.weights, THRESHOLD, AT_MOST))
+        return routed
 
     def _hidden(self, mask: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """The features (batch, d) of hidden states that the router reads: the base's, or the shared expert's."""
@@ -245,13 +259,11 @@ class TwinModel(PreTrainedModel):
         """The merge of all tasks for each row of a batch, which a joined model's router reads."""
         return Mixture.of(evenly(torch.ones(len(mask), len(self.tasks), device=mask.device)), None)
 
-    def weights_of(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
-    ) -> torch.Tensor | None:
-        """Mixing weights (batch, T) of inputs whose tasks may be named; None for a model without a router."""
+    def routed_of(self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any) -> Routed | None:
+        """Mixing weights of inputs whose tasks may be named; None for a model without a router."""
         if isinstance(self.router, FixedRouter):
-            return self.router.weights_of(len(input_ids), tasks, input_ids.device)
-        return None if self.router is None else self.route(input_ids, mask, **batch)
+            return Routed.by(self.router.weights_of(len(input_ids), tasks, input_ids.device))
+        return None if self.router is None else self.routed(input_ids, mask, **batch)
 
     def forward(
         self,
@@ -262,8 +274,9 @@ class TwinModel(PreTrainedModel):
         texts: Texts | None = None,
         **batch: Any,
     ) -> Any:
-        """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and `weights` (batch, T) in it
-        (None for a model without a router).
+        """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and in it `weights` (batch, T)
+        and `routed` (batch,), the number of the task that each row is routed to (None for a model without a router).
+        A row that comes from none of the tasks has weights of 0.
 
         weights (batch, T) replaces the router; tasks, a name a row, says whose private parameters answer each row
         instead of the routed task's (the one of the largest weight, which None in the place of a name stands for).
@@ -281,13 +294,14 @@ class TwinModel(PreTrainedModel):
         if is_read and mask.shape[1] != input_ids.shape[1]:
             raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
         within = is_read and self.onepass
-        if weights is None and not within:
-            weights = self.weights_of(input_ids, mask, tasks, **self._raw(texts), **_prompt_part(batch))
+        routed = None if weights is None else Routed.by(weights)
+        if routed is None and not within:
+            routed = self.routed_of(input_ids, mask, tasks, **self._raw(texts), **_prompt_part(batch))
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         batch["attention_mask"] = mask
         if within:
             return self._answer_within(batch, mask, tasks, texts)
-        mixture = self._mixture(weights, tasks, input_ids.device)
+        mixture = self._mixture(routed, tasks, input_ids.device)
         order = None if self._causal or mixture is None else order_by_task(mixture)
         if order is not None and mixture is not None:
             batch = rows_in_order(batch, order, len(input_ids))
@@ -296,7 +310,7 @@ class TwinModel(PreTrainedModel):
             output = self.model(**batch)
         if order is not None:
             output = output_in_order(output, order.argsort(), len(input_ids))
-        return self._completed(output, weights)
+        return self._completed(output, routed)
 
     def _raw(self, texts: Texts | None) -> dict[str, Any]:
         """The raw texts as an argument, where the router reads them."""
@@ -311,8 +325,8 @@ class TwinModel(PreTrainedModel):
                 output = self.model(**batch)
             finally:
                 self._awaited = None
-            mixture = self.gates.mixture
-        return self._completed(output, None if mixture is None else mixture.weights)
+            routed, self._found = self._found, None
+        return self._completed(output, routed)
 
     def _route_within(self, _: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if self._awaited is None or self.router is None:
@@ -320,11 +334,11 @@ class TwinModel(PreTrainedModel):
         pooling, tasks, texts = self._awaited
         with torch.no_grad():
             hidden = pooling.of([entering(arguments, named)])
-            weights = self.router.weights(self.router.read(hidden, texts))
-        self.gates.set(self._mixture(weights, tasks, weights.device))
+            self._found = self.router.routed(self.router.read(hidden, texts))
+        self.gates.set(self._mixture(self._found, tasks, hidden.device))
 
-    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
-        output["weights"] = weights
+    def _completed(self, output: Any, routed: Routed | None) -> Any:
+        output["weights"], output["routed"] = (None, None) if routed is None else routed
         return output
 
     def _with_positions(self, batch: dict[str, Any], mask: torch.Tensor) -> dict[str, Any]:
@@ -347,16 +361,17 @@ class TwinModel(PreTrainedModel):
         for name in set(tasks) - known:
             raise ValueError(unknown("task", str(name), self.known))
 
-    def _mixture(self, weights: torch.Tensor | None, tasks: Named, device: torch.device) -> Mixture | None:
+    def _mixture(self, routed: Routed | None, tasks: Named, device: torch.device) -> Mixture | None:
         """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
-        of the largest weight. None for a static model of which nothing is private: its body answers every row."""
-        routed = None if weights is None else weights.argmax(-1)
-        if weights is not None and self.gates.joined:
-            weights = evenly(weights)
+        that it is routed to. None for a static model of which nothing is private: its body answers every row."""
+        if routed is not None and self.gates.joined:
+            routed = routed._replace(weights=evenly(routed.weights))
         if tasks is None:
-            return None if weights is None else Mixture.of(weights, routed)
+            return None if routed is None else Mixture.of(*routed)
         chosen = torch.tensor([-1 if name is None else self.known.index(name) for name in tasks], device=device)
-        return Mixture.of(weights, chosen if routed is None else torch.where(chosen < 0, routed, chosen))
+        if routed is None:
+            return Mixture.of(None, chosen)
+        return Mixture.of(routed.weights, torch.where(chosen < 0, routed.tasks, chosen))
 
 
 def class_of(family: str, where: str = "family") -> type[TwinModel]:

@@ -164,7 +164,7 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
 
 
 def _choice(suite: Suite, method: str) -> Iterator[Job]:
-    if suite.methods[method].choices:
+    if suite.methods[method].is_tried:
         yield "choose", {"method": method}
 
 
