@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER
-from twin_merging.checkpoints.aligned import Models, align
+from twin_merging.checkpoints.aligned import BASE, Models, align
 from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.union import RULES, Rule
 from twin_merging.errors import UserError, unknown
@@ -24,9 +24,16 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_vocabulary(rule: str, base: str | Path, experts: Mapping[str, str | Path], output: Path) -> Iterator[Models]:
+def one_vocabulary(
+    rule: str,
+    base: str | Path,
+    experts: Mapping[str, str | Path],
+    output: Path,
+    rows_from: str | None = BASE,
+) -> Iterator[Models]:
     """Yield the models of a merge: as they are, or by a rule (docs/vocabularies.md) with one vocabulary, in a folder
-    beside `output` that is removed when the block ends. An error names the user's own directories."""
+    beside `output` that is removed when the block ends. rows_from: as for `align`. An error names the user's own
+    directories."""
     if rule not in RULES:
         raise UserError(f"vocabulary: {unknown('rule', rule, RULES)}")
     given = Models(Path(base), {name: Path(path) for name, path in experts.items()})
@@ -35,7 +42,7 @@ def one_vocabulary(rule: str, base: str | Path, experts: Mapping[str, str | Path
         return
     with folder_beside(output.with_name(f"{output.name}-vocabulary")) as work:
         try:
-            models = align(cast(Rule, rule), given.base, given.experts, work)
+            models = align(cast(Rule, rule), given.base, given.experts, work, rows_from)
             if models.record:
                 log.info("%s", said(models.record))
             yield models

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 WRITTEN = (WHOLE, TOKENIZER_CONFIG, ADDED, CONFIG, REPLACED)  # anew, in every directory
+BASE = ""  # the base, in the place of an expert's name
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,13 @@ class Models:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path) -> Models:
+def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_from: str | None = BASE) -> Models:
     """Write the base and the experts with one vocabulary into the folder `work`; if they have one, all stay where they
     are.
+
+    rows_from: the model whose row of a token those get that lack it: BASE, an expert's name, or None for no model.
+    Where it has no such row, they get the mean of all that have one. Unless it is BASE, what is written as the base
+    holds such rows only, and the base's own weights are to be merged as one of the experts.
 
     Raises UserError for tokenizers that cut words otherwise than the base's, and for tables that have other rows than a
     tokenizer says.
@@ -60,12 +65,12 @@ def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path) -> Mo
         return Models(base, experts)
     _check_known(union, tables, counts, rows)
     size = rows if rule == "base" else max(rows, max(union.ids.values()) + 1, *(one or 0 for one in counts.values()))
-    rules = _write_base(union, start, tables, size, work / "base")
+    rules = _write_base(union, start, tables, size, work / "base", rows_from)
     found = {}
     for name, directory in experts.items():
         found[name] = work / "experts" / name
         _write_expert(union, tables[name], directory, name, size, work / "base", found[name])
-    return Models(work / "base", found, said(union, rules, size, rows))
+    return Models(work / "base", found, said(union, rules, size, rows, rows_from == BASE))
 
 
 def _tables(start: Reading, experts: Mapping[str, Path]) -> dict[str, Tables]:
@@ -98,14 +103,26 @@ def _of(union: Union, name: str) -> Mapping[str, int]:
     return union.experts[name].ids if name in union.experts else union.base.ids
 
 
-def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size: int, output: Path) -> dict[int, str]:
-    """Write the base's directory. Gives for each row that the base lacks the rule by which it got one."""
+def _write_base(
+    union: Union, start: Reading, tables: Mapping[str, Tables], size: int, output: Path, rows_from: str | None
+) -> dict[int, str]:
+    """Write the base's directory. Gives for each row that the model `rows_from` lacks the rule by which it got one."""
+    import torch
+
     own = Tables.of_model(start)
     rules: dict[str, dict[int, str]] = {}
+    source = tables[rows_from] if rows_from else own
+    types = {each: source.stored.dtype(other) for name, stored in own.names.items() if (other := source.name_of(name))
+             for each in stored}  # fmt: skip
 
     def replaced() -> Iterator[tuple[str, torch.Tensor]]:
         for name, stored in own.names.items():
             table = _table(union, own.stored[stored[0]], union.base.ids, size)
+            if rows_from is None:
+                table = Table(table.rows, table.places.masked_fill(_lacking(union, tables, name, size), -1))
+            elif rows_from != BASE and (given := source.read(name)) is not None:
+                wide = torch.promote_types(given.dtype, table.rows.dtype)
+                table = _table(union, given.to(wide), _of(union, rows_from), size)
             experts = {}
             for expert, theirs in tables.items():
                 rows = theirs.read(name)
@@ -117,8 +134,20 @@ def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size
     _link(start.directory, output, [*WRITTEN])
     write_tokenizer(union, output)
     write_json(output / CONFIG, configured(raw_config(start.directory), size, union.base, union))
-    _write_replaced(own, size, {}, replaced(), output)
+    _write_replaced(own, size, types, replaced(), output)
     return one_rule(rules)
+
+
+def _lacking(union: Union, tables: Mapping[str, Tables], name: str, size: int) -> torch.Tensor:
+    """Which rows of a table (size,) one of the experts lacks."""
+    import torch
+
+    found = torch.zeros(size, dtype=torch.bool)
+    for expert, own in tables.items():
+        stored = own.name_of(name)
+        if stored is not None:
+            found |= places(union, _of(union, expert), own.stored.shape(stored)[0], size) < 0
+    return found
 
 
 def _write_expert(union: Union, own: Tables, source: Path, name: str, size: int, base: Path, output: Path) -> None:
