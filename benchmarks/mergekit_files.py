@@ -1,10 +1,11 @@
 """Files in mergekit's form, merged by mergekit and by this library: how far the results differ, time and memory.
 
-    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--output FILE.md]
+    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--cores N]
+                                       [--output FILE.md]
 
 Makes small random language models in FOLDER, once in bfloat16 and once in float32, and merges them as each file of
 benchmarks/mergekit_files says. Every run is a process of its own that imports its libraries before it is timed. Its
-memory is sampled meanwhile, as in merging.py. Both run one after the other, with the input in the page cache.
+memory is sampled meanwhile, as in merging.py. They take turns, with the input in the page cache.
 mergekit's model card is left out; ours writes no SHA-256 of the input, which mergekit does not compute, and is told
 --like-mergekit. Times are of models in bfloat16. PYTHON: an interpreter of an environment with mergekit.
 """
@@ -77,17 +78,20 @@ def chosen(names: list[str]) -> list[Path]:
     return [file for file in files if not names or any(file.name.startswith(name) for name in names)]
 
 
-def merged_by(who: str, file: Path, folder: Path, python: str, repeats: int) -> Cost:
-    """The median time and memory of several runs; the last one's output stays in the folder WHO."""
-    ours = [sys.executable, str(HERE / "mergekit_files.py"), "--one"]
-    command = [*([python, str(HERE / "with_mergekit.py")] if who == "mergekit" else ours), str(file), str(folder / who)]
-    found = []
+def both_merge(file: Path, folder: Path, python: str, repeats: int) -> dict[str, Cost]:
+    """Median time and memory of mergekit and of this library, which take turns; the last outputs stay in the folders
+    of their names."""
+    programs = {"mergekit": [python, str(HERE / "with_mergekit.py")],
+                "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--one"]}  # fmt: skip
+    found: dict[str, list[Cost]] = {who: [] for who in programs}
     for _ in range(repeats):
-        shutil.rmtree(folder / who, ignore_errors=True)
-        found.append(measured(command, folder / "nothing", watch=True))
-    costs = [cost for cost in found if cost]
-    assert len(costs) == repeats, " ".join(command)
-    return Cost(statistics.median(cost.seconds for cost in costs), statistics.median(cost.memory for cost in costs))
+        for who, program in programs.items():
+            shutil.rmtree(folder / who, ignore_errors=True)
+            cost = measured([*program, str(file), str(folder / who)], folder / "nothing", watch=True)
+            assert cost, " ".join(program)
+            found[who].append(cost)
+    return {who: Cost(statistics.median(cost.seconds for cost in costs),
+                      statistics.median(cost.memory for cost in costs)) for who, costs in found.items()}  # fmt: skip
 
 
 def tensors_of(folder: Path) -> Checkpoint:
@@ -138,7 +142,7 @@ def rows(files: list[Path], folder: Path, python: str, repeats: int) -> list[str
         for stored in ("float32", "bfloat16"):
             os.chdir(folder / stored)  # the files name their models by relative folders
             once = 1 if stored == "float32" else repeats
-            costs = {who: merged_by(who, file, folder, python, once) for who in ("mergekit", "ours")}
+            costs = both_merge(file, folder, python, once)
             print(file.name, stored, costs, file=sys.stderr)
             if method not in RANDOM:
                 found = compared(folder / "ours", folder / "mergekit")
@@ -165,7 +169,8 @@ def one(file: Path, output: Path) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.perf_counter()
-    merge_config(file, output, like_mergekit=True, record_hashes=False)
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    merge_config(file, output, like_mergekit=True, record_hashes=False, threads=threads)
     print(time.perf_counter() - began, flush=True)
 
 
@@ -176,6 +181,7 @@ def main() -> None:
     parser.add_argument("--mergekit", metavar="PYTHON")
     parser.add_argument("--files", nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of mergekit, and processes of ours")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--output", type=Path)
@@ -183,6 +189,7 @@ def main() -> None:
     if given.one:
         one(*given.paths)
         return
+    os.environ["OMP_NUM_THREADS"] = str(given.cores)
     folder = given.paths[0].resolve()
     folder.mkdir(parents=True, exist_ok=True)
     output = given.output.resolve() if given.output else None

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER
-from twin_merging.checkpoints.aligned import BASE, Models, align
+from twin_merging.checkpoints.aligned import BASE, Models, align, naming
 from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.union import RULES, Rule
 from twin_merging.errors import UserError, unknown
@@ -40,21 +40,11 @@ def one_vocabulary(
     if rule == "error":
         yield given
         return
-    with folder_beside(output.with_name(f"{output.name}-vocabulary")) as work:
-        try:
-            models = align(cast(Rule, rule), given.base, given.experts, work, rows_from)
-            if models.record:
-                log.info("%s", said(models.record))
-            yield models
-        except UserError as error:
-            raise UserError(_with_own_places(str(error), given, work)) from None
-
-
-def _with_own_places(text: str, given: Models, work: Path) -> str:
-    places = {str(work / "base"): given.base, **{str(work / "experts" / name): p for name, p in given.experts.items()}}
-    for place in sorted(places, key=len, reverse=True):
-        text = text.replace(place, str(places[place]))
-    return text
+    with folder_beside(output.with_name(f"{output.name}-vocabulary")) as work, naming(given, work):
+        models = align(cast(Rule, rule), given.base, given.experts, work, rows_from)
+        if models.record:
+            log.info("%s", said(models.record))
+        yield models
 
 
 def said(record: Mapping[str, Any]) -> str:

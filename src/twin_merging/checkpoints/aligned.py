@@ -7,6 +7,7 @@ configuration, and the tensors with a row for each token, which are written anew
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,17 @@ class Models:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class United:
+    """A base that was written with a union's tokens, and what its experts are written by. size: rows of tokens."""
+
+    union: Union
+    tables: Mapping[str, Tables]
+    size: int
+    base: Path
+    record: Mapping[str, Any]
+
+
 def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_from: str | None = BASE) -> Models:
     """Write the base and the experts with one vocabulary into the folder `work`; if they have one, all stay where they
     are.
@@ -54,6 +66,20 @@ def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_
     Raises UserError for tokenizers that cut words otherwise than the base's, and for tables that have other rows than a
     tokenizer says.
     """
+    united = unite_base(rule, base, experts, work, rows_from)
+    if united is None:
+        return Models(base, experts)
+    found = {name: work / "experts" / name for name in experts}
+    for name, directory in experts.items():
+        _write_expert(united.union, united.tables[name], directory, name, united.size, united.base, found[name])
+    return Models(united.base, found, united.record)
+
+
+def unite_base(
+    rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_from: str | None = BASE
+) -> United | None:
+    """Write the base alone, with the rows of a union's tokens, into the folder `work`; None where all have one
+    vocabulary. The rest: as for `align`."""
     union = Union.of(rule, base, experts)
     start = read_model(base)
     tables, is_same = _tables(start, experts), union.is_that_of_all
@@ -62,15 +88,27 @@ def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_
     if rows is None:
         raise UserError(f"{base}: no embedding of tokens in it; name the base's whole model")
     if is_same and all(count in (None, rows) for count in counts.values()):
-        return Models(base, experts)
+        return None
     _check_known(union, tables, counts, rows)
     size = rows if rule == "base" else max(rows, max(union.ids.values()) + 1, *(one or 0 for one in counts.values()))
     rules = _write_base(union, start, tables, size, work / "base", rows_from)
-    found = {}
-    for name, directory in experts.items():
-        found[name] = work / "experts" / name
-        _write_expert(union, tables[name], directory, name, size, work / "base", found[name])
-    return Models(work / "base", found, said(union, rules, size, rows, rows_from == BASE))
+    return United(union, tables, size, work / "base", said(union, rules, size, rows, rows_from == BASE))
+
+
+@contextmanager
+def naming(given: Models, work: Path, **more: Path) -> Iterator[None]:
+    """Name the models' own directories in an error, in the place of those in the folder `work`. more: other folders
+    there by name, with the directory that each stands for."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        places = {str(work / "base"): given.base}
+        places |= {str(work / "experts" / name): place for name, place in given.experts.items()}
+        places |= {str(work / name): place for name, place in more.items()}
+        for place in sorted(places, key=len, reverse=True):
+            text = text.replace(place, str(places[place]))
+        raise UserError(text) from None
 
 
 def _tables(start: Reading, experts: Mapping[str, Path]) -> dict[str, Tables]:

@@ -28,7 +28,7 @@ CONFIG = "tokenizer_config.json"
 ADDED = "added_tokens.json"
 FILES = (WHOLE, *PLAIN, SENTENCE_PIECE, first_qwen.RANKS, CONFIG, ADDED)  # what is read here, as patterns
 # What a sentence says of a remedy for tokenizers with other added tokens.
-UNITE = "vocabulary: union (in a suite: name directories that `python -m twin_merging vocabulary` wrote)"
+UNITE = "vocabulary: union"
 SHOWN = 3  # tokens that a sentence names
 
 Ids = Mapping[str, int]
