@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.groups import Disposition
+from twin_merging.checkpoints.union import Rule
 from twin_merging.fetching.declared import Size
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
@@ -160,6 +161,13 @@ class SuiteFile(Model):
         description="fields of `config.json` in which an expert may differ from the base although they change what a "
         "model computes, as `rope_parameters`; experts are evaluated with theirs, merged models with the base's",
     )
+    vocabulary: Rule = Field(
+        "error",
+        description="what becomes of tokens that experts' tokenizers have and the base's lacks "
+        "([docs/vocabularies.md](../docs/vocabularies.md#in-a-suite)): `error`: the fetch stops; `base`: they are left "
+        "out; `union`: they are kept, and the base's row of one is the mean of its experts' rows; `subtokens`: the "
+        "same, with the mean of the base's rows of what it cuts the token's text into",
+    )
     limits: Limits = Field(Limits(), description="how many rows are used")
     statistics: Statistics = Field(
         Statistics(),
@@ -181,6 +189,16 @@ class SuiteFile(Model):
     methods: Annotated[dict[str, dict[str, Any]], NAMES] = Field(
         description="the methods, by name, in the order of the table's rows"
     )
+
+    @model_validator(mode="after")
+    def _is_looked_at_before_the_base(self) -> Self:
+        if self.vocabulary in ("union", "subtokens") and self.base.is_made_here:
+            raise problem(
+                f"'{self.vocabulary}' gives the base tokens of its experts as it is fetched, but it is made here; "
+                "allowed: error, base",
+                "vocabulary",
+            )
+        return self
 
 
 class EncoderSuite(SuiteFile):
