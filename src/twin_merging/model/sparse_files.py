@@ -7,6 +7,7 @@ latter multiplied by the method's factor; vectors.safetensors has what is no mat
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from twin_merging.compression.sparse import Entries
 from twin_merging.errors import UserError
@@ -18,7 +19,7 @@ COLUMNS, VALUES = "columns", "values"
 
 
 def save_sparse(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name, entries in vector.sparse.items():
         own = form.parameter(name)
         tensors |= {f"{own}.{COLUMNS}": entries.columns, f"{own}.{VALUES}": entries.values}
