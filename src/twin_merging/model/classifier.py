@@ -23,7 +23,8 @@ from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_body, load_expert
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
-from twin_merging.model.twin import Named, TwinModel
+from twin_merging.model.routed import Named
+from twin_merging.model.twin import TwinModel
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.router import Router
 from twin_merging.routing.verdicts import Routed

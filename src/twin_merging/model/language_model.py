@@ -22,7 +22,8 @@ from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
 from twin_merging.model.parts import Beside, Tensors
-from twin_merging.model.twin import Named, TwinModel
+from twin_merging.model.routed import Named
+from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
 from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
