@@ -143,6 +143,7 @@ def test_an_entry_is_twin_with_a_density(tmp_path: Path) -> None:
         ({"method": "twin", "rank": 2, "rescale": 2.0}, "methods.own: rescale is the factor of sparse matrices"),
         ({**OWN, "store": "int8"}, "methods.own: store: int8 is a format of low-rank factors"),
         ({"method": "twin", "density": 0.1, "lora_space": "factor"}, "density cannot be with lora_space: factor"),
+        ({**OWN, "ablations": True}, "methods.own.ablations: 'free_merging' has none; write the entry as method: twin"),
         ({**OWN, "density": 0}, "methods.own.density: 0 must be more than 0"),
     ],
 )

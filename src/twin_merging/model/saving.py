@@ -92,7 +92,7 @@ def _exclusive(model: Any) -> dict[str, ExclusiveVector]:
             for number, task in enumerate(model.tasks):
                 factors = layer.factors_of(number, name) if name in ("weight", A, B) else None
                 entries = entries_of(layer, number) if name == "weight" else None
-                if entries is not None:
+                if entries is not None and entries.values.any():
                     weight: Any = layer.weight
                     vectors[task].sparse[f"{path}.{name}"] = narrowed(entries, weight.shape[1])
                 elif stacked is not None:

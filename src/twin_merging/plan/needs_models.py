@@ -42,7 +42,8 @@ def passes_of(work: Work, model: str) -> float:
     onepass = options.get("onepass") or model not in suite.with_router
     answered = _GATED
     if "density" in options:  # a whole product for each task that has a weight
-        answered = 1 + (options["top_k"] or len(suite.merged(model)))
+        told = suite.methods[model].weights == "oracle"
+        answered = 1 + (1 if told else options["top_k"] or len(suite.merged(model)))
     first = _GATED if "first_pass" in options else 1
     return answered if onepass else first + answered
 

@@ -68,6 +68,9 @@ def _kinds(at: str, content: Content) -> list[str]:
         without = "shared expert" if "router" in method.options else "shared expert and no router"
         what = without if method.on_base else "exclusive vectors"
         raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has no {what} to leave out; remove the key")
+    if given is not False and "weights" not in method.options:
+        instead = f"write the entry as method: twin, with what '{method.name}' has"
+        raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has none; {instead}, or remove the key")
     if isinstance(given, bool):
         return list(KINDS_OF_ABLATIONS) if given else []
     if not isinstance(given, (list, tuple)):
