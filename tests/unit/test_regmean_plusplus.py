@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tests.joint import ROWS, TASKS, Plain, gathered
-from tests.tiny import LABELS, merged
+from tests.tiny import LABELS, merged, perturbed
+from tests.tiny_decoders import language_model, prompts_of, tokenizer
 from twin_merging.checkpoints.groups import PROTOCOLS, merged_names
 from twin_merging.io.tensors import Checkpoint
+from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
+from twin_merging.joint_statistics.gather import gather_joint_statistics
 from twin_merging.task_vectors.statistics import gram_matrices
+from twin_merging.task_vectors.vectors import extract_task_vector
+from twin_merging.tasks.generation import FAMILY
 
 
 def regmean_plusplus(plain: Plain, alpha: float) -> dict[str, torch.Tensor]:
@@ -87,3 +93,66 @@ def test_the_order_of_tasks_and_of_runs_changes_no_byte(
     turned = dict(reversed(TASKS.items()))
     two = gathered(fetched, rows_of_tasks, tmp_path / "two", "regmean_plusplus", "reference", turned)
     assert all(one[task].read_bytes() == two[task].read_bytes() for task in LABELS)
+
+
+@pytest.mark.parametrize(("model_type", "tied"), [("llama", True), ("llama", False)])
+def test_language_models_are_merged_on_their_prompts(tmp_path: Path, model_type: str, tied: bool) -> None:
+    """Against plain passes of whole models: every layer but the first reads what merged layers before it give."""
+    prompts = {task: prompts_of(task, seed, ROWS) for seed, task in enumerate(("echo", "next"))}
+    base = perturbed(language_model(model_type, tied, 0), 9, 0.2)
+    base.save_pretrained(tmp_path / "base")
+    tokenizer().save_pretrained(tmp_path / "base")
+    models, vectors, data, experts = {}, {}, {}, {}
+    for seed, (task, (table, _)) in enumerate(prompts.items(), start=1):
+        models[task] = perturbed(copy.deepcopy(base), seed, 0.2)
+        models[task].save_pretrained(experts.setdefault(task, tmp_path / task))
+        vectors[task] = tmp_path / f"{task}.safetensors"
+        extract_task_vector(tmp_path / "base", experts[task], vectors[task])
+        data[task] = tmp_path / f"{task}.parquet"
+        table.to_parquet(data[task])
+    texts = {"echo": "{word} {other} after", "next": "after {word}"}
+    gather_joint_statistics(
+        "merged-grams",
+        options={"alpha": 0.9},
+        protocol=PROTOCOLS["strict"],
+        base=tmp_path / "base",
+        task_vectors=vectors,
+        experts=experts,
+        data=data,
+        tasks={task: validate(FAMILY.answers, {"prompt": text}) for task, text in texts.items()},
+        rows=ROWS,
+        max_length=24,
+        output=tmp_path / "out",
+    )
+    found = {task: Checkpoint(tmp_path / "out" / f"{task}.safetensors") for task in texts}
+
+    body = copy.deepcopy(base.model).double()
+    states = {task: model.model.double().state_dict() for task, model in models.items()}
+    mean = {name: (states["echo"][name] + states["next"][name]) / 2 for name in states["echo"]}
+    for number in range(body.config.num_hidden_layers):
+        start = f"layers.{number}."
+        grams: dict[str, dict[str, torch.Tensor]] = {}
+        for task, state in states.items():
+            own = {name: tensor for name, tensor in state.items() if name.startswith(start)}
+            body.load_state_dict({**mean, **own})
+            seen: dict[str, list[torch.Tensor]] = {}
+            hooks = [
+                part.register_forward_pre_hook(
+                    lambda _, inputs, name=name, seen=seen: seen.setdefault(name, []).append(inputs[0][0])
+                )
+                for name, part in body.named_modules()
+                if isinstance(part, torch.nn.Linear) and name.startswith(start)
+            ]
+            with torch.no_grad():
+                for text in prompts[task][1]:
+                    body(**tokenizer()(text, return_tensors="pt", return_token_type_ids=False))
+            for hook in hooks:
+                hook.remove()
+            for name, inputs in seen.items():
+                gram = torch.cat(inputs).T @ torch.cat(inputs) / ROWS
+                torch.testing.assert_close(found[task][f"model.{name}.weight"].double(), gram, rtol=1e-3, atol=1e-4)
+                grams.setdefault(name, {})[task] = 0.9 * gram + 0.1 * torch.diag(gram.diagonal())
+        for name, own in grams.items():
+            weighted = sum(states[task][f"{name}.weight"] @ gram for task, gram in own.items())
+            mean[f"{name}.weight"] = weighted @ torch.linalg.inv(sum(own.values()))
+    assert set(found["echo"]) == {f"model.{name}" for name in mean if name.endswith("proj.weight")}

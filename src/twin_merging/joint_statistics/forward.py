@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_merging.checkpoints.architectures import layers_path
+from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import TensorWriter, tensor_file
 from twin_merging.jobs.progress import Progress
@@ -49,8 +49,7 @@ class Passing:
     mask: torch.Tensor
 
     def through(self, layer: nn.Module) -> torch.Tensor:
-        found = layer(self.hidden, *self.arguments, **self.named)
-        return found[0] if isinstance(found, tuple) else found
+        return _hidden_of(layer(self.hidden, *self.arguments, **self.named))
 
 
 def write(models: SharedModels, inputs: Inputs, rows: TrainingRows, options: Mapping[str, Any], output: Path) -> None:
@@ -74,10 +73,13 @@ def write(models: SharedModels, inputs: Inputs, rows: TrainingRows, options: Map
         }
         for name in sorted(set(models.merged) - set(inside.values())):  # what lies before and behind the layers
             models.merged[name].copy_(_merged(_read(inputs, name), {}, options))
-        states = {task: list(_before_layers(model, path, rows.first(task))) for task, model in models.models.items()}
+        batches = {task: rows.first(task) for task in models.models}
+        states = {task: list(_before_layers(model, path, batches[task])) for task, model in models.models.items()}
         for number in range(count):
             progress.update(number)
             _layer(models, inputs, states, f"{path}.{number}", inside, grams, options, writers)
+        for task, model in models.models.items():
+            _check_way(model, f"{path}.{count - 1}", batches[task][0], states[task][0])
 
 
 def _layer(
@@ -150,6 +152,36 @@ def _linear(model: Any, inside: Mapping[str, str], models: SharedModels) -> list
     ]
 
 
+def _check_way(model: Any, last: str, batch: Any, passing: Passing) -> None:
+    """Raise UserError where a whole pass of the merged model gives a batch other hidden states than the layers one
+    after the other did: layers that are called in different ways, as those of local and of global attention."""
+    import torch
+
+    found: list[Any] = []
+    hook = model.get_submodule(last).register_forward_hook(lambda _, inputs, output: found.append(output))
+    try:
+        _run_body(model, batch)
+    finally:
+        hook.remove()
+    mask = passing.mask.bool()
+    whole, own = (_hidden_of(found[0])[mask], passing.hidden[mask])
+    if not torch.allclose(whole, own, rtol=1e-3, atol=1e-3 * float(whole.abs().max())):
+        raise UserError(
+            f"model type '{model.config.model_type}': its layers are not all called in the same way, so they cannot "
+            "be merged one after the other; use regmean"
+        )
+
+
+def _hidden_of(output: Any) -> torch.Tensor:
+    """The hidden states in what a layer returns."""
+    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return found
+
+
+def _run_body(model: Any, batch: Any) -> None:
+    model.base_model(**batch, **({"use_cache": False} if is_causal(model.config) else {}))
+
+
 def _before_layers(model: Any, path: str, batches: list[Any]) -> Iterator[Passing]:
     """Each batch in front of the first layer."""
     reached: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
@@ -162,7 +194,7 @@ def _before_layers(model: Any, path: str, batches: list[Any]) -> Iterator[Passin
     try:
         for batch in batches:
             with suppress(_ReachedLayersError):
-                model(**batch)
+                _run_body(model, batch)
             arguments, named = reached.pop()
             hidden, arguments = (arguments[0], arguments[1:]) if arguments else (named.pop("hidden_states"), ())
             yield Passing(hidden, arguments, named, batch["attention_mask"])

@@ -54,6 +54,8 @@ def shared_models(
                 shared[name] = nn.Parameter(start[name].float(), requires_grad=False)
             module, _, last = place.rpartition(".")
             setattr(model.get_submodule(module), last, shared[name])
+        if getattr(model.config, "tie_word_embeddings", False):
+            model.tie_weights()  # an output layer that is the embedding is the shared one
         models[task] = model
     merged = {name: tensor for name, tensor in shared.items() if protocol.merges(name, start.shape(name))}
     return SharedModels(models, merged, names)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twin_merging.checkpoints.architectures import is_causal
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import collate, read_rows
 from twin_merging.tasks.task import Answers, Encoded
@@ -36,7 +37,8 @@ class TrainingRows:
     def first(self, task: str) -> list[Any]:
         """The first `count` rows, in their order."""
         found = self._encoded(task, read_rows(self.data[task], self.count))
-        return [collate(found[start : start + BATCH], self.tokenizer) for start in range(0, len(found), BATCH)]
+        side = "right" if is_causal(self.config) else None  # a causal body counts positions from the left
+        return [collate(found[start : start + BATCH], self.tokenizer, side) for start in range(0, len(found), BATCH)]
 
     def drawn(self, task: str, rows: int, size: int, seed: int) -> Iterator[Any]:
         """Batches of at most `size` rows without end, of at most `rows` that are drawn without replacement. Each comes

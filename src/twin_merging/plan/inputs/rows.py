@@ -41,7 +41,7 @@ def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 def training_rows(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The training rows of the tasks that a method merges."""
-    return [f"results/{suite.name}/data/{task}/train.parquet" for task in suite.merged(wildcards["method"])]
+    return split_files(suite, suite.merged(wildcards["method"]), "train")
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:
