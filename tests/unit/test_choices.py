@@ -161,6 +161,10 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"methods/sum": {"method": "ties", "trim": {"choose": ["global", "tensor"]}}},
         ("methods.sum.trim: a number can be chosen, but trim is text; give one value",),
     ),
+    "an option that models are run with": (
+        {"methods/sum": {"method": "regmean_plusplus", "alpha": {"choose": [0.5, 0.9]}}},
+        ("methods.sum.alpha: 'regmean_plusplus' runs models with what these options say", "or sweep it"),
+    ),
     "an option that a method has not": (
         {"methods/sum/density": {"choose": [1, 2]}},
         ("methods.sum: unknown key 'density'", "scaling"),

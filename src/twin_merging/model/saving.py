@@ -93,7 +93,8 @@ def _exclusive(model: Any) -> dict[str, ExclusiveVector]:
                 factors = layer.factors_of(number, name) if name in ("weight", A, B) else None
                 entries = entries_of(layer, number) if name == "weight" else None
                 if entries is not None and entries.values.any():
-                    vectors[task].sparse[f"{path}.{name}"] = narrowed(entries, layer)
+                    weight: Any = layer.weight
+                    vectors[task].sparse[f"{path}.{name}"] = narrowed(entries, weight.shape[1])
                 elif stacked is not None:
                     vectors[task].vectors[f"{path}.{name}"] = stacked[number].cpu()
                 elif factors is not None:

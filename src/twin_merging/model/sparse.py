@@ -38,9 +38,9 @@ def entries_of(layer: Gated, task: int) -> Entries | None:
     return None if columns is None or values is None else Entries(columns[task], values[task])
 
 
-def narrowed(entries: Entries, layer: Any) -> Entries:
-    """Entries of a layer's weight as they lie in a file."""
-    return Entries(entries.columns.cpu().to(narrow(layer.weight.shape[1])), entries.values.cpu())
+def narrowed(entries: Entries, width: int) -> Entries:
+    """Entries as they lie in a file, of a matrix of so many columns."""
+    return Entries(entries.columns.cpu().to(narrow(width)), entries.values.cpu())
 
 
 def sparse_change(layer: Any, task: int) -> torch.Tensor:

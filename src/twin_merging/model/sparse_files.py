@@ -7,22 +7,19 @@ latter multiplied by the method's factor; vectors.safetensors has what is no mat
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from twin_merging.compression.sparse import Entries
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.model.adapters import VECTORS, AdapterForm, ExclusiveVector
 
-if TYPE_CHECKING:
-    import torch
-
 SPARSE = "sparse.safetensors"
 COLUMNS, VALUES = "columns", "values"
 
 
 def save_sparse(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, Any] = {}
     for name, entries in vector.sparse.items():
         own = form.parameter(name)
         tensors |= {f"{own}.{COLUMNS}": entries.columns, f"{own}.{VALUES}": entries.values}

@@ -92,7 +92,11 @@ def mixtures(suite: Suite) -> list[Settings]:
 
     def key(name: str, entry: Entry) -> tuple[str, ...]:
         weighed = {option: entry.options[option] for option in ("temperature", "top_k")}
-        return suite.router_name(name), str(weighed), name if weighed.keys() & entry.choices.keys() else ""
+        return (
+            suite.router_name(name),
+            str(weighed),
+            name if weighed.keys() & entry.choices.keys() or entry.crosses else "",
+        )
 
     return _grouped(suite, key)
 

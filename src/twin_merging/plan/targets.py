@@ -127,7 +127,9 @@ def _scoring_jobs(suite: Suite) -> Iterator[Job]:
 def of_method(suite: Suite, method: str) -> Iterator[Job]:
     """The jobs that make a method's model of task vectors, or of its shared expert and these."""
     entry = suite.methods[method]
-    if entry.method.statistics:
+    if entry.method.joint:
+        yield "joint_statistics", {"method": method}
+    elif entry.method.statistics:
         for owner in entry.merged:
             yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
     for owner in entry.merged if entry.choices else ():
@@ -162,7 +164,7 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
 
 
 def _choice(suite: Suite, method: str) -> Iterator[Job]:
-    if suite.methods[method].choices:
+    if suite.methods[method].is_tried:
         yield "choose", {"method": method}
 
 

@@ -68,6 +68,8 @@ class Work:
 
     def statistics(self, kind: str) -> int:
         """Bytes of what is gathered of a task's training rows."""
+        if kind == "coefficients":
+            return 2_000 * self.sizes.shape.layers
         return FP32 * (self.sizes.shape.parameters if kind == "fisher" else self.sizes.shape.gram)
 
     def features(self, shared: str) -> float:

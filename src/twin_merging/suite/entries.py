@@ -59,7 +59,7 @@ def _with_shared_and_router(at: str, entry: Entry, found: Mapping[str, Entry], f
     if FIRST_PASS in entry.options:
         named[FIRST_PASS] = first_pass_of(at, entry, found)
     entry = _with_router(at, replace(entry, options={**entry.options, **named}), file)
-    if entry.weights == "router":
+    if entry.has_router:
         _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
     _check_lora_space(at, entry, found, file)
     return entry
@@ -84,6 +84,11 @@ def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> En
     choices = choices_of(content, method, at)
     contents = [filled(content, values) for values in candidates_of(choices)]
     found = [_of_numbers(name, method, replace(point, content=one), file, protocols) for one in contents]
+    if choices and found[0].crosses:
+        raise ValueError(
+            f"{at}.weights: expected_loss rests on one model's scores, and {', '.join(choices)} is yet to be chosen; "
+            "give the number that was chosen"
+        )
     return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
 
 

@@ -74,7 +74,7 @@ class Suite:
     @property
     def with_router(self) -> list[str]:
         """Dynamic methods whose exclusive vectors a router weighs."""
-        return [name for name in self.dynamic if self.methods[name].weights == "router"]
+        return [name for name in self.dynamic if self.methods[name].has_router]
 
     @property
     def masked(self) -> list[str]:
@@ -84,6 +84,11 @@ class Suite:
     def choosing(self) -> list[str]:
         """Methods that have options which are chosen on validation rows."""
         return [name for name, entry in self.methods.items() if entry.choices]
+
+    @property
+    def tried(self) -> list[str]:
+        """Methods before whose making validation rows are answered: those, and those that weigh by expected scores."""
+        return [name for name, entry in self.methods.items() if entry.is_tried]
 
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name, entry in self.methods.items() if entry.kind == kind]
@@ -217,7 +222,7 @@ class Suite:
         """What a dynamic method's exclusive vectors are weighed by: its router's settings; or the kind of weights that
         no router gives, and the features whose layer is the first that a one-pass model does not share."""
         entry = self.methods[method]
-        if entry.weights == "router":
+        if entry.has_router:
             return self._router_of(method).settings()
         features = self._router_of(method).plain()["features"] if entry.options["onepass"] else "last"
         return {"kind": entry.weights, "features": features}

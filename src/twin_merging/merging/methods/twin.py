@@ -77,10 +77,12 @@ def twin(
         },
     ] = "product",
     weights: Annotated[
-        Literal["router", "uniform", "oracle"],
+        Literal["router", "expected_loss", "uniform", "oracle"],
         {
-            "description": "what weighs the exclusive vectors: the router; `uniform`: 1 / T for each of T tasks; "
-            "`oracle`: 1 for the true task, which the model is told. The latter two need no router"
+            "description": "what weighs the exclusive vectors: the router; `expected_loss`: 1 for the task with the "
+            "highest expected score, by the router's weights and scores of `validation` rows under each task's vector; "
+            "`uniform`: 1 / T for each of T tasks; `oracle`: 1 for the true task, which the model is told. The latter "
+            "two need no router"
         },
     ] = "router",
     store: Store = "float32",
@@ -96,7 +98,7 @@ def twin(
         given["rescale"] = 1.0 if rescale is None else rescale
     if onepass and lora_space == "factor":
         raise ValueError("onepass: true cannot be with lora_space: factor; leave one of them out")
-    if weights != "router":
+    if weights in ("uniform", "oracle"):
         _check_fixed(weights, router if not onepass else None, head, top_k, temperature)
     return {
         "shared": shared,
