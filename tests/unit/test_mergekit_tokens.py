@@ -80,7 +80,7 @@ def test_without_a_base_a_model_gets_the_mean_of_all_that_have_a_token(tmp_path:
         torch.testing.assert_close(row(model, output, SHARED, is_output), wanted)
         assert torch.allclose(row(model, output, CHAT, is_output), own("chat", CHAT, is_output))
         assert torch.allclose(row(model, output, TOOL, is_output), own("tool", TOOL, is_output))
-        wanted = sum(weight * own(name, "w1", is_output) for name, weight in WEIGHT.items())
+        wanted = torch.stack([weight * own(name, "w1", is_output) for name, weight in WEIGHT.items()]).sum(0)
         torch.testing.assert_close(row(model, output, "w1", is_output), wanted)
     assert read_json(output / "merge.json")["vocabulary"]["lacking"] == {"law": [CHAT, SHARED], "tool": [CHAT]}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twin_merging.fetching.declared import Source
 from twin_merging.io.foreign import is_gguf
 from twin_merging.plan.passes import tokens, training_memory
@@ -17,7 +19,7 @@ _A_STEP = 0.06  # seconds of a step of training beside its operations
 def fetch_base(work: Work) -> Need:
     """Tensors are written one after another; of a GGUF file the whole model is made first. What the Hub sends lies in
     its cache too. Experts whose tokens it gets are read beside it."""
-    sources = [(work.suite.says.base, work.sizes.base.bytes)]
+    sources: list[tuple[Any, int]] = [(work.suite.says.base, work.sizes.base.bytes)]
     sources += [(source, work.sizes.experts[name].files.bytes) for name, source in looked_at(work.suite).items()]
     cached = sum(_cached(source, files) for source, files in sources)
     memory = max(_opening(work, source) for source, _ in sources)
