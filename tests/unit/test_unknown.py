@@ -80,7 +80,7 @@ def test_a_distance_is_relative_to_that_from_all_rows() -> None:
 def test_a_row_far_from_all_tasks_is_unknown_and_one_of_a_task_is_not(features: Path, tmp_path: Path) -> None:
     made("mahalanobis", features, tmp_path, {}, unknown=0.05)
     router = _router(tmp_path / "state", TASKS, {**SETTINGS["mahalanobis"], "unknown": 0.05}, ENTRY)
-    means = router.means
+    means: Any = router.means
     assert router.routed(means).unknown.tolist() == [False] * 3
     away = means.mean(0) + 50 * (means[0] - means.mean(0))
     assert router.routed(away[None]).unknown.tolist() == [True]
