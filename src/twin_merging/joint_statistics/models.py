@@ -42,7 +42,8 @@ def shared_models(
 
     start = open_directory(base)
     shared: dict[str, nn.Parameter] = {}
-    models, names = {}, {}
+    models: dict[str, Any] = {}
+    names: dict[str, str] = {}
     for task in sorted(experts):
         model, names = load_expert(base, experts[task], wholes[task])
         model.requires_grad_(False)
