@@ -1,12 +1,12 @@
 """Files in mergekit's form, merged by mergekit and by this library: how far the results differ, time and memory.
 
-    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--output FILE.md]
+    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--files 04 10 ...] [--output FILE.md]
 
 Makes small random language models in FOLDER, once in bfloat16 and once in float32, and merges them as each file of
-benchmarks/mergekit_files says. Every run is a process of its own that imports its libraries before it is timed. Its
-memory is sampled meanwhile, as in merging.py. Both run one after the other, with the input in the page cache.
-mergekit's model card is left out; ours writes no SHA-256 of the input, which mergekit does not compute, and is told
---like-mergekit. Times are of models in bfloat16. PYTHON: an interpreter of an environment with mergekit.
+benchmarks/mergekit_files says; in float32 all arithmetic, and what is written, is float32. Each of the two merges all
+files in one process, by one thread. Time is that of processors, and memory the largest resident one above that before
+the merge, of models in bfloat16. mergekit's model card is left out; ours writes no SHA-256 of the input, which mergekit
+does not compute, and is told --like-mergekit. PYTHON: an interpreter of an environment with mergekit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 import yaml
-from merging import HERE, Cost, machine, measured
+from merging import HERE, Cost, machine
+from one_process import print_costs
 
 from twin_merging.io.tensors import Checkpoint
 
@@ -77,17 +78,28 @@ def chosen(names: list[str]) -> list[Path]:
     return [file for file in files if not names or any(file.name.startswith(name) for name in names)]
 
 
-def merged_by(who: str, file: Path, folder: Path, python: str, repeats: int) -> Cost:
-    """The median time and memory of several runs; the last one's output stays in the folder WHO."""
-    ours = [sys.executable, str(HERE / "mergekit_files.py"), "--one"]
-    command = [*([python, str(HERE / "with_mergekit.py")] if who == "mergekit" else ours), str(file), str(folder / who)]
-    found = []
-    for _ in range(repeats):
+def in_float32(file: Path, folder: Path) -> Path:
+    """The same file with all arithmetic, and what is written, in float32."""
+    content = yaml.safe_load(file.read_text())
+    content.pop("out_dtype", None)
+    found = folder / file.name
+    found.write_text(yaml.safe_dump({**content, "dtype": "float32"}, sort_keys=False))
+    return found
+
+
+def merge_all(files: list[Path], folder: Path, python: str) -> dict[str, list[Cost]]:
+    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`, in one process each. Gives what each merge costs,
+    by who merges."""
+    programs = {"mergekit": [python, str(HERE / "with_mergekit.py"), "--all"],
+                "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--all"]}  # fmt: skip
+    found = {}
+    for who, program in programs.items():
         shutil.rmtree(folder / who, ignore_errors=True)
-        found.append(measured(command, folder / "nothing", watch=True))
-    costs = [cost for cost in found if cost]
-    assert len(costs) == repeats, " ".join(command)
-    return Cost(statistics.median(cost.seconds for cost in costs), statistics.median(cost.memory for cost in costs))
+        pairs = [part for file in files for part in (str(file), str(folder / who / file.stem))]
+        run = subprocess.run([*program, *pairs], check=True, stdout=subprocess.PIPE, text=True)
+        told = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("cost ")]
+        found[who] = [Cost(float(seconds), float(memory)) for seconds, memory in told]
+    return found
 
 
 def tensors_of(folder: Path) -> Checkpoint:
@@ -124,71 +136,63 @@ def sizes(result: Path, base: Path) -> tuple[float, float]:
     return total, none / count
 
 
-def rows(files: list[Path], folder: Path, python: str, repeats: int) -> list[str]:
-    lines = [
-        "| file | method | tensors | same, % (models in float32) | furthest, of the largest | same, % (bfloat16) | "
-        "furthest, of the largest | time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |",
-        "|---|---|" + "---:|" * 8,
-    ]
-    beside = ["| file | method | L1 of the change: ours / mergekit's | entries unchanged: ours, % | mergekit, % |",
-              "|---|---|" + "---:|" * 3]  # fmt: skip
-    for file in files:
-        content: Mapping[str, Any] = yaml.safe_load(file.read_text())
-        method, cells, costs = content["merge_method"], [], {}
-        for stored in ("float32", "bfloat16"):
-            os.chdir(folder / stored)  # the files name their models by relative folders
-            once = 1 if stored == "float32" else repeats
-            costs = {who: merged_by(who, file, folder, python, once) for who in ("mergekit", "ours")}
-            print(file.name, stored, costs, file=sys.stderr)
-            if method not in RANDOM:
-                found = compared(folder / "ours", folder / "mergekit")
-                cells += found if not cells else found[1:]
-        if method in RANDOM:
-            base = Path(content["base_model"])
-            (mine, zeros), (own, other) = (sizes(folder / who, base) for who in ("ours", "mergekit"))
-            beside.append(f"| {file.stem} | {method} | {mine / own:.4f} | {100 * zeros:.2f} | {100 * other:.2f} |")
-        ours, theirs = costs["ours"], costs["mergekit"]
-        ratios = [f"{theirs.seconds / ours.seconds:.1f}", f"{theirs.memory / ours.memory:.1f}"]
-        cost = f"{ours.seconds:.2f}, {ours.memory:.0f}"
-        lines.append(f"| {' | '.join([file.stem, method, *(cells or [''] * 5), *ratios, cost])} |")
-        print(lines[-1], *([beside[-1]] if method in RANDOM else []), sep="\n", file=sys.stderr)
+def rows(files: list[Path], folder: Path, python: str) -> list[str]:
+    """For each file, how far the results differ: of models in float32, merged in float32; and of models in bfloat16,
+    as the file says, with the cost of that. For random methods: of bfloat16, the sizes of the changes."""
+    cells: dict[str, list[str]] = {file.stem: [] for file in files}
+    methods = {file.stem: yaml.safe_load(file.read_text())["merge_method"] for file in files}
+    for stored in ("float32", "bfloat16"):
+        os.chdir(folder / stored)  # the files name their models by relative folders
+        own = [in_float32(file, folder / stored) for file in files] if stored == "float32" else files
+        costs = merge_all(own, folder / stored, python)
+        for number, file in enumerate(files):
+            content: Mapping[str, Any] = yaml.safe_load(file.read_text())
+            ours, theirs = (Path(who, file.stem) for who in ("ours", "mergekit"))
+            if methods[file.stem] not in RANDOM:
+                cells[file.stem] += compared(ours, theirs)[1:]
+            elif stored == "bfloat16":
+                (mine, zeros), (other, none) = (sizes(place, Path(content["base_model"])) for place in (ours, theirs))
+                cells[file.stem] += [f"{mine / other:.4f}", f"{100 * zeros:.2f}", f"{100 * none:.2f}"]
+            if stored == "bfloat16":
+                one, another = costs["ours"][number], costs["mergekit"][number]
+                ratios = [f"{another.seconds / one.seconds:.1f}", f"{another.memory / one.memory:.1f}"]
+                cells[file.stem] += [*ratios, f"{one.seconds:.2f}, {one.memory:.0f}"]
+    ending = "time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |"
+    lines = [f"| file | same, % (float32) | furthest | same, % (bfloat16) | furthest | {ending}",
+             "|---|" + "---:|" * 7]  # fmt: skip
+    beside = [f"| file | L1 of the change: ours / mergekit's | unchanged: ours, % | mergekit, % | {ending}",
+              "|---|" + "---:|" * 6]  # fmt: skip
+    for name, own_cells in cells.items():
+        (beside if methods[name] in RANDOM else lines).append(f"| {' | '.join([name, *own_cells])} |")
     return [*lines, "", *beside]
 
 
-def one(file: Path, output: Path) -> None:
-    """One merge of ours: `ready`, a line, the work, its seconds."""
-    import time
-
+def merge_one(config: str, output: str) -> None:
     from twin_merging.api.mergekit.merge import merge_config
 
-    torch.zeros(1).add_(1)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    began = time.perf_counter()
-    merge_config(file, output, like_mergekit=True, record_hashes=False)
-    print(time.perf_counter() - began, flush=True)
+    merge_config(config, output, like_mergekit=True, record_hashes=False, threads=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("paths", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--mergekit", metavar="PYTHON")
     parser.add_argument("--files", nargs="*", default=[])
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    if given.one:
-        one(*given.paths)
+    if given.all:
+        print_costs(merge_one, [str(path) for path in given.paths])
         return
+    os.environ["OMP_NUM_THREADS"] = "1"
     folder = given.paths[0].resolve()
     folder.mkdir(parents=True, exist_ok=True)
     output = given.output.resolve() if given.output else None
     for stored in ("float32", "bfloat16"):
         make(folder / stored, given.hidden, given.vocabulary, getattr(torch, stored))
-    lines = [machine(given.mergekit), "", *rows(chosen(given.files), folder, given.mergekit, given.repeats)]
+    lines = [machine(given.mergekit), "", *rows(chosen(given.files), folder, given.mergekit)]
     print("\n".join(lines))
     if output:
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")

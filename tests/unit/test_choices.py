@@ -155,7 +155,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "two sizes": (
         {"methods/twin/rank": {"choose": [2, 3]}},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: rank, fraction)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: rank, fraction)",),
     ),
     "an option of words": (
         {"methods/sum": {"method": "ties", "trim": {"choose": ["global", "tensor"]}}},

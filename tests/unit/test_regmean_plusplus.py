@@ -104,11 +104,11 @@ def test_language_models_are_merged_on_their_prompts(tmp_path: Path, model_type:
     base = perturbed(language_model(model_type, tied, 0), 9, 0.2)
     base.save_pretrained(tmp_path / "base")
     tokenizer().save_pretrained(tmp_path / "base")
-    experts = {task: tmp_path / task for task in prompts}
     models, vectors, data = {}, {}, {}
+    experts: dict[str, Path] = {}
     for seed, (task, (table, _)) in enumerate(prompts.items(), start=1):
         models[task] = perturbed(copy.deepcopy(base), seed, 0.2)
-        models[task].save_pretrained(experts[task])
+        models[task].save_pretrained(experts.setdefault(task, tmp_path / task))
         vectors[task] = tmp_path / f"{task}.safetensors"
         extract_task_vector(tmp_path / "base", experts[task], vectors[task])
         data[task] = tmp_path / f"{task}.parquet"

@@ -90,8 +90,8 @@ class Objective:
             tensor.requires_grad_(False)
         slopes = torch.zeros(len(coefficients), self.count, dtype=torch.float64)
         for name, gradient in total.items():
-            for row, vector in enumerate(self.vectors[name]):
-                slopes[row, self.groups[name]] += float(torch.dot(gradient.flatten(), vector.flatten()))
+            for number, vector in enumerate(self.vectors[name]):
+                slopes[number, self.groups[name]] += float(torch.dot(gradient.flatten(), vector.flatten()))
         return entropy, slopes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twin_merging.plan.inputs import base_source, data_source, expert_source
+from twin_merging.plan.inputs import base_source, data_source, expert_source, routed_texts
 from twin_merging.plan.resources import of_job
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.suite.suite import Suite
@@ -36,6 +36,7 @@ SOURCES = {
     **dict.fromkeys(("fetch_base", "fetch_base_decoder"), base_source),
     **dict.fromkeys(("fetch_expert", "fetch_adapter"), expert_source),
     **dict.fromkeys(("fetch_data", "fetch_data_with_shots"), data_source),
+    "route_features": routed_texts,
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from twin_merging.plan.needs_merging import assemble, merging
 from twin_merging.plan.passes import inference_memory, operations, tokens, training_memory, writing
 from twin_merging.plan.work import FP32, Need, Work
+from twin_merging.routing.expected import CROSS_ROWS
 from twin_merging.routing.layers import features_named, single_layer
 
 ANSWER = 2_000  # bytes of memory of the answer to a row
@@ -37,8 +38,14 @@ def passes_of(work: Work, model: str) -> float:
     suite = work.suite
     if model not in suite.dynamic:
         return 1
-    onepass = suite.methods[model].options.get("onepass") or model not in suite.with_router
-    return _GATED if onepass else 1 + _GATED
+    options = suite.methods[model].options
+    onepass = options.get("onepass") or model not in suite.with_router
+    answered = _GATED
+    if "density" in options:  # a whole product for each task that has a weight
+        told = suite.methods[model].weights == "oracle"
+        answered = 1 + (1 if told else options["top_k"] or len(suite.merged(model)))
+    first = _GATED if "first_pass" in options else 1
+    return answered if onepass else first + answered
 
 
 def files(work: Work, model: str) -> float:
@@ -88,12 +95,17 @@ def answer_validation(work: Work) -> Need:
 
 
 def choose(work: Work) -> Need:
-    """Each candidate is made and answers the validation rows."""
+    """Each candidate is made and answers the validation rows; or one model answers some of them by each vector."""
     method = work.wildcards["method"]
     suite = work.suite
     tasks, dynamic = suite.merged(method), method in suite.dynamic
-    tried = math.prod(len(values) for values in suite.methods[method].choices.values())
     making = assemble(work) if dynamic else merging(work, method)
+    if suite.methods[method].crosses:  # one model, by each of its vectors
+        rows = min(work.validation_rows(tasks), CROSS_ROWS * len(tasks))
+        asked = answering(work, method, len(tasks) * rows, tasks)
+        return replace(asked, memory=max(making.memory, asked.memory) + making.memory / 4, written=making.written,
+                       seconds=making.seconds + asked.seconds)  # fmt: skip
+    tried = math.prod(len(values) for values in suite.methods[method].choices.values())
     asked = answering(work, method, work.validation_rows(tasks), tasks)
     return Need(
         max(making.memory, asked.memory) + making.memory / 4,

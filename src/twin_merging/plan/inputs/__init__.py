@@ -42,6 +42,7 @@ from twin_merging.plan.inputs.routing import router_of as router_of
 from twin_merging.plan.inputs.rows import finetuning_data as finetuning_data
 from twin_merging.plan.inputs.rows import plane_data as plane_data
 from twin_merging.plan.inputs.rows import routed_data as routed_data
+from twin_merging.plan.inputs.rows import routed_texts as routed_texts
 from twin_merging.plan.inputs.rows import shown_data as shown_data
 from twin_merging.plan.inputs.rows import shown_label_names as shown_label_names
 from twin_merging.plan.inputs.rows import test_data as test_data

@@ -23,7 +23,9 @@ def choices(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def validation_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Each merged expert's score on its own task's validation rows."""
+    """Each merged expert's score on its own task's validation rows, which choices are normalised by."""
+    if not suite.methods[wildcards["method"]].choices:
+        return []
     return [f"results/{suite.name}/choices/experts/{task}.json" for task in suite.merged(wildcards["method"])]
 
 

@@ -57,7 +57,7 @@ def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
 def own_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What was chosen for a method; nothing where all of its options are numbers."""
     method = wildcards["method"]
-    return [f"results/{suite.name}/choices/{method}.json"] if suite.methods[method].choices else []
+    return [f"results/{suite.name}/choices/{method}.json"] if suite.methods[method].is_tried else []
 
 
 def shared_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
