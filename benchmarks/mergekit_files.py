@@ -4,9 +4,10 @@
 
 Makes small random language models in FOLDER, once in bfloat16 and once in float32, and merges them as each file of
 benchmarks/mergekit_files says; in float32 all arithmetic, and what is written, is float32. Each of the two merges all
-files in one process, by one thread. Time is that of processors, and memory the largest resident one above that before
-the merge, of models in bfloat16. mergekit's model card is left out; ours writes no SHA-256 of the input, which mergekit
-does not compute, and is told --like-mergekit. PYTHON: an interpreter of an environment with mergekit.
+files after one import, each in a fork of its own, by one thread. Time is that of processors, and memory the largest
+resident one above that before the merge, of models in bfloat16. mergekit's model card is left out; ours writes no
+SHA-256 of the input, which mergekit does not compute, and is told --like-mergekit. PYTHON: an interpreter of an
+environment with mergekit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import yaml
 from merging import HERE, Cost, machine
 from one_process import print_costs
 
+from twin_merging.api.mergekit.merge import merge_config
 from twin_merging.io.tensors import Checkpoint
 
 FILES = HERE / "mergekit_files"
@@ -88,7 +90,7 @@ def in_float32(file: Path, folder: Path) -> Path:
 
 
 def merge_all(files: list[Path], folder: Path, python: str) -> dict[str, list[Cost]]:
-    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`, in one process each. Gives what each merge costs,
+    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`. Gives what each merge costs,
     by who merges."""
     programs = {"mergekit": [python, str(HERE / "with_mergekit.py"), "--all"],
                 "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--all"]}  # fmt: skip
@@ -168,8 +170,6 @@ def rows(files: list[Path], folder: Path, python: str) -> list[str]:
 
 
 def merge_one(config: str, output: str) -> None:
-    from twin_merging.api.mergekit.merge import merge_config
-
     merge_config(config, output, like_mergekit=True, record_hashes=False, threads=1)
 
 
