@@ -1,11 +1,12 @@
 """How long a suite's finished models take for a batch, by what their routers read, against the shared model's own pass.
 
-    python benchmarks/router_passes.py config/suites/minilm.yaml twin-oracle twin twin-paper [--rows 32] [--rounds 9]
+    python benchmarks/router_passes.py config/suites/minilm.yaml task-arithmetic twin-oracle twin twin-paper
+        [--rows 32] [--rounds 9]
 
-The models have to be there (results/SUITE/models). The first one named answers with the true task's weights, so it has
-no router; the times of the others are told as ratios to it and to the shared model's pass. Rows are the first
-validation rows of each task in turn. All models run in turn, in rounds; a figure is the median of the rounds' ratios.
-MB are those of the router's files in the model's folder.
+The models have to be there (results/SUITE/models). The first one named is the shared expert as a static model, which the
+times of the others are told as ratios to. Rows are the first validation rows of each task in turn, and each has its
+true task's head. All models run in turn, in rounds; a figure is the median of the rounds' ratios. MB are those of the
+router's files in the model's folder.
 """
 
 from __future__ import annotations
@@ -54,30 +55,24 @@ def main() -> None:
     encoded = [tokenizer(*own, truncation=True, max_length=length) for own in texts]
     batch: Any = tokenizer.pad(encoded, return_tensors="pt")
     models: dict[str, Any] = {name: TwinModel.from_pretrained(folder / name) for name in options.models}
-    shared = models[options.models[0]].body
-    times: dict[str, list[float]] = {name: [] for name in ["shared", *models]}
+    times: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
         for round_ in range(options.rounds + 1):
             for name in times:
                 start = time.perf_counter()
-                if name == "shared":
-                    shared(**batch)
-                else:
-                    models[name](**batch, tasks=tasks, texts=pairs)
+                models[name](**batch, tasks=tasks, texts=pairs)
                 if round_:  # the first is for warming up
                     times[name].append(time.perf_counter() - start)
     print(f"{options.rows} rows, {batch['input_ids'].shape[1]} tokens, one thread; {options.rounds} rounds")
-    print("| model | reads | / shared pass | / true weights | router, MB |")
-    print("|---|---|---:|---:|---:|")
+    print("| model | its router reads | time / shared model's | router, MB |")
+    print("|---|---|---:|---:|")
     for name, model in models.items():
-        ratios = [
-            statistics.median(own / other for own, other in zip(times[name], times[against], strict=True))
-            for against in ("shared", options.models[0])
-        ]
+        first = times[options.models[0]]
+        ratio = statistics.median(own / other for own, other in zip(times[name], first, strict=True))
         router = folder / name / "router"
         size = sum(path.stat().st_size for path in router.rglob("*") if path.is_file()) if router.is_dir() else 0
         reads = getattr(model.router, "features", "")
-        print(f"| {name} | {reads} | {ratios[0]:.2f} | {ratios[1]:.2f} | {size / 1e6:.1f} |")
+        print(f"| {name} | {reads} | {ratio:.2f} | {size / 1e6:.1f} |")
 
 
 if __name__ == "__main__":
