@@ -1,11 +1,11 @@
-"""How long a suite's finished models take for a batch, by what their routers read, against the shared model's own pass.
+"""How long a suite's finished models take for a batch, by what their routers read, beside the shared model's own pass.
 
     python benchmarks/router_passes.py config/suites/minilm.yaml task-arithmetic twin-oracle twin twin-paper
         [--rows 32] [--rounds 9]
 
-The models have to be there (results/SUITE/models). The first one named is the shared expert as a static model, which the
-times of the others are told as ratios to. Rows are the first validation rows of each task in turn, and each has its
-true task's head. All models run in turn, in rounds; a figure is the median of the rounds' ratios. MB are those of the
+The models have to be there (results/SUITE/models). The first one named is the shared expert as a static model, to which
+the others' times are told as ratios. Rows are the first validation rows of each task in turn, and each has its true
+task's head. All models run in turn, in rounds; a figure is the median of the rounds' ratios. MB are those of the
 router's files in the model's folder.
 """
 
