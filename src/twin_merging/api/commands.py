@@ -1,6 +1,6 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `merge --config FILE`, `statistics KIND`, `twin`, `predict DIR`,
-`export DIR`, `extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`,
-`diff A B`, `store ACTION`."""
+`export DIR`, `extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `serve DIR`, `audit RESULTS SUITE`,
+`estimate SUITE`, `runs`, `diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from twin_merging.api.estimate import add_estimate
 from twin_merging.api.mergekit.command import add_config, without_config
 from twin_merging.api.model_commands import add_extract_lora, add_push, add_vocabulary
 from twin_merging.api.run_commands import add_diff, add_runs
+from twin_merging.api.serve_command import add_serve
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.union import RULES
 from twin_merging.errors import UserError
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add_extract_lora(commands.add_parser("extract-lora", help="a full fine-tune as a LoRA of a rank, with its error"))
     add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
     add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
+    add_serve(commands.add_parser("serve", help="answer clients of OpenAI's interface with a merged language model"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))

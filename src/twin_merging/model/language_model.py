@@ -141,6 +141,11 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
         return holding, weights
 
+    def mixing(self, weights: torch.Tensor | None, tasks: Named) -> AbstractContextManager[None]:
+        """The context of passes of `model` over a batch whose rows have these weights (rows, T; None for a model
+        without a router), and the private parameters of these tasks (`tasks` as for `forward`)."""
+        return self.gates.holding(self._mixture(weights, tasks, self.device))
+
     @torch.no_grad()
     def generate(
         self,
