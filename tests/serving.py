@@ -117,6 +117,7 @@ class Process:
         assert first.startswith("http://"), first + self.process.stderr.read()
         self.root = first.split()[0]
         self.url = f"{self.root}/v1"
+        self.port = self.root.rpartition(":")[2]
 
     def end(self, seconds: float = 30) -> tuple[int, str]:
         """Wait for its end: the exit code, and what it said beside its first line."""

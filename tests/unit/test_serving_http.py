@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from twin_merging.model.twin import TwinModel
 from twin_merging.serving.engine import FullError
 from twin_merging.serving.http.app import application
 from twin_merging.serving.http.forms import Shown
-from twin_merging.serving.serve import Settings, site
+from twin_merging.serving.serve import serve
+from twin_merging.serving.settings import Settings
+from twin_merging.serving.site import site
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
@@ -251,8 +255,8 @@ def test_a_thousand_bodies_made_by_chance_give_no_500(client: TestClient) -> Non
         "</s>", [], {}, [1], [1, 2], [[3], [4, 5]], ["w1", "w2"], [None], [[]], {"weights": {"a": 1}}, {"task": "b"},
         {"include_usage": True}, [{"role": "user", "content": "w1"}], [{"role": "user"}], {"type": "text"}, "after",
     ]  # fmt: skip
-    fields = """model prompt max_tokens temperature top_p n seed stop stream stream_options routing logprobs echo best_of
-    suffix messages top_logprobs max_completion_tokens response_format user logit_bias tools presence_penalty x""".split()
+    fields = """model prompt max_tokens temperature top_p n seed stop stream stream_options routing logprobs echo suffix
+    best_of messages top_logprobs max_completion_tokens response_format user logit_bias tools x""".split()
     seen: dict[int, int] = {}
     for number in range(1000):
         path = chance.choice([COMPLETIONS, COMPLETIONS, CHAT])
@@ -294,8 +298,8 @@ def test_a_key_is_asked_for_where_there_is_one(directory: Path) -> None:
     with TestClient(application(site(directory, Settings(api_key="secret", page=False)))) as client:
         assert client.get("/health").status_code == 200
         assert client.get("/").status_code == 404
-        for given in ({}, {"authorization": "Bearer secre"}, {"authorization": "secret"}, {"authorization": "Bearer é"}):
-            headers = {name: value.encode() for name, value in given.items()}
+        for given in (None, "Bearer secre", "secret", "Bearer é"):
+            headers = {} if given is None else {"authorization": given.encode()}
             for path in ("/v1/models", "/metrics"):
                 response = client.get(path, headers=headers)
                 assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -355,11 +359,19 @@ def test_tokens_are_shown_as_text() -> None:
 def test_settings_that_are_wrong(
     tmp_path: Path, settings: Settings, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twin_merging.serving.serve import serve
-
     monkeypatch.delenv("TWIN_MERGING_API_KEY", raising=False)
     with pytest.raises(UserError, match=words):
         serve(tmp_path, settings)
+
+
+def test_a_port_that_is_taken_and_a_missing_extra_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = f"--port {taken.getsockname()[1]}: Address already in use; name another port or host"
+        with pytest.raises(UserError, match=wanted):
+            serve(tmp_path, Settings(port=taken.getsockname()[1]))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match="serve needs uvicorn, which is not installed; install the extra"):
+        serve(tmp_path, Settings())
 
 
 def test_a_classifier_is_no_language_model(tmp_path: Path) -> None:
