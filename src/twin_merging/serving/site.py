@@ -42,7 +42,7 @@ def site(directory: str | Path, settings: Settings) -> Site:
     metrics.follow(engine)
     name = settings.served_model_name or directory.resolve().name
     asking = Asking(model, name, prompts, settings.max_queue)
-    about = {"max_model_len": most, "tasks": list(model.tasks)}
+    about = {"max_model_len": most, "tasks": list(model.tasks), "has_chat": prompts.has_chat}
     return Site(
         engine, metrics, asking, prompts, Shown(tokenizer), about, settings.api_key, settings.timeout, settings.page
     )

@@ -52,20 +52,23 @@ class Endpoints:
         return JSONResponse({**head, "choices": choices, "usage": self._usage(asked, results), **_one(asked, shown)})
 
     async def _chunks(self, waiting: Waiting, asked: Asked, form: Form, head: dict[str, Any]) -> AsyncIterator[Any]:
-        """A chunk for each piece of an answer; where usage is wanted, another at the end."""
+        """A chunk for each piece of an answer; where usage is wanted, another at the end. The routing of an answer is
+        in its first chunk and in its last."""
         usage = {"usage": None} if asked.has_usage else {}
         results: list[Result] = []
         begun: set[int] = set()
         async for index, told in waiting.events():
             piece = told.rest if isinstance(told, Result) else told
-            text = piece.text
-            if index not in begun:
+            text, is_first = piece.text, index not in begun
+            if is_first:
                 begun.add(index)
                 if (first := form.first(index, piece.routing)) is not None:
                     yield {**head, "choices": [first], **usage}
                 text = form.begin(index, asked) + text
             finish = told.finish if isinstance(told, Result) else None
             choice = form.piece(index, text, piece, finish, asked.has_scores)
+            if not is_first and finish is None:
+                choice.pop("routing")
             yield {**head, "choices": [choice], **usage}
             if isinstance(told, Result):
                 results.append(told)
