@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _add_statistics(commands.add_parser("statistics", help="gather what fisher and regmean need of an expert"))
     _add_twin(commands.add_parser("twin", help="Twin-Merging: shared expert, exclusive vectors, router, in one model"))
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
-    _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
+    _add_export(commands.add_parser("export", help="a fixed mixture as a checkpoint or a LoRA; or an adapter a task"))
     add_extract_lora(commands.add_parser("extract-lora", help="a full fine-tune as a LoRA of a rank, with its error"))
     add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
     add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
@@ -160,9 +160,10 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
     command.add_argument("directory", metavar="DIR", help="a merged model's directory, with exclusive vectors")
-    command.add_argument("--weight", required=True, action="append", type=_weight, metavar="TASK=NUMBER",
-                         help="a task's weight; once for each, 0 for those not named")  # fmt: skip
-    command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
+    command.add_argument("--weight", default=[], action="append", type=_weight, metavar="TASK=NUMBER",
+                         help="a task's weight; once for each, 0 for those not named; not for form vllm")  # fmt: skip
+    command.add_argument("--form", choices=["dense", "lora", "vllm"], default="dense",
+                         help="vllm: a body and an adapter a task, for servers of many (%(default)s)")  # fmt: skip
     command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
     _add_shards(command)
