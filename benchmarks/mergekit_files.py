@@ -1,12 +1,14 @@
 """Files in mergekit's form, merged by mergekit and by this library: how far the results differ, time and memory.
 
-    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--output FILE.md]
+    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--cores N]
+                                       [--output FILE.md]
 
 Makes small random language models in FOLDER, once in bfloat16 and once in float32, and merges them as each file of
-benchmarks/mergekit_files says. Every run is a process of its own that imports its libraries before it is timed. Its
-memory is sampled meanwhile, as in merging.py. Both run one after the other, with the input in the page cache.
-mergekit's model card is left out; ours writes no SHA-256 of the input, which mergekit does not compute, and is told
---like-mergekit. Times are of models in bfloat16. PYTHON: an interpreter of an environment with mergekit.
+benchmarks/mergekit_files says; in float32 all arithmetic, and what is written, is float32. Then models in bfloat16 are
+merged again, each time in a process of its own that imports its libraries before. Its seconds are those of processors;
+its memory is sampled meanwhile, as in merging.py. Both take turns, with the input in the page cache. mergekit's model
+card is left out; ours writes no SHA-256 of the input, which mergekit does not compute, and is told --like-mergekit.
+PYTHON: an interpreter of an environment with mergekit.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,17 +80,43 @@ def chosen(names: list[str]) -> list[Path]:
     return [file for file in files if not names or any(file.name.startswith(name) for name in names)]
 
 
-def merged_by(who: str, file: Path, folder: Path, python: str, repeats: int) -> Cost:
-    """The median time and memory of several runs; the last one's output stays in the folder WHO."""
-    ours = [sys.executable, str(HERE / "mergekit_files.py"), "--one"]
-    command = [*([python, str(HERE / "with_mergekit.py")] if who == "mergekit" else ours), str(file), str(folder / who)]
-    found = []
+def both_merge(file: Path, folder: Path, python: str, repeats: int) -> dict[str, Cost]:
+    """Median processor time and memory of mergekit and of this library, which take turns."""
+    programs = {"mergekit": [python, str(HERE / "with_mergekit.py")],
+                "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--one"]}  # fmt: skip
+    found: dict[str, list[Cost]] = {who: [] for who in programs}
     for _ in range(repeats):
-        shutil.rmtree(folder / who, ignore_errors=True)
-        found.append(measured(command, folder / "nothing", watch=True))
-    costs = [cost for cost in found if cost]
-    assert len(costs) == repeats, " ".join(command)
-    return Cost(statistics.median(cost.seconds for cost in costs), statistics.median(cost.memory for cost in costs))
+        for who, program in programs.items():
+            own = [str(file), str(folder / "timed"), *(["--cpu"] if who == "mergekit" else [])]
+            cost = measured([*program, *own], folder / "timed", watch=True)
+            assert cost, " ".join(program)
+            found[who].append(cost)
+    return {who: Cost(statistics.median(cost.seconds for cost in costs),
+                      statistics.median(cost.memory for cost in costs)) for who, costs in found.items()}  # fmt: skip
+
+
+def in_float32(file: Path, folder: Path) -> Path:
+    """The same file with all arithmetic, and what is written, in float32."""
+    content = yaml.safe_load(file.read_text())
+    content.pop("out_dtype", None)
+    found = folder / file.name
+    found.write_text(yaml.safe_dump({**content, "dtype": "float32"}, sort_keys=False))
+    return found
+
+
+def merge_all(files: list[Path], folder: Path, python: str) -> None:
+    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`; mergekit in one process."""
+    from twin_merging.api.mergekit.merge import merge_config
+
+    pairs = []
+    for file in files:
+        for who in ("mergekit", "ours"):
+            shutil.rmtree(folder / who / file.stem, ignore_errors=True)
+        pairs += [str(file), str(folder / "mergekit" / file.stem)]
+        merge_config(file, folder / "ours" / file.stem, like_mergekit=True, record_hashes=False, threads=1)
+    if len(files) == 1:
+        pairs *= 2
+    subprocess.run([python, str(HERE / "with_mergekit.py"), *pairs], check=True, stdout=subprocess.DEVNULL)
 
 
 def tensors_of(folder: Path) -> Checkpoint:
@@ -124,49 +153,71 @@ def sizes(result: Path, base: Path) -> tuple[float, float]:
     return total, none / count
 
 
+def agreement(files: list[Path], folder: Path, python: str) -> dict[str, list[str]]:
+    """For each file, how far the results differ: of models in float32, merged in float32; and of models in bfloat16,
+    as the file says. For random methods: of bfloat16, the sizes of the changes."""
+    found: dict[str, list[str]] = {file.stem: [] for file in files}
+    for stored in ("float32", "bfloat16"):
+        os.chdir(folder / stored)  # the files name their models by relative folders
+        own = [in_float32(file, folder / stored) for file in files] if stored == "float32" else files
+        merge_all(own, folder / stored, python)
+        for file in files:
+            content: Mapping[str, Any] = yaml.safe_load(file.read_text())
+            ours, theirs = (Path(who, file.stem) for who in ("ours", "mergekit"))
+            if content["merge_method"] not in RANDOM:
+                cells = compared(ours, theirs)
+                found[file.stem] += cells[1:]
+            elif stored == "bfloat16":
+                (mine, zeros), (other, none) = (sizes(place, Path(content["base_model"])) for place in (ours, theirs))
+                found[file.stem] = [f"{mine / other:.4f}", f"{100 * zeros:.2f}", f"{100 * none:.2f}"]
+            print(stored, file.stem, found[file.stem], file=sys.stderr)
+    return found
+
+
+def costs(file: Path, folder: Path, python: str, repeats: int) -> list[str]:
+    """Ratios of processor time and memory, of models in bfloat16; and ours in seconds and MiB."""
+    if not repeats:
+        return ["", "", ""]
+    os.chdir(folder / "bfloat16")
+    both = both_merge(file, folder, python, repeats)
+    print(file.stem, both, file=sys.stderr)
+    ours, theirs = both["ours"], both["mergekit"]
+    ratios = [f"{theirs.seconds / ours.seconds:.1f}", f"{theirs.memory / ours.memory:.1f}"]
+    return [*ratios, f"{ours.seconds:.2f}, {ours.memory:.0f}"]
+
+
 def rows(files: list[Path], folder: Path, python: str, repeats: int) -> list[str]:
-    lines = [
-        "| file | method | tensors | same, % (models in float32) | furthest, of the largest | same, % (bfloat16) | "
-        "furthest, of the largest | time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |",
-        "|---|---|" + "---:|" * 8,
-    ]
-    beside = ["| file | method | L1 of the change: ours / mergekit's | entries unchanged: ours, % | mergekit, % |",
-              "|---|---|" + "---:|" * 3]  # fmt: skip
+    agree = agreement(files, folder, python)
+    ending = "processor time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |"
+    lines = [f"| file | same, % (float32) | furthest | same, % (bfloat16) | furthest | {ending}",
+             "|---|" + "---:|" * 7]  # fmt: skip
+    beside = [f"| file | L1 of the change: ours / mergekit's | unchanged: ours, % | mergekit, % | {ending}",
+              "|---|" + "---:|" * 6]  # fmt: skip
     for file in files:
-        content: Mapping[str, Any] = yaml.safe_load(file.read_text())
-        method, cells, costs = content["merge_method"], [], {}
-        for stored in ("float32", "bfloat16"):
-            os.chdir(folder / stored)  # the files name their models by relative folders
-            once = 1 if stored == "float32" else repeats
-            costs = {who: merged_by(who, file, folder, python, once) for who in ("mergekit", "ours")}
-            print(file.name, stored, costs, file=sys.stderr)
-            if method not in RANDOM:
-                found = compared(folder / "ours", folder / "mergekit")
-                cells += found if not cells else found[1:]
-        if method in RANDOM:
-            base = Path(content["base_model"])
-            (mine, zeros), (own, other) = (sizes(folder / who, base) for who in ("ours", "mergekit"))
-            beside.append(f"| {file.stem} | {method} | {mine / own:.4f} | {100 * zeros:.2f} | {100 * other:.2f} |")
-        ours, theirs = costs["ours"], costs["mergekit"]
-        ratios = [f"{theirs.seconds / ours.seconds:.1f}", f"{theirs.memory / ours.memory:.1f}"]
-        cost = f"{ours.seconds:.2f}, {ours.memory:.0f}"
-        lines.append(f"| {' | '.join([file.stem, method, *(cells or [''] * 5), *ratios, cost])} |")
-        print(lines[-1], *([beside[-1]] if method in RANDOM else []), sep="\n", file=sys.stderr)
+        method = yaml.safe_load(file.read_text())["merge_method"]
+        line = f"| {' | '.join([file.stem, *agree[file.stem], *costs(file, folder, python, repeats)])} |"
+        (beside if method in RANDOM else lines).append(line)
+        print(line, file=sys.stderr)
     return [*lines, "", *beside]
 
 
 def one(file: Path, output: Path) -> None:
-    """One merge of ours: `ready`, a line, the work, its seconds."""
-    import time
-
+    """One merge of ours: `ready`, a line, the work, its seconds of processors."""
     from twin_merging.api.mergekit.merge import merge_config
 
     torch.zeros(1).add_(1)
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
-    merge_config(file, output, like_mergekit=True, record_hashes=False)
-    print(time.perf_counter() - began, flush=True)
+    began = used()
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    merge_config(file, output, like_mergekit=True, record_hashes=False, threads=threads)
+    print(used() - began, flush=True)
+
+
+def used() -> float:
+    """Seconds of processors, with those of processes that were started and have ended."""
+    found = os.times()
+    return found.user + found.system + found.children_user + found.children_system
 
 
 def main() -> None:
@@ -176,6 +227,7 @@ def main() -> None:
     parser.add_argument("--mergekit", metavar="PYTHON")
     parser.add_argument("--files", nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of mergekit, and processes of ours")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--output", type=Path)
@@ -183,6 +235,7 @@ def main() -> None:
     if given.one:
         one(*given.paths)
         return
+    os.environ["OMP_NUM_THREADS"] = str(given.cores)
     folder = given.paths[0].resolve()
     folder.mkdir(parents=True, exist_ok=True)
     output = given.output.resolve() if given.output else None

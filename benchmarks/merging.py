@@ -159,7 +159,7 @@ def machine(mergekit: str | None) -> str:
     """One line on versions and hardware."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.machine())  # fmt: skip
-    memory = psutil.virtualmemory().total / 2**30
+    memory = psutil.virtual_memory().total / 2**30
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, twin-merging {__version__}"
     if mergekit:
         code = "from importlib.metadata import version as v; print(v('mergekit'), 'with torch', v('torch'))"

@@ -46,7 +46,7 @@ class Trap:
         return (os.mkdir, (str(self.mark),))
 
 
-TINY = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+TINY = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
         "intermediate_size": 24, "max_position_embeddings": 130}  # fmt: skip
 
 

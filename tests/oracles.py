@@ -162,9 +162,11 @@ def _by_matrix(
     return found
 
 
-def tsv_m(base: Tensors, vectors: Vectors, scaling: float = 1.0) -> Tensors:
+def tsv_m(base: Tensors, vectors: Vectors, scaling: float = 1.0, count: int | None = None) -> Tensors:
+    """count: of how many tasks each keeps its share of the triples (mass: of all, whichever are merged)."""
+
     def change(taus: list[torch.Tensor]) -> torch.Tensor:
-        k = min(taus[0].shape) // len(taus)
+        k = max(1, min(taus[0].shape) // (count or len(taus)))
         triples = [torch.linalg.svd(tau, full_matrices=False) for tau in taus]
         U, V = torch.cat([u[:, :k] for u, _, _ in triples], 1), torch.cat([v[:k] for _, _, v in triples])
         S = torch.cat([s[:k] for _, s, _ in triples])
@@ -292,6 +294,21 @@ def tsv_c(base: Tensors, vectors: Vectors, task: str, fraction: float) -> Tensor
             U, S, V = torch.linalg.svd(change, full_matrices=False)
             change = U[:, :k] @ torch.diag(S[:k]) @ V[:k]
         found[n] = base[n] + change
+    return found
+
+
+def free(shared: Tensors, expert: Tensors, density: float, rescale: float) -> Tensors:
+    """One task's model: its expert's parameters beside the shared expert's."""
+    found = {}
+    for n in expert:
+        change = expert[n].double() - shared[n].double()
+        if change.dim() == 2:
+            for row in change:
+                count = max(1, int(density * len(row)))
+                least = row.abs().sort(descending=True).values[count - 1]
+                row[row.abs() < least] = 0
+            change *= rescale
+        found[n] = shared[n] + change
     return found
 
 

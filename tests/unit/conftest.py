@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from tests.fake_hub import FakeHub, commit_of, used_here
+from tests.joint import TASKS as JOINT
 from tests.originals import Tiny
 from tests.routing import LAYER, ROWS, SIZE, TASKS, attention, random, write_vector
 from tests.served import REPO, WEIGHTS
+from tests.tiny import sentences
 from twin_merging.io.tensors import save_tensors
 
 
@@ -72,3 +74,12 @@ def task_vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         matrices = {name: random(*shape, seed=50 * number + at) for at, (name, shape) in enumerate(shapes.items())}
         write_vector(folder / f"{task}.safetensors", matrices)
     return {task: folder / f"{task}.safetensors" for task in TASKS}
+
+
+@pytest.fixture(scope="session")
+def rows_of_tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Training rows of the two tiny tasks."""
+    root = tmp_path_factory.mktemp("rows")
+    for seed, (task, own) in enumerate(JOINT.items()):
+        sentences(seed, 20, own.labels, own.text).to_parquet(root / f"{task}.parquet")
+    return {task: root / f"{task}.parquet" for task in JOINT}

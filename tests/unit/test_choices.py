@@ -155,11 +155,15 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "two sizes": (
         {"methods/twin/rank": {"choose": [2, 3]}},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: rank, fraction)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: rank, fraction)",),
     ),
     "an option of words": (
         {"methods/sum": {"method": "ties", "trim": {"choose": ["global", "tensor"]}}},
         ("methods.sum.trim: a number can be chosen, but trim is text; give one value",),
+    ),
+    "an option that models are run with": (
+        {"methods/sum": {"method": "regmean_plusplus", "alpha": {"choose": [0.5, 0.9]}}},
+        ("methods.sum.alpha: 'regmean_plusplus' runs models with what these options say", "or sweep it"),
     ),
     "an option that a method has not": (
         {"methods/sum/density": {"choose": [1, 2]}},

@@ -28,14 +28,14 @@ from twin_merging.compression.compress_factors import compress_factors
 from twin_merging.errors import UserError
 from twin_merging.fetching.models import fetch_adapter, fetch_base
 from twin_merging.io.files import read_json
-from twin_merging.io.masks import UNIFIED
+from twin_merging.io.masks import MASKS
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.merging.choices import candidates_of, choices_in, filled
 from twin_merging.merging.magnitudes import magnitudes_at
 from twin_merging.merging.merge import merge_directory
 from twin_merging.merging.merged_factors import merge_factors
 from twin_merging.merging.options import complete_options
-from twin_merging.merging.registry import Method, Option, merging_methods
+from twin_merging.merging.registry import merging_methods
 from twin_merging.model.assemble import assemble
 from twin_merging.model.cutting import Cuts
 from twin_merging.model.twin import TwinModel
@@ -222,21 +222,14 @@ def test_thresholds_are_found_once_for_each_density(
 
 
 def test_a_masked_methods_candidates_are_loaded_each(fetched: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    """No masked method has a number yet; this one keeps a share of the largest entries of every vector."""
-
-    def sparse(parameter: Any, *, share: float) -> torch.Tensor:
-        total = torch.stack(list(parameter.vectors.values())).sum(0)
-        return total * (total.abs() >= total.abs().quantile(1 - share))
-
-    method = Method("sparse", "masked", "none", sparse, {"share": Option(float, {})})
-    entry = {"method": "emr", "protocol": "strict", "share": {"choose": [0.1, 1.0]}}
-    candidates = static(fetched, tmp_path / "place", entry, method=method)
+    entry = {"method": "tall_masks", "protocol": "strict", "mask_lambda": {"choose": [10.0, 0.1]}}
+    candidates = static(fetched, tmp_path / "place", entry)
     kept = []
     for number, model in candidates.models(candidates_of(choices_in(entry))):
         assert rows_of(data, 4).scores(model, fetched / "base", "oracle").keys() == {"one", "two"}
         assert [path.name for path in (tmp_path / "place").iterdir()] == [str(number)], "one candidate at a time"
-        stored = load_file(tmp_path / "place" / str(number) / UNIFIED)
-        kept.append(sum(int((vector != 0).sum()) for vector in stored.values()))
+        masks = load_file(tmp_path / "place" / str(number) / MASKS / "one.safetensors")
+        kept.append(sum(int(mask.count_nonzero()) for mask in masks.values()))
     assert 0 < kept[0] < kept[1]
 
 
@@ -250,15 +243,18 @@ def test_the_best_is_the_first_of_equal_ones_and_no_number_is_never_best() -> No
         {"rank": {"choose": [3, 0, 16, 1]}, "temperature": {"choose": [0.05, 1.0]}},
         {"fraction": {"choose": [0.1, 0.5]}, "top_k": {"choose": [1, 2]}},
         {"energy": {"choose": [0.3, 0.9]}},
+        {"density": {"choose": [0.1, 0.4]}, "rescale": {"choose": [2.0, 0.0]}},
     ],
-    ids=["rank", "fraction", "energy"],
+    ids=["rank", "fraction", "energy", "density"],
 )
 def test_a_dynamic_choice_is_that_of_every_candidate_assembled(
     fetched: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     rows = rows_of(data)
     shared = merged(fetched, tmp_path / "shared", "task_arithmetic", {"scaling": 0.3}, "strict")
-    largest = {size: max(asked["choose"]) for size, asked in options.items() if size not in ("temperature", "top_k")}
+    largest = {
+        size: max(asked["choose"]) for size, asked in options.items() if size not in ("temperature", "top_k", "rescale")
+    }
     exclusives = {task: tmp_path / f"{task}.safetensors" for task in TEXT}
     for task, file in exclusives.items():
         vector = {task: fetched / f"task_vectors/{task}.safetensors"}
@@ -295,8 +291,8 @@ def check_assembled(
     monkeypatch.setattr("twin_merging.choosing.assembled.load_merged", noting(loaded, load))
     monkeypatch.setattr("torch.linalg.svd", None)  # nothing is decomposed
     routed: list[Any] = []
-    route = TwinModel.route
-    monkeypatch.setattr(TwinModel, "route", noting(routed, route))
+    route = TwinModel.routed
+    monkeypatch.setattr(TwinModel, "routed", noting(routed, route))
     candidates = AssembledCandidates(
         entry, "oracle", shared, exclusives, folder / "router", settings, factors, "float32", folder / "place"
     )

@@ -17,8 +17,12 @@ from twin_merging.jobs.digest import TEMPLATES, code_digest, settings_digest, sy
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 MODULES: dict[str, set[str]] = {
-    "task_vectors/vectors.py": {"task_vectors", "merge", "merge_factors", "compress", "compress_factors", "choose",
-                                "route"},
+    "task_vectors/vectors.py": {"task_vectors", "joint_statistics", "merge", "merge_factors", "compress",
+                                "compress_factors", "choose", "route"},
+    "task_vectors/grams.py": {"training_statistics", "joint_statistics"},
+    "joint_statistics/models.py": {"joint_statistics"},
+    "joint_statistics/forward.py": {"joint_statistics"},
+    "joint_statistics/coefficients.py": set(),  # which the script finds by the name of another kind
     "compression/compress.py": {"compress"},
     "compression/exclusives.py": {"compress", "compress_factors", "assemble", "choose"},
     "compression/compress_factors.py": {"compress_factors"},
@@ -72,8 +76,9 @@ MODULES: dict[str, set[str]] = {
     "auditing/table_checks.py": {"audit"},
     "auditing/crate.py": {"crate"},
     "finetuning/processes.py": {"finetune"},
-    "tasks/classification.py": {"generate_data", "fetch_data", "finetune", "training_statistics", "route_features",
-                                "answer_validation", "choose", "predict", "plane", "card", "page", "audit"},
+    "tasks/classification.py": {"generate_data", "fetch_data", "finetune", "training_statistics", "joint_statistics",
+                                "route_features", "answer_validation", "choose", "predict", "plane", "card", "page",
+                                "audit"},
     "model/classifier.py": {"answer_validation", "choose", "predict", "plane", "audit"},
     # A suite of classifiers has nothing to do with language models.
     "tasks/generation.py": set(),
@@ -84,6 +89,7 @@ MODULES: dict[str, set[str]] = {
 _TASKS, _MODEL = "twin_merging.tasks.classification", "twin_merging.model.classifier"
 _READERS = ("fetch_data", "finetune", "training_statistics", "route_features", "card", "page")
 BY_NAME = {
+    "joint_statistics": [_TASKS, "twin_merging.joint_statistics.forward"],
     "merge": ["twin_merging.merging.methods.arithmetic"],
     "predict": [_TASKS, _MODEL],
     "audit": [_TASKS, _MODEL],

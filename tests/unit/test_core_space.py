@@ -74,7 +74,7 @@ def test_what_no_basis_changes_equals_the_merge_of_products(
 ) -> None:
     found = merged(method, models, tmp_path / "core", lora_space="core", **options)
     wanted = merged(method, models, tmp_path / "product", **options)
-    assert_near(found, wanted, start_of(models), 1e-4 if method == "wudi" else 1e-5)
+    assert_near(found, wanted, start_of(models), 1e-4 if method == "model_stock" else 1e-5)
 
 
 def test_tsv_m_of_equal_ranks_equals_the_merge_of_products(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_twin_on_a_shared_expert_in_core_space(models: tuple[Path, dict[str, Pat
 
 def test_what_has_no_cores_is_refused(models: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     base, experts = models
-    with pytest.raises(ValueError, match="lora_space: 'fisher' weighs whole matrices by training statistics"):
+    with pytest.raises(ValueError, match="lora_space: 'fisher' needs training statistics of whole matrices"):
         complete_options(merging_methods()["fisher"], {"lora_space": "core"}, sorted(experts), 0)
     whole = merge("weight_average", base=base, experts=experts, output=tmp_path / "whole")
     with pytest.raises(UserError) as caught:

@@ -105,11 +105,11 @@ import signal, time, tests.random_models
 from twin_merging.merging import body as stage
 from twin_merging import merge
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests deaf to it
-cast = stage._cast
+cast = stage.cast
 def slowly(*arguments, **named):
     time.sleep(0.02)
     return cast(*arguments, **named)
-stage._cast = slowly
+stage.cast = slowly
 print("ready", flush=True)
 merge("ties", base={str(base)!r}, experts={ {name: str(path) for name, path in experts.items()}!r},
       output={str(output)!r}, threads=2, chunk=1)
@@ -145,7 +145,7 @@ def test_a_worker_that_dies_ends_the_merge_with_its_reason(tmp_path: Path, monke
     from twin_merging.merging import body as stage
 
     base, experts = write_models(tmp_path / "models")
-    monkeypatch.setattr(stage, "_cast", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(stage, "cast", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(RuntimeError, match="a worker process ended with code -9; if memory ran out"):
         merge("task_arithmetic", base=base, experts=experts, output=tmp_path / "out", threads=2)
     assert [path.name for path in tmp_path.iterdir()] == ["models"]

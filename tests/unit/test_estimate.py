@@ -44,7 +44,7 @@ def test_glue_takes_what_a_run_of_its_real_size_took(capsys: pytest.CaptureFixtu
 def test_qwen_holds_the_base_once_and_each_static_model(capsys: pytest.CaptureFixture[str]) -> None:
     found = estimated(capsys, "qwen", "--gpus", "1")
     assert found["parameters"] == pytest.approx(14.2e9, rel=0.01)
-    assert found["disk"]["folders"]["results/qwen/models"] == pytest.approx(6 * 28.3e9, rel=0.05)
+    assert found["disk"]["folders"]["results/qwen/models"] == pytest.approx(8 * 28.3e9, rel=0.05)
     rules = {rule["rule"]: rule for rule in found["rules"]}
     assert rules["predict"]["gpu"] == 1
     assert rules["merge_decoder"]["gpu"] == 0

@@ -80,7 +80,8 @@ def explicit(fetched: Path, directory: Path, task: str, protocol: str) -> Any:
     masks = {name: vector[name] * unified[name] > 0 for name in names}
     kept = sum(float((unified[name] * masks[name]).abs().sum()) for name in names)
     rescale = sum(float(vector[name].abs().sum()) for name in names) / kept
-    return classifier({name: base[name] + rescale * masks[name] * unified[name] for name in names}, directory, task)
+    changed = {name: base[name] + rescale * masks[name] * unified[name] for name in names}
+    return classifier(dict(base) | changed, directory, task)
 
 
 def classifier(own: dict[str, torch.Tensor], directory: Path, task: str) -> Any:

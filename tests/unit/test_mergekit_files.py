@@ -157,7 +157,7 @@ def test_a_tokenizer_is_one_of_the_models_own(source: str | None, root: Path, tm
     assert read_json(output / "merge.json")["tokenizer"] == ("code" if "code" in (source or "") else "base")
 
 
-def test_vocabularies_that_differ_are_refused(tmp_path: Path) -> None:
+def test_tokenizers_that_cut_words_otherwise_are_refused(tmp_path: Path) -> None:
     words = {f"w{number}": number for number in range(WORDS - 1)}
     values = dict(Checkpoint(Path("chat", WEIGHTS)))
     fewer = str(write_model(tmp_path / "fewer", values, words=words))
@@ -165,14 +165,16 @@ def test_vocabularies_that_differ_are_refused(tmp_path: Path) -> None:
     rows = {key: torch.randn(shape) for key, shape in shapes(8, WORDS + 2).items()}
     longer = str(write_model(tmp_path / "longer", rows, vocab_size=WORDS + 2))
     for model, source, message in (
-        (fewer, "union", "tokenizer_source: 'union' of vocabularies that differ is not supported"),
-        (turned, "base", "its tokenizer is not that of base"),
-        (longer, "base", "their vocabularies differ: give all models the same one"),
+        (fewer, "union", f"{fewer}: its tokenizer cuts words otherwise than that of base"),
+        (turned, "base", f"{turned}: its tokenizer cuts words otherwise than that of base"),
+        (turned, None, "its tokenizer is not that of base"),
+        (longer, None, "their vocabularies differ: say tokenizer_source: union"),
     ):
-        config = {**TIES, "models": [*TWO, {"model": model, "parameters": {"weight": 1}}], "tokenizer_source": source}
+        config = {**TIES, "models": [*TWO, {"model": model, "parameters": {"weight": 1}}]}
         with pytest.raises(UserError) as raised:
-            merge_config(config, tmp_path / "out", threads=1)
+            merge_config({**config, **({"tokenizer_source": source} if source else {})}, tmp_path / "out", threads=1)
         assert message in str(raised.value)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fewer", "longer", "turned"]
 
 
 def test_a_name_that_is_no_folder_is_fetched_at_its_revision(

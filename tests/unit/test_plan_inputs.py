@@ -84,6 +84,15 @@ def test_only_some_methods_read_training_statistics(suite: Suite) -> None:
     assert inputs.training_statistics(suite, {"method": "sum"}) == []
 
 
+def test_what_is_found_with_all_experts_at_once_is_a_folder_made_of_the_tasks_that_are_merged(tmp_path: Path) -> None:
+    own = {"method": "adamerging", "tasks": ["two"]}
+    suite = suite_of(tmp_path, edited(SUITE, {"methods/all": {"method": "regmean_plusplus"}, "methods/own": own}))
+    assert inputs.training_statistics(suite, {"method": "all"}) == ["results/mine/joint_statistics/all"]
+    assert names(inputs.training_rows(suite, {"method": "all"}), "data/") == ["one/train.parquet", "two/train.parquet"]
+    assert names(inputs.training_rows(suite, {"method": "own"}), "data/") == ["two/train.parquet"]
+    assert {Path(path).parent.name for path in inputs.own_experts(suite, {"method": "own"})} == {"two"}
+
+
 def test_an_exclusive_vector_is_made_of_its_tasks_vector_or_of_all_of_a_linear_sum_of_adapters(
     suite: Suite, tmp_path: Path
 ) -> None:

@@ -138,6 +138,41 @@ def test_a_change_makes_exactly_these_settings_others(tmp_path: Path, change: st
     assert stale(before, after) == {place if "PLACE" in job else job for job in wanted}
 
 
+JOINT: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "rows of statistics": ({"statistics": {"rows": 5}}, {"joint_statistics(forward)"}),
+    "rows that are drawn": ({"methods/entropy/rows": 5}, {"joint_statistics(entropy)", "merge(entropy)"}),
+    "the seed": ({"seed": 3}, {"joint_statistics(entropy)", "merge(entropy)"}),
+    "an option": ({"methods/forward/alpha": 0.5}, {"joint_statistics(forward)", "merge(forward)"}),
+    "a metric": ({"tasks/own/metric": "accuracy_f1"}, set()),
+    "the length of rows": (
+        {"inference": {"max_length": 5}},
+        {"joint_statistics(forward)", "joint_statistics(entropy)"},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", JOINT)
+def test_a_change_makes_exactly_these_statistics_of_all_experts_others(tmp_path: Path, change: str) -> None:
+    methods = {"methods/forward": {"method": "regmean_plusplus"}, "methods/entropy": {"method": "adamerging"}}
+    edits, wanted = JOINT[change]
+    before = suite_of(tmp_path, edited(SUITE, {**methods, "tasks/own/labels": 2}))
+    after = suite_of(tmp_path, edited(SUITE, {**methods, "tasks/own/labels": 2, **edits}))
+    found = {job for job in stale(before, after) if job.startswith("joint_statistics") or "merge(" in job}
+    assert found - {"merge(drop)"} == wanted
+
+
+def test_statistics_of_all_experts_depend_on_the_module_of_their_kind_alone(tmp_path: Path) -> None:
+    methods = {"methods/forward": {"method": "regmean_plusplus"}, "methods/entropy": {"method": "adamerging"}}
+    suite = suite_of(tmp_path, edited(SUITE, methods))
+    found = {
+        name: [m.rpartition(".")[2] for m in modules.joint_modules(suite, name)] for name in ("forward", "entropy")
+    }
+    assert found == {
+        "forward": ["regmean_plusplus", "forward", "classification"],
+        "entropy": ["adamerging", "coefficients", "classification"],
+    }
+
+
 def reversed_keys(content: Any, keep: tuple[str, ...] = ("tasks", "methods")) -> Any:
     """Content with the keys of every mapping reversed, but of those whose order has a meaning."""
     if not isinstance(content, dict):

@@ -59,11 +59,13 @@ def test_every_job_of_the_tables_is_named_once(suite: Suite) -> None:
     )
 
 
-def test_a_model_rests_on_the_jobs_between_the_experts_and_itself(suite: Suite) -> None:
+def test_a_model_rests_on_the_jobs_between_the_experts_and_itself(suite: Suite, tmp_path: Path) -> None:
     vectors = ["task_vectors/made", "task_vectors/own"]
     assert list(map(job_name, making(suite, "sum"))) == [*vectors, "merge/sum"]
     statistics = ["training_statistics/fisher/made", "training_statistics/fisher/own"]
     assert list(map(job_name, making(suite, "fisher"))) == [*vectors, *statistics, "merge/fisher"]
+    joint = suite_of(tmp_path, edited(SUITE, {"methods/fisher": {"method": "adamerging"}}))
+    assert list(map(job_name, making(joint, "fisher"))) == [*vectors, "joint_statistics/fisher", "merge/fisher"]
     own = ["compress/sum/made", "compress/sum/own", "route_features/sum/last", "route/sum", "assemble/twin"]
     assert list(map(job_name, making(suite, "twin"))) == [*vectors, "merge/sum", *own]
 

@@ -10,7 +10,8 @@ import torch
 
 from tests.dense_twin import LABELS, DenseLanguageModel, DenseTwin, mixed_batch, router_of
 from tests.tiny import sentences, tokenizer
-from twin_merging.prediction.plane import GivenWeights, score_plane
+from twin_merging.prediction.plane import score_plane
+from twin_merging.routing.fixed import GivenWeights
 from twin_merging.tasks.families import family_named
 
 PAIR, ROWS = ("b", "a"), 12

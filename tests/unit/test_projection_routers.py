@@ -48,7 +48,9 @@ def test_no_row_makes_the_router(features: Path, task_vectors: dict[str, Path], 
     for name, file in (("one", features), ("two", tmp_path / "other")):
         (tmp_path / name).mkdir()
         made("projection", file, tmp_path / name, task_vectors)
-    assert (tmp_path / "one/state").read_bytes() == (tmp_path / "two/state").read_bytes()
+    one, two = (dict(Checkpoint(tmp_path / name / "state")) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
     assert read_json(tmp_path / "two/metrics.json")["train_rows"] == 0
 
 

@@ -58,7 +58,7 @@ def test_the_order_of_tasks_and_methods_is_kept(tmp_path: Path) -> None:
         {"tasks/two/expert/finetune/warmup": 0.06, "tasks/two/expert/finetune/batch_size": 32},
         {"tasks/one/labels": 2.0},
         {"router/epochs": 50, "router/learning_rate": 5.0e-4, "router/features": "last"},
-        {"router/kind": "mlp", "router/hidden_size": None, "router/stored": 100, "router/rank": 8},
+        {"router/kind": "mlp", "router/hidden_size": None, "router/stored": 100, "router/rank": None},
         {"methods/sum/protocol": "reference"},
         {"methods/sum-strict/scaling": 0.3},
         {"methods/mean/weights": None},

@@ -18,7 +18,10 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"titel": "x"},
         ("unknown key 'titel' (did you mean 'title'?)", "allowed: allow_differences, base, family"),
     ),
-    "unknown key of a task": ({"tasks/one/label": 2}, ("tasks.one: unknown key 'label'", "labels, metric, text")),
+    "unknown key of a task": (
+        {"tasks/one/label": 2},
+        ("tasks.one: unknown key 'label'", "labels, metric, router_texts, text"),
+    ),
     "unknown key of a source": (
         {"base": {"hub": {"repo": "a/b", "revison": "x"}}},
         ("base.hub: unknown key 'revison' (did you mean 'revision'?)", "allowed: "),
@@ -177,11 +180,11 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     # options that belong together
     "twin without a size": (
         {"methods/twin/fraction": REMOVED},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: none)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: none)",),
     ),
     "twin with two sizes": (
         {"methods/twin/rank": 2},
-        ("methods.twin: give exactly one of rank, fraction, energy (here: rank, fraction)",),
+        ("methods.twin: give exactly one of rank, fraction, energy, density (here: rank, fraction)",),
     ),
     "one pass and the last layer": (
         {"methods/twin/onepass": True},

@@ -60,9 +60,10 @@ def test_a_routed_batch_is_answered_as_each_row_alone_by_its_own_merged_model(
     model = dense.twin(router_of(dense.config.hidden_size, top_k=top_k))
     batch, _, _ = mixed_batch(left=True)
     rows = writing()
-    together, weights = model.answer_batch(batch, tokenizer(), rows, None)
+    together, routed = model.answer_batch(batch, tokenizer(), rows, None)
     likelihoods, _ = model.answer_batch(batch, tokenizer(), choosing(OPTIONS), None)
-    assert weights is not None
+    assert routed is not None
+    weights = routed.weights
     assert bool((weights.amax(1) == 1).all()) is (top_k == 1)
     for row in range(len(LENGTHS)):
         merged, own = dense.merged(weights[row]), alone(batch, row)

@@ -52,6 +52,7 @@ tasks:
 router: {{shared: regmean, hub: {{repo: own/router, revision: {commit_of("own/router")}, tasks: [one, two]}}}}
 methods:
   regmean: {{method: regmean}}
+  forward: {{method: regmean_plusplus}}
   emr: {{method: emr}}
   sum: {{method: task_arithmetic, scaling: {{choose: [0.3, 0.5]}}}}
   twin: {{method: twin, fraction: {{choose: [0.1, 0.25]}}}}

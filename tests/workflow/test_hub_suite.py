@@ -39,7 +39,7 @@ def test_the_table_has_every_row_and_every_task(ran: tuple[Path, FakeHub]) -> No
     table: Any = pd.read_csv(ran[0] / TABLE).set_index("model")
     methods = ["weight-average", "task-arithmetic", "ties", "dare-task-arithmetic", "dare-ties", "twin"]
     strict = ["task-arithmetic-strict", "twin-strict"]
-    assert sorted(table.index) == sorted(["pretrained", *methods, *strict, "experts"])
+    assert sorted(table.index) == sorted(["pretrained", *methods, "twin-text", *strict, "experts"])
     assert list(table.columns) == ["protocol", "true_task", *TASKS, "avg"]
     assert not table[[*TASKS, "avg"]].isna().any(axis=None)
     assert table.loc["twin-strict", ["protocol", "true_task"]].tolist() == ["strict", "nothing"]

@@ -30,6 +30,7 @@ rule answer_validation:
         "../scripts/answer_validation.py"
 
 
+# Or, for weights of the least expected loss, scores under each task's exclusive vector.
 rule choose:
     input:
         task_vectors=asked(inputs.tried_from, "task_vectors"),
@@ -49,7 +50,7 @@ rule choose:
         "results/{suite}/logs/choose/{method}.log",
         benchmark="results/{suite}/benchmarks/choose/{method}.tsv",
     wildcard_constraints:
-        suite=constraints.suites_where(SUITES, "choices", lambda suite: suite.choosing, end=r"\.json"),
+        suite=constraints.suites_where(SUITES, "choices", lambda suite: suite.tried, end=r"\.json"),
     conda:
         ENVIRONMENT
     threads: threads_of("predict")

@@ -5,6 +5,7 @@ rule route_features:
     input:
         shared=asked(inputs.read_by_router),
         data=asked(inputs.routed_data),
+        texts=asked(inputs.routed_texts, placed=of_this_machine),
     output:
         "results/{suite}/router/{shared}/features/{features}.safetensors",
         record="results/{suite}/records/route_features/{shared}/{features}.json",

@@ -9,9 +9,12 @@ from twin_merging.jobs.run import folder, run_job
 def main(job: Any) -> None:
     from twin_merging.merging.chosen import resolve
     from twin_merging.model.assemble import assemble
+    from twin_merging.routing.expected import EXPECTED_LOSS, read_gains
 
     settings = job.params.settings
-    entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
+    choice = next(iter(job.input.choice), None)
+    crosses = settings["entry"].get("weights") == EXPECTED_LOSS
+    entry, chosen = resolve(settings["entry"], None if crosses else choice)
     assemble(
         entry,
         settings["head"],
@@ -23,6 +26,7 @@ def main(job: Any) -> None:
         left_out=settings.get("left_out", []),
         factors=Path(job.input.factors[0]) if job.input.factors else None,
         chosen=chosen,
+        gains=read_gains(choice, settings["tasks"]) if crosses else None,
         base=folder(job.input.base[0]) if job.input.base else None,
     )
 

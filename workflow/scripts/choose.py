@@ -1,4 +1,4 @@
-"""Rule choose: a method's options whose values are chosen on validation rows."""
+"""Rule choose: a method's options whose values are chosen on validation rows, or scores that its weights rest on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ from twin_merging.jobs.run import folder, run_job
 
 def main(job: Any) -> None:
     from twin_merging.choosing.choose import choose
+    from twin_merging.choosing.crossed import cross_scores
     from twin_merging.choosing.validation import ValidationRows, expert_scores
     from twin_merging.merging.registry import merging_methods
+    from twin_merging.routing.expected import EXPECTED_LOSS
     from twin_merging.tasks.families import family_named
 
     settings = job.params.settings
@@ -23,15 +25,19 @@ def main(job: Any) -> None:
         limit=settings["limit"],
         inference=settings["inference"],
     )
+    name, output = job.wildcards.method, Path(job.output[0])
+    if settings["entry"].get("weights") == EXPECTED_LOSS:
+        cross_scores(name=name, candidates=_assembled(job, method), rows=rows, head=settings["head"], output=output)
+        return
     choose(
-        name=job.wildcards.method,
+        name=name,
         method=method,
         entry=settings["entry"],
         candidates=(_assembled if method.kind == "dynamic" else _merged)(job, method),
         rows=rows,
         experts=expert_scores(map(Path, job.input.scores)),
         head=settings["head"],
-        output=Path(job.output[0]),
+        output=output,
     )
 
 

@@ -16,7 +16,15 @@ def main(job: Any) -> None:
     pinned = locked_files(job.input.locks, job.wildcards.suite, "expert", settings["source"])
     whole = whole_model(settings["family"], settings["head"])
     names = settings["label_names"] or read_names([*job.input.label_names, *job.input.hub_label_names])
-    fetch_adapter(settings["source"], base=base, output=output, whole=whole, pinned=pinned, label_names=names)
+    fetch_adapter(
+        settings["source"],
+        base=base,
+        output=output,
+        whole=whole,
+        pinned=pinned,
+        label_names=names,
+        aligned=settings.get("aligned", False),
+    )
 
 
 run_job(snakemake, main)

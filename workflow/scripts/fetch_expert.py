@@ -26,6 +26,7 @@ def main(job: Any) -> None:
         allowed=settings["allowed"],
         label_names=names,
         shards=Shards.of_settings(settings),
+        aligned=settings.get("aligned", False),
     )
 
 

@@ -18,9 +18,12 @@ def main(job: Any) -> None:
     entry, chosen = resolve(settings["entry"], next(iter(job.input.choice), None))
     left_out = settings.get("left_out", [])
     tasks = [task for task in settings["heads"] if task not in left_out]
-    statistics = map(Path, job.input.statistics)
+    method = merging_methods()[entry["method"]]
+    statistics = [Path(path) for path in job.input.statistics]
+    if method.joint:  # a folder of all tasks
+        statistics = [statistics[0] / f"{task}.safetensors" for task in tasks]
     merge_directory(
-        method=merging_methods()[entry["method"]],
+        method=method,
         options=method_options(entry),
         protocol=Protocol(entry["protocol"], settings["groups"]),
         base=folder(job.input.base[0]),
@@ -29,7 +32,7 @@ def main(job: Any) -> None:
         output=folder(job.output.config),
         heads=settings["heads"],
         left_out=left_out,
-        statistics=dict(zip(tasks, statistics, strict=True)) if job.input.statistics else None,
+        statistics=dict(zip(tasks, statistics, strict=True)) if statistics else None,
         workers=job.threads,
         chosen=chosen,
         shards=Shards.of_settings(settings),

@@ -21,6 +21,7 @@ def main(job: Any) -> None:
         inference=settings["inference"],
         features=settings["features"],
         dtype=settings["dtype"],
+        texts=dict(zip(settings.get("texts", ()), map(Path, job.input.texts), strict=True)),
         output=Path(job.output[0]),
     )
 

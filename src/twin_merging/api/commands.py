@@ -115,7 +115,18 @@ def _add_twin(command: argparse.ArgumentParser) -> None:
     command.add_argument("--router", type=_mapping, metavar="MAPPING", help="router options, as {features: embedding}")
     command.add_argument("--max-length", type=int, default=512, help="tokens of a text (%(default)s)")
     own = command.add_argument_group("options of the method (values as in a suite)")
-    for name in ("rank", "fraction", "energy", "onepass", "top_k", "temperature", "weights", "store"):
+    for name in (
+        "rank",
+        "fraction",
+        "energy",
+        "density",
+        "rescale",
+        "onepass",
+        "top_k",
+        "temperature",
+        "weights",
+        "store",
+    ):
         text = str(method.options[name].rules["description"]).replace("%", "%%")
         own.add_argument(f"--{name.replace('_', '-')}", dest=f"option {name}", type=_value, metavar="VALUE", help=text)
 

@@ -20,7 +20,10 @@ from twin_merging.model.factor_files import SHARED
 from twin_merging.model.factored import B, factored_change
 from twin_merging.model.gated import Gated, PerTask
 from twin_merging.model.gated_layers import GatedConv1D
+from twin_merging.model.joined import evenly, joined_factors
 from twin_merging.model.loading import load_vectors
+from twin_merging.model.sparse import entries_of, sparse_change
+from twin_merging.model.sparse_files import SPARSE
 from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,12 @@ def export(
         raise UserError(f"{directory}: mixes LoRA factors (lora_space: factor), which is no sum of LoRAs; export it as "
                         "form dense")  # fmt: skip
     model = TwinModel.from_pretrained(directory)
+    if form == "lora" and any((directory / "exclusive" / task / SPARSE).exists() for task in tasks):
+        raise UserError(f"{directory}: has sparse exclusive vectors, which are no LoRAs; export it as form dense")
+    if form == "lora" and model.gates.joined:
+        raise UserError(
+            f"{directory}: merges its tasks for each input, which is no sum of LoRAs; export it as form dense"
+        )
     with whole_directory(output, replace=False) as partial:
         if form == "vllm":
             export_adapters(model, single_model(model, {}, tasks[0]), directory, partial, shards)
@@ -117,14 +126,30 @@ def _mixed(layer: Any, name: str, shared: torch.Tensor, row: torch.Tensor, numbe
     if private is not None:
         return private[number].clone()
     value = shared.float()
+    if layer.gates.joined:
+        return _joined(layer, name, value, row).to(shared.dtype)
     if vectors is not None:
         value = value + torch.tensordot(row.to(vectors.device), vectors.float(), dims=1)
     for task, weight in enumerate(row.tolist()):
+        if name == "weight" and weight and entries_of(layer, task) is not None:
+            value = value + weight * sparse_change(layer, task).float()
         pair = layer.factors_of(task) if name == "weight" and weight else None
         if pair is not None:
             change = weight * (pair[1].float() @ pair[0].float())
             value = value + (change.T if isinstance(layer, GatedConv1D) else change)
     return value.to(shared.dtype)
+
+
+def _joined(layer: Gated, name: str, value: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """The same where the tasks of weights that are not 0 are merged, by how much whatever these are."""
+    vectors = layer.part(name, "vectors")
+    if vectors is not None:
+        value = value + torch.tensordot(evenly(row).to(vectors.device), vectors.float(), dims=1)
+    pair = joined_factors(layer, row.nonzero().flatten().tolist()) if name == "weight" else None
+    if pair is None:
+        return value
+    change = pair[1].float() @ pair[0].float()
+    return value + (change.T if isinstance(layer, GatedConv1D) else change)
 
 
 def _on_device(single: Any, model: Any) -> Any:

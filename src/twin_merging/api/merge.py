@@ -57,7 +57,7 @@ def merge(
     base: a Hugging Face model directory, with safetensors or pickled tensors, in one file or in shards; experts: by
     name, directories of the same architecture or of PEFT LoRA adapters on the base. The body's names may have a prefix
     or not. An expert's head is what its own class of transformers, or its adapter's modules_to_save, has beside the
-    body; it stays its own. options: the method's (config/README.md). statistics: for `fisher` and `regmean`, a file of
+    body; it stays its own. options: the method's (config/README.md). statistics: for methods that need some, a file of
     training statistics for each expert. protocol: which groups of parameters are merged; nothing of a language model
     is a task's own, so that `reference` is `strict` there. seed: of random masks. threads and chunk (numbers of each
     tensor in memory at once) change the time and the memory, and no byte of the result. record_hashes: write the

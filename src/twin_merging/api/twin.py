@@ -32,6 +32,7 @@ from twin_merging.model.forms import family_of
 from twin_merging.model.loading import load_body
 from twin_merging.model.twin import TwinModel, class_of
 from twin_merging.routing.directions import reads_input
+from twin_merging.routing.expected import EXPECTED_LOSS
 from twin_merging.routing.features import check_layers, of_examples
 from twin_merging.routing.layers import of_base, read_beside, reads_segments, reads_text, single_layer
 from twin_merging.routing.options import OwnRouter
@@ -160,6 +161,10 @@ def _checked(
     if entry["onepass"] and of_base(settings["features"]):
         raise UserError(
             "onepass: its router must read the shared expert; leave `of: base` out of the router's features"
+        )
+    if entry.get("weights") == EXPECTED_LOSS:
+        raise UserError(
+            "weights: expected_loss rests on scores of validation rows, which texts have not; use a suite, or router"
         )
     if "weights" in entry:
         settings = {"kind": entry["weights"], "features": settings["features"] if entry["onepass"] else "last"}

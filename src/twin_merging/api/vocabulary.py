@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER
-from twin_merging.checkpoints.aligned import Models, align
+from twin_merging.checkpoints.aligned import BASE, Models, align, naming
 from twin_merging.checkpoints.experts import is_adapter
 from twin_merging.checkpoints.union import RULES, Rule
 from twin_merging.errors import UserError, unknown
@@ -24,30 +24,27 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_vocabulary(rule: str, base: str | Path, experts: Mapping[str, str | Path], output: Path) -> Iterator[Models]:
+def one_vocabulary(
+    rule: str,
+    base: str | Path,
+    experts: Mapping[str, str | Path],
+    output: Path,
+    rows_from: str | None = BASE,
+) -> Iterator[Models]:
     """Yield the models of a merge: as they are, or by a rule (docs/vocabularies.md) with one vocabulary, in a folder
-    beside `output` that is removed when the block ends. An error names the user's own directories."""
+    beside `output` that is removed when the block ends. rows_from: as for `align`. An error names the user's own
+    directories."""
     if rule not in RULES:
         raise UserError(f"vocabulary: {unknown('rule', rule, RULES)}")
     given = Models(Path(base), {name: Path(path) for name, path in experts.items()})
     if rule == "error":
         yield given
         return
-    with folder_beside(output.with_name(f"{output.name}-vocabulary")) as work:
-        try:
-            models = align(cast(Rule, rule), given.base, given.experts, work)
-            if models.record:
-                log.info("%s", said(models.record))
-            yield models
-        except UserError as error:
-            raise UserError(_with_own_places(str(error), given, work)) from None
-
-
-def _with_own_places(text: str, given: Models, work: Path) -> str:
-    places = {str(work / "base"): given.base, **{str(work / "experts" / name): p for name, p in given.experts.items()}}
-    for place in sorted(places, key=len, reverse=True):
-        text = text.replace(place, str(places[place]))
-    return text
+    with folder_beside(output.with_name(f"{output.name}-vocabulary")) as work, naming(given, work):
+        models = align(cast(Rule, rule), given.base, given.experts, work, rows_from)
+        if models.record:
+            log.info("%s", said(models.record))
+        yield models
 
 
 def said(record: Mapping[str, Any]) -> str:

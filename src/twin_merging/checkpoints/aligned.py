@@ -7,6 +7,7 @@ configuration, and the tensors with a row for each token, which are written anew
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 WRITTEN = (WHOLE, TOKENIZER_CONFIG, ADDED, CONFIG, REPLACED)  # anew, in every directory
+BASE = ""  # the base, in the place of an expert's name
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,42 @@ class Models:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path) -> Models:
+@dataclass(frozen=True)
+class United:
+    """A base that was written with a union's tokens, and what its experts are written by. size: rows of tokens."""
+
+    union: Union
+    tables: Mapping[str, Tables]
+    size: int
+    base: Path
+    record: Mapping[str, Any]
+
+
+def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_from: str | None = BASE) -> Models:
     """Write the base and the experts with one vocabulary into the folder `work`; if they have one, all stay where they
     are.
+
+    rows_from: the model whose row of a token those get that lack it: BASE, an expert's name, or None for no model.
+    Where it has no such row, they get the mean of all that have one. Unless it is BASE, what is written as the base
+    holds such rows only, and the base's own weights are to be merged as one of the experts.
 
     Raises UserError for tokenizers that cut words otherwise than the base's, and for tables that have other rows than a
     tokenizer says.
     """
+    united = unite_base(rule, base, experts, work, rows_from)
+    if united is None:
+        return Models(base, experts)
+    found = {name: work / "experts" / name for name in experts}
+    for name, directory in experts.items():
+        _write_expert(united.union, united.tables[name], directory, name, united.size, united.base, found[name])
+    return Models(united.base, found, united.record)
+
+
+def unite_base(
+    rule: Rule, base: Path, experts: Mapping[str, Path], work: Path, rows_from: str | None = BASE
+) -> United | None:
+    """Write the base alone, with the rows of a union's tokens, into the folder `work`; None where all have one
+    vocabulary. The rest: as for `align`."""
     union = Union.of(rule, base, experts)
     start = read_model(base)
     tables, is_same = _tables(start, experts), union.is_that_of_all
@@ -57,15 +88,27 @@ def align(rule: Rule, base: Path, experts: Mapping[str, Path], work: Path) -> Mo
     if rows is None:
         raise UserError(f"{base}: no embedding of tokens in it; name the base's whole model")
     if is_same and all(count in (None, rows) for count in counts.values()):
-        return Models(base, experts)
+        return None
     _check_known(union, tables, counts, rows)
     size = rows if rule == "base" else max(rows, max(union.ids.values()) + 1, *(one or 0 for one in counts.values()))
-    rules = _write_base(union, start, tables, size, work / "base")
-    found = {}
-    for name, directory in experts.items():
-        found[name] = work / "experts" / name
-        _write_expert(union, tables[name], directory, name, size, work / "base", found[name])
-    return Models(work / "base", found, said(union, rules, size, rows))
+    rules = _write_base(union, start, tables, size, work / "base", rows_from)
+    return United(union, tables, size, work / "base", said(union, rules, size, rows, rows_from == BASE))
+
+
+@contextmanager
+def naming(given: Models, work: Path, **more: Path) -> Iterator[None]:
+    """Name the models' own directories in an error, in the place of those in the folder `work`. more: other folders
+    there by name, with the directory that each stands for."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        places = {str(work / "base"): given.base}
+        places |= {str(work / "experts" / name): place for name, place in given.experts.items()}
+        places |= {str(work / name): place for name, place in more.items()}
+        for place in sorted(places, key=len, reverse=True):
+            text = text.replace(place, str(places[place]))
+        raise UserError(text) from None
 
 
 def _tables(start: Reading, experts: Mapping[str, Path]) -> dict[str, Tables]:
@@ -98,14 +141,26 @@ def _of(union: Union, name: str) -> Mapping[str, int]:
     return union.experts[name].ids if name in union.experts else union.base.ids
 
 
-def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size: int, output: Path) -> dict[int, str]:
-    """Write the base's directory. Gives for each row that the base lacks the rule by which it got one."""
+def _write_base(
+    union: Union, start: Reading, tables: Mapping[str, Tables], size: int, output: Path, rows_from: str | None
+) -> dict[int, str]:
+    """Write the base's directory. Gives for each row that the model `rows_from` lacks the rule by which it got one."""
+    import torch
+
     own = Tables.of_model(start)
     rules: dict[str, dict[int, str]] = {}
+    source = tables[rows_from] if rows_from else own
+    types = {each: source.stored.dtype(other) for name, stored in own.names.items() if (other := source.name_of(name))
+             for each in stored}  # fmt: skip
 
     def replaced() -> Iterator[tuple[str, torch.Tensor]]:
         for name, stored in own.names.items():
             table = _table(union, own.stored[stored[0]], union.base.ids, size)
+            if rows_from is None:
+                table = Table(table.rows, table.places.masked_fill(_lacking(union, tables, name, size), -1))
+            elif rows_from != BASE and (given := source.read(name)) is not None:
+                wide = torch.promote_types(given.dtype, table.rows.dtype)
+                table = _table(union, given.to(wide), _of(union, rows_from), size)
             experts = {}
             for expert, theirs in tables.items():
                 rows = theirs.read(name)
@@ -117,8 +172,20 @@ def _write_base(union: Union, start: Reading, tables: Mapping[str, Tables], size
     _link(start.directory, output, [*WRITTEN])
     write_tokenizer(union, output)
     write_json(output / CONFIG, configured(raw_config(start.directory), size, union.base, union))
-    _write_replaced(own, size, {}, replaced(), output)
+    _write_replaced(own, size, types, replaced(), output)
     return one_rule(rules)
+
+
+def _lacking(union: Union, tables: Mapping[str, Tables], name: str, size: int) -> torch.Tensor:
+    """Which rows of a table (size,) one of the experts lacks."""
+    import torch
+
+    found = torch.zeros(size, dtype=torch.bool)
+    for expert, own in tables.items():
+        stored = own.name_of(name)
+        if stored is not None:
+            found |= places(union, _of(union, expert), own.stored.shape(stored)[0], size) < 0
+    return found
 
 
 def _write_expert(union: Union, own: Tables, source: Path, name: str, size: int, base: Path, output: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.checkpoints.experts import PREFIX
-from twin_merging.checkpoints.groups import is_pooler
+from twin_merging.checkpoints.groups import group_of, is_pooler
 from twin_merging.checkpoints.parameters import Architecture
+from twin_merging.checkpoints.vocabularies import UNITE
 from twin_merging.errors import UserError
 from twin_merging.io.files import copy_file, filled, write_json
 from twin_merging.io.ranges import CHUNK
@@ -87,6 +88,8 @@ def write_config(config: Any, output: Path) -> None:
 def check_shape(where: Path, name: str, own: tuple[int, ...], wanted: tuple[int, ...], of: str = "the base") -> None:
     if own != tuple(wanted):
         remedy = "correct labels in the suite" if of.startswith("labels") else "name an expert of this base"
+        if of == "the base" and own[1:] == tuple(wanted)[1:] and (group_of(name) == "embedding" or "lm_head" in name):
+            remedy = f"where its tokenizer has more tokens, merge with {UNITE}"
         raise UserError(f"{where}: tensor '{name}' is {list(own)} in the expert, but {list(wanted)} for {of}; {remedy}")
 
 

@@ -100,11 +100,13 @@ def one_rule(rules: Mapping[str, Mapping[int, str]]) -> dict[int, str]:
 
 
 def _pieces(union: Union, text: str, base: Table) -> list[int]:
-    return [number for number in union.subtokens(text) if number < len(base.rows)]
+    found = [int(base.places[number]) for number in union.subtokens(text) if number < len(base.places)]
+    return [place for place in found if place >= 0]
 
 
-def said(union: Union, rules: Mapping[int, str], size: int, rows: int) -> dict[str, Any]:
-    """What merge.json says of a union. size, rows: how many rows of tokens the merged model has, and the base."""
+def said(union: Union, rules: Mapping[int, str], size: int, rows: int, is_from_base: bool) -> dict[str, Any]:
+    """What merge.json says of a union. size, rows: how many rows of tokens the merged model has, and the base.
+    is_from_base: whether experts that lack one of the base's tokens get the base's row."""
     added = {
         text: {"id": union.ids[text], "experts": union.owners(text), "row": rules.get(union.ids[text], "the base's")}
         for text in union.new
@@ -119,5 +121,5 @@ def said(union: Union, rules: Mapping[int, str], size: int, rows: int) -> dict[s
         "rows_of_base": rows,
         "added": added,
         "left_out": {text: union.owners(text) for text in union.left_out},
-        "from_base": {name: texts for name, texts in lacking.items() if texts},
+        "from_base" if is_from_base else "lacking": {name: texts for name, texts in lacking.items() if texts},
     }

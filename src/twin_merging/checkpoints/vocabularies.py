@@ -28,17 +28,17 @@ CONFIG = "tokenizer_config.json"
 ADDED = "added_tokens.json"
 FILES = (WHOLE, *PLAIN, SENTENCE_PIECE, first_qwen.RANKS, CONFIG, ADDED)  # what is read here, as patterns
 # What a sentence says of a remedy for tokenizers with other added tokens.
-UNITE = "vocabulary: union (in a suite: name directories that `python -m twin_merging vocabulary` wrote)"
+UNITE = "vocabulary: union"
 SHOWN = 3  # tokens that a sentence names
 
 Ids = Mapping[str, int]
 
 
-def check_tokenizers(base: Path, experts: Iterable[Path]) -> None:
+def check_tokenizers(base: Path, experts: Iterable[Path], remedy: str = UNITE) -> None:
     """Compare each expert's token ids with the base's, where both have a tokenizer.
 
-    Raises UserError where a token has another id, or an id another token; tokens that one of them lacks are warned of.
-    Equal files are not read further than that.
+    remedy: what unites tokenizers that differ. Raises UserError where a token has another id, or an id another token;
+    tokens that one of them lacks are warned of. Equal files are not read further than that.
     """
     base, own = Path(base), None
     start = vocabulary_file(base)
@@ -55,7 +55,7 @@ def check_tokenizers(base: Path, experts: Iterable[Path]) -> None:
         except _NotComparedError as error:
             log.warning("%s and %s: tokenizers that differ, and could not be compared: %s", base, expert, error)
             continue
-        _say(base, expert, found)
+        _say(base, expert, found, remedy)
 
 
 def vocabulary_file(directory: Path) -> Path | None:
@@ -185,18 +185,18 @@ class Differences:
         return f"id {number} is '{before}' in the base and '{token}' in the expert"
 
 
-def _say(base: Path, expert: Path, found: Differences) -> None:
+def _say(base: Path, expert: Path, found: Differences, remedy: str) -> None:
     if found.are_wrong:
         raise UserError(
             f"{expert}: its tokenizer is not that of {base}: {found.first}, and {len(found.moved + found.replaced)} of "
             f"{len(found.other)} tokens differ; name an expert with the base's tokenizer, or put the expert's "
             "tokenizer files into the base's folder if all experts have it, or where only added tokens differ merge "
-            f"with {UNITE}"
+            f"with {remedy}"
         )
     if found.new:
         new = _named(found.new, found.other)
         said = "%s: its tokenizer has %s; %s lacks that, and a merged model with it; to keep them, merge with %s"
-        log.warning(said, expert, new, base, UNITE)
+        log.warning(said, expert, new, base, remedy)
     if found.missing:
         log.warning("%s: its tokenizer lacks %s of %s", expert, _named(found.missing, found.own), base)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.choosing.remembered import RememberedLogits
-from twin_merging.compression.exclusives import Exclusive
+from twin_merging.compression.exclusives import DENSITY, Exclusive
 from twin_merging.merging.choices import Values, filled
 from twin_merging.model.assemble import SIZES, assemble
 from twin_merging.model.cutting import Cuts
@@ -18,6 +18,7 @@ from twin_merging.prediction.predict import load_merged
 from twin_merging.routing.temperatures import CALIBRATE
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 
+RESCALE = "rescale"
 WEIGHED = ("temperature", "top_k")
 
 
@@ -45,8 +46,10 @@ class AssembledCandidates:
         """Each candidate's number and model; it is one model, which is changed into the next one."""
         largest = max(candidates, key=lambda values: max((values[size] for size in SIZES if size in values), default=0))
         folder = self.place / "model"
+        is_sparse = DENSITY in self.entry
+        entry = {**filled(self.entry, largest), **({RESCALE: 1.0} if is_sparse else {})}
         assemble(
-            filled(self.entry, largest), self.head, self.shared, self.exclusives, self.router, self.router_settings,
+            entry, self.head, self.shared, self.exclusives, self.router, self.router_settings,
             folder, self.factors, base=self.base,
         )  # fmt: skip
         model = load_merged(folder, self.dtype)
@@ -54,7 +57,9 @@ class AssembledCandidates:
         RememberedLogits(model)
         for number, values in enumerate(candidates):
             options = filled(self.entry, values)
-            if any(size in values for size in SIZES):
+            if is_sparse:
+                cuts.thin(options[DENSITY], options[RESCALE])
+            elif any(size in values for size in SIZES):
                 cuts.cut([self._ranks(path, options, model) for path in self.exclusives.values()])
             router: Any = model.router  # assembled with a number where the temperature is `calibrate`
             for option in (option for option in WEIGHED if options[option] != CALIBRATE):

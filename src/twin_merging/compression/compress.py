@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.groups import Protocol, merged_names
-from twin_merging.compression.decompositions import decompose, decompose_sum
-from twin_merging.compression.exclusives import Kept
+from twin_merging.compression.decompositions import decompose, decompose_sum, squared_norm
+from twin_merging.compression.exclusives import DENSITY, Kept
+from twin_merging.compression.sparse import largest_entries
 from twin_merging.errors import UserError
 from twin_merging.io.ranges import chunks
 from twin_merging.io.tensors import Checkpoint
@@ -69,25 +70,32 @@ def compress_vector(
     output: Path,
     coefficients: Mapping[str, float] | None = None,
 ) -> None:
-    """Write one task's exclusive file, at the largest rank that `sizes` (rank, fraction, energy) ask for.
+    """Write one task's exclusive file, at the largest rank that `sizes` (rank, fraction, energy) ask for, and with the
+    largest entries of each row that they ask for by `density`.
 
     vectors: by task; those of other tasks are needed only if `coefficients` are given.
     coefficients: the c_t of a shared expert that is theta_0 + sum_t c_t tau_t; None if it is not such a sum.
     Only groups that the protocol merges are compressed. The parameters of the other groups are private, or the base's.
     """
     kept = Kept()
+    ranks = {size: value for size, value in sizes.items() if size != DENSITY}
     for name in merged_names(base, protocol):
         terms = _terms(task, vectors, coefficients, name) if coefficients is not None else None
+        if DENSITY in sizes and len(base.shape(name)) == 2:
+            difference = _difference(name, base, vectors[task], shared)
+            kept.sparse(name, largest_entries(difference, sizes[DENSITY], squared_norm(difference)))
+            if not ranks:
+                continue
         if terms is None:
             difference = _difference(name, base, vectors[task], shared)
             if difference.dim() != 2:
                 kept.vector(name, difference)
                 continue
-            found = decompose(difference, sizes, name)
+            found = decompose(difference, ranks, name)
         elif not terms:
             continue
         else:
-            found = decompose_sum(terms, sizes, name)
+            found = decompose_sum(terms, ranks, name)
         kept.matrix(name, found)
     kept.save(output, "matrices'")
 

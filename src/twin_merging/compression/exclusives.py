@@ -1,7 +1,8 @@
 """Exclusive files: they hold a task's decomposed exclusive knowledge, and are read at the size that a method asks for.
 
-For each matrix a file holds U (m, r), S (r,), V (r, n) and `norm2`, the squared Frobenius norm before the cut. 1-D
-tensors are stored whole. A difference that is zero is not stored.
+For each matrix a file holds U (m, r), S (r,), V (r, n) where a method asks for a rank, `columns` (m, k) and `values`
+(m, k) and `width`, n, where one asks for a density (twin_merging.compression.sparse), and `norm2`, the squared
+Frobenius norm before the cut. 1-D tensors are stored whole. A difference that is zero is not stored.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twin_merging.compression.sparse import Entries, count_of
 from twin_merging.io.tensors import Checkpoint, save_tensors
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+RANKS = ("rank", "fraction", "energy")  # sizes of low-rank exclusives
+DENSITY = "density"  # the size of sparse ones
+_PARTS = ("U", "S", "V", "columns", "values", "width", "norm2")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,14 @@ class Kept:
         self._total += found.norm2
         self._share += float(found.S.double().square().sum())
 
+    def sparse(self, name: str, found: Entries) -> None:
+        if found.norm2 > 0:
+            self._tensors |= {f"{name}.columns": found.columns, f"{name}.values": found.values}
+            self._tensors[f"{name}.norm2"] = found.values.double().new_tensor([found.norm2])
+            self._tensors[f"{name}.width"] = found.columns.long().new_tensor([found.width])
+        self._total += found.norm2
+        self._share += float(found.values.double().square().sum())
+
     def save(self, output: Path, what: str) -> None:
         """Write the file. what: whose energy it is, for the log."""
         save_tensors(output, self._tensors)
@@ -88,7 +102,7 @@ class Exclusive:
         self._file = Checkpoint(path)
         self.sizes, self.shared = sizes, shared
         self.matrices = sorted(name.removesuffix(".norm2") for name in self._file if name.endswith(".norm2"))
-        parts = {f"{name}.{part}" for name in self.matrices for part in ("U", "S", "V", "norm2")}
+        parts = {f"{name}.{part}" for name in self.matrices for part in _PARTS}
         self.vectors = [name for name in self._file if name not in parts]
 
     def vector(self, name: str) -> torch.Tensor:
@@ -99,6 +113,17 @@ class Exclusive:
         """A matrix's factors at the rank that the sizes ask for."""
         values, norm2 = self.values(name)
         return Decomposition(self._file[f"{name}.U"], values, self._file[f"{name}.V"], norm2).cut(len(values))
+
+    @property
+    def is_sparse(self) -> bool:
+        return DENSITY in self.sizes
+
+    def entries(self, name: str) -> Entries:
+        """A matrix's largest entries at the density that the sizes ask for."""
+        columns, values = self._file[f"{name}.columns"], self._file[f"{name}.values"]
+        width, norm2 = int(self._file[f"{name}.width"]), float(self._file[f"{name}.norm2"])
+        count = 0 if name in self.shared else count_of(width, self.sizes[DENSITY])
+        return Entries(columns, values, width, norm2).cut(count)
 
     def values(self, name: str) -> tuple[torch.Tensor, float]:
         """A matrix's singular values at that rank, and its squared norm before the cut."""

@@ -25,7 +25,7 @@ class Row:
     kind: a matrix's name with the layer's number replaced by `*`; or `vectors` (everything that is kept whole); or
     `all` (the sum of all kinds).
     matrices: how many matrices (or vectors) there are of this kind.
-    smallest_rank, largest_rank: after the cut; None for vectors.
+    smallest_rank, largest_rank: after the cut; None for vectors and for sparse matrices.
     numbers: how many are stored. share: their number divided by the expert's own numbers of this kind.
     energy: the share of the difference's squared norm that is kept; None where the difference is zero.
     """
@@ -79,7 +79,11 @@ def write_report(path: Path, rows: Iterable[Row]) -> None:
 
 def _matrix(exclusive: Exclusive, name: str, shape: tuple[int, ...]) -> _Part:
     if name not in exclusive.matrices:
-        return _Part(0, 0, math.prod(shape), 0.0, 0.0)
+        return _Part(None if exclusive.is_sparse else 0, 0, math.prod(shape), 0.0, 0.0)
+    if exclusive.is_sparse:
+        entries = exclusive.entries(name)
+        kept = float(entries.values.double().square().sum())
+        return _Part(None, entries.numbers, math.prod(shape), kept, entries.norm2)
     values, norm2 = exclusive.values(name)
     rank = len(values)
     return _Part(rank, rank * sum(shape), math.prod(shape), float(values.double().square().sum()), norm2)

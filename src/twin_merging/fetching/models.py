@@ -8,6 +8,7 @@ error.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError
 from twin_merging.fetching.converted import read_source, with_tokenizer
 from twin_merging.fetching.sources import located
+from twin_merging.fetching.united import Tokens, aligned_expert, united_base
 from twin_merging.io.files import PASSED_ON, copy_file, filled, write_json
 from twin_merging.io.foreign import read_object
 from twin_merging.io.sharding import ONE_FILE, Shards, write_model
 from twin_merging.io.tensors import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, save_tensors, shapes_of
-from twin_merging.io.weights import has_weights
+from twin_merging.io.weights import REPLACED, has_weights
 
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*-of-*.safetensors",
                 PICKLED, PICKLED_INDEX, "pytorch_model-*-of-*.bin"]  # fmt: skip
@@ -60,14 +62,20 @@ def fetch_base(
     *,
     whole: WholeModel = CLASSIFIER,
     shards: Shards = ONE_FILE,
+    tokens: Tokens | None = None,
 ) -> None:
     """Write the base: the parameters that are merged, configuration, tokenizer.
 
     whole: what its experts are, classifiers or language models. pinned: the hash of each file, as kind:digits, of a
-    source that a lock holds. shards: how the weights are written, whatever form they come in.
+    source that a lock holds. shards: how the weights are written, whatever form they come in. tokens: those of its
+    experts that it gets; source.json says what became of each.
     """
     output = Path(output)
-    with located(source, BASE_FILES, output, pinned) as (directory, record):
+    with (
+        located(source, BASE_FILES, output, pinned) as (given, record),
+        united_base(tokens, given, output, _files_of_expert) as (directory, vocabulary),
+    ):
+        record |= {"vocabulary": dict(vocabulary)} if vocabulary else {}
         found = read_source(directory, whole.architecture)
         found.check_body()
         for name in found.lacking:
@@ -84,6 +92,10 @@ def fetch_base(
             write_json(output / "source.json", {**record, "left_out": sorted([*found.left_out, *heads.values()])})
 
 
+def _files_of_expert(source: Mapping[str, Any]) -> list[str]:
+    return ADAPTER_FILES if source.get("hub", {}).get("adapter") else EXPERT_FILES
+
+
 def fetch_expert(
     source: Mapping[str, Any],
     whole: WholeModel | int,
@@ -93,18 +105,22 @@ def fetch_expert(
     allowed: Collection[str] = (),
     label_names: Names | None = None,
     shards: Shards = ONE_FILE,
+    aligned: bool = False,
 ) -> None:
     """Write an expert under its own checkpoint's names, checked against the base's names and shapes, and with its
     labels in the order of `label_names`, the data's.
 
     whole: what it is; a number: a sequence classifier of so many labels. allowed: fields of its configuration that may
-    differ from the base's. shards: as for `fetch_base`.
+    differ from the base's. shards: as for `fetch_base`. aligned: whether it
+    gets a row for each of the base's tokens, in the base's order (`vocabulary` of a suite).
     """
     output, whole = Path(output), Classifier(whole) if isinstance(whole, int) else whole
-    with located(source, EXPERT_FILES, output, pinned) as (directory, record):
+    with ExitStack() as stack:
+        directory, record = stack.enter_context(located(source, EXPERT_FILES, output, pinned))
         if not has_weights(directory):
             hint = "; it is a PEFT adapter: say hub: {..., adapter: true}" if is_adapter(directory) else ""
             raise UserError(f"{directory}: no {WEIGHTS} or {PICKLED} in it{hint}")
+        directory = stack.enter_context(aligned_expert(aligned, base, directory, output))
         check_tokenizers(base, [directory])
         start = read_model(base, whole.architecture)
         found = read_source(directory, lambda config: whole.architecture(whole.configured(config)))
@@ -126,16 +142,19 @@ def fetch_adapter(
     whole: WholeModel | int = CLASSIFIER,
     pinned: Pins = None,
     label_names: Names | None = None,
+    aligned: bool = False,
 ) -> None:
     """Write an expert that is a PEFT LoRA adapter, checked against the base and, where known, the task's head, and with
     its labels in the order of `label_names`, the data's.
 
-    whole: as for `fetch_expert`.
+    whole, aligned: as for `fetch_expert`.
     """
     output, whole = Path(output), Classifier(whole) if isinstance(whole, int) else whole
-    with located(source, ADAPTER_FILES, output, pinned) as (directory, record):
+    with ExitStack() as stack:
+        directory, record = stack.enter_context(located(source, ADAPTER_FILES, output, pinned))
         if not is_adapter(directory):
             raise UserError(f"{directory}: no {ADAPTER_CONFIG} in it, which an adapter has; leave out adapter: true")
+        directory = stack.enter_context(aligned_expert(aligned, base, directory, output))
         check_tokenizers(base, [directory])
         names, expert = open_expert(base, directory, whole.architecture, pickled=True)
         config, told = load_config(base), directory / "config.json"
@@ -175,7 +194,8 @@ def _write_adapter(expert: Expert, output: Path, labels: Labels, axes: Mapping[s
     """Its two files as they are, but safetensors for pickled tensors, the head in the order of the labels (axes: as for
     `Labels.ordered`), and the truth of how its matrices are kept."""
     source = expert.paths[0]
-    if source.name == ADAPTER and labels.order is None and expert.config is None:
+    is_replaced = expert.directory.joinpath(REPLACED).exists()
+    if source.name == ADAPTER and labels.order is None and expert.config is None and not is_replaced:
         copy_file(source, output / ADAPTER)
     else:
         stored = {expert.stored_as(name): axis for name, axis in axes.items() if name in expert.head}

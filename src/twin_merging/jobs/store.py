@@ -25,7 +25,8 @@ FORMAT = 1
 # outside (a branch on the Hub moves, lm-eval loads data of its own), nor those that tell of times or of this machine.
 RULES = frozenset({
     "generate_base", "generate_base_decoder", "generate_data", "finetune", "finetune_adapter",
-    "task_vectors", "training_statistics", "merge", "merge_masked", "merge_decoder", "merge_factors",
+    "task_vectors", "training_statistics", "joint_statistics",
+    "merge", "merge_masked", "merge_decoder", "merge_factors",
     "compress", "compress_factors", "route_features", "route", "assemble", "assemble_decoder", "assemble_factors",
     "predict", "answer_validation", "choose", "score", "intervals", "tabulate", "storage", "card", "plane", "figure",
 })  # fmt: skip

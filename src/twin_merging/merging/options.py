@@ -144,8 +144,13 @@ def complete_options(
         options[SEED] = seed
     if method.statistics and options.get("lora_space") == "core":
         raise ValueError(
-            f"{f'{at}.lora_space'.lstrip('.')}: '{method.name}' weighs whole matrices by training statistics, which "
+            f"{f'{at}.lora_space'.lstrip('.')}: '{method.name}' needs training statistics of whole matrices, which "
             "have no core; use lora_space: product"
+        )
+    if method.joint and options.get("lora_space") == "factor":
+        raise ValueError(
+            f"{f'{at}.lora_space'.lstrip('.')}: '{method.name}' runs models with merged matrices, not factors; use "
+            "lora_space: product"
         )
     if method.check is not None:
         try:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # static: one merged model. dynamic: experts weighed for each input by a router. masked: one vector, and a mask a task
 # that the true task chooses.
 Kind = Literal["static", "dynamic", "masked"]
-Statistics = Literal["fisher", "gram-matrices"]
+Statistics = Literal["fisher", "gram-matrices", "merged-grams", "coefficients"]
+JOINT = ("merged-grams", "coefficients")  # those that are found with all experts at once
 REQUIRED = inspect.Parameter.empty
 # Which entries of the unified vector a task uses: of the task's vector, the unified one, its name, the options.
 Mask = Callable[..., "torch.Tensor"]
@@ -94,6 +95,11 @@ class Method:
     wraps: bool = False
     mask: Mask | None = None
     rescaled: bool = False
+
+    @property
+    def joint(self) -> bool:
+        """Whether its statistics are found with all experts at once, by its own options."""
+        return self.statistics in JOINT
 
     @property
     def module(self) -> str:

@@ -13,6 +13,7 @@ from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER
 from twin_merging.checkpoints.architectures import output_layer, transposed_layers
 from twin_merging.checkpoints.kinds import LanguageModel
+from twin_merging.compression.sparse import Entries
 from twin_merging.io.files import write_json
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.task_vectors.lora_matrices import DOWN, UP
@@ -23,7 +24,7 @@ _STEM = "base_model.model."
 
 @dataclass
 class ExclusiveVector:
-    """v_t by parameter name: `factors` of matrices, `vectors` of what is stored whole.
+    """v_t by parameter name: `factors` of matrices, or their `sparse` entries; `vectors` of what is stored whole.
 
     Factors are (down (r, n), up (m, r)) of a layer with n inputs and m outputs, however it keeps its matrix; of an
     embedding of m words in n dimensions.
@@ -31,22 +32,26 @@ class ExclusiveVector:
 
     factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     vectors: dict[str, torch.Tensor] = field(default_factory=dict)
+    sparse: dict[str, Entries] = field(default_factory=dict)
 
     @property
     def numbers(self) -> int:
         """How many numbers the vector stores."""
         whole = sum(tensor.numel() for tensor in self.vectors.values())
+        whole += sum(entries.numbers for entries in self.sparse.values())
         return whole + sum(down.numel() + up.numel() for down, up in self.factors.values())
 
     def to(self, dtype: torch.dtype) -> ExclusiveVector:
         """The same in another dtype."""
         factors = {name: (down.to(dtype), up.to(dtype)) for name, (down, up) in self.factors.items()}
-        return ExclusiveVector(factors, {name: one.to(dtype) for name, one in self.vectors.items()})
+        sparse = {name: one.to(dtype) for name, one in self.sparse.items()}
+        return ExclusiveVector(factors, {name: one.to(dtype) for name, one in self.vectors.items()}, sparse)
 
     def without_prefix(self, prefix: str) -> ExclusiveVector:
         """The same, with names that have the body's prefix without it."""
         factors = {name.removeprefix(prefix): pair for name, pair in self.factors.items()}
-        return ExclusiveVector(factors, {name.removeprefix(prefix): one for name, one in self.vectors.items()})
+        sparse = {name.removeprefix(prefix): one for name, one in self.sparse.items()}
+        return ExclusiveVector(factors, {name.removeprefix(prefix): one for name, one in self.vectors.items()}, sparse)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Answer:
     """task: whose private parameters answered (None where nothing is private and no router chose); weights: the
-    router's, by task (empty without a router); probabilities of a classifier's labels, or `value` of a regression, or
-    the `text` that a language model wrote."""
+    router's, by task (empty without a router, all 0 for a text that comes from none of the tasks); probabilities of a
+    classifier's labels, or `value` of a regression, or the `text` that a language model wrote."""
 
     task: str | None
     weights: dict[str, float]
@@ -20,7 +20,9 @@ class Answer:
     def lines(self) -> list[str]:
         """For people: the task, the weights in falling order, the answer."""
         found = [f"task     {self.task or 'any: the model is the same for all'}"]
-        if self.weights:
+        if self.weights and not any(self.weights.values()):
+            found.append("weights  all 0: the text comes from none of the tasks, so the shared expert answers")
+        elif self.weights:
             order = sorted(self.weights.items(), key=lambda pair: -pair[1])
             found.append("weights  " + ", ".join(f"{task} {weight:.3f}" for task, weight in order))
         if self.probabilities is not None:

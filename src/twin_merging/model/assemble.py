@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from twin_merging.checkpoints.architectures import before_layer, body_on_meta, load_config, transposed_layers
 from twin_merging.checkpoints.groups import Protocol, merged_names
-from twin_merging.compression.exclusives import Exclusive
+from twin_merging.compression.exclusives import DENSITY, RANKS, Exclusive
 from twin_merging.compression.report import Row, report, write_report
 from twin_merging.errors import UserError
 from twin_merging.io.files import file_hashes, pass_on, read_json, sha256, whole_directory, write_json
@@ -26,16 +27,18 @@ from twin_merging.model.factor_files import SHARED, save_shared
 from twin_merging.model.factor_parts import cut_factors, shared_factors
 from twin_merging.model.first_layers import FOLDER, write_first_layers
 from twin_merging.model.forms import family_of, form_of
+from twin_merging.routing.expected import Gains
 from twin_merging.routing.kinds import build_router
 from twin_merging.routing.layers import features_name, of_base, single_layer
 from twin_merging.routing.router import Router
 from twin_merging.routing.temperatures import temperature_of
+from twin_merging.routing.verdicts import threshold_in
 from twin_merging.task_vectors.lora_matrices import MergedFactors
 from twin_merging.version import __version__
 
 log = logging.getLogger(__name__)
 
-SIZES = ("rank", "fraction", "energy")
+SIZES = (*RANKS, DENSITY)
 
 
 def assemble(
@@ -50,6 +53,7 @@ def assemble(
     left_out: Collection[str] = (),
     chosen: Mapping[str, Any] | None = None,
     base: Path | None = None,
+    gains: Gains | None = None,
 ) -> None:
     """Write models/<method>/ of a dynamic method.
 
@@ -58,7 +62,7 @@ def assemble(
     kind that no training makes; factors: of a method in factor space the shared factors, with exclusive files of that
     space. left_out: tasks that are not merged, and whose rows the model answers with their heads. chosen: of options
     that were chosen on validation rows, what merge.json says of the choice. base: its directory, for a router that
-    reads the base's hidden states.
+    reads the base's hidden states. gains: as a `Router` has them.
     """
     shared, output, tasks = Path(shared), Path(output), list(exclusives)
     below = read_json(shared / "merge.json")
@@ -89,14 +93,16 @@ def assemble(
             exclusive = Exclusive(path, sizes, early)
             rows += report(task, exclusive, shapes)
             if merged is None:
-                vector = cut(exclusive, transposed).without_prefix(prefix)
+                vector = cut(exclusive, transposed, entry.get("rescale", 1.0)).without_prefix(prefix)
                 numbers[task] = vector.numbers
             else:
                 vector, numbers[task] = cut_factors(exclusive, merged)
             save_vector(vector, folder / task, form, store_of(entry), merged is not None)
     write_report(output / "compression.csv", rows)
     with whole_directory(output / "router") as folder:
-        _router(router, tasks, router_settings, entry).save(folder)
+        made = _router(router, tasks, router_settings, entry)
+        made.gains = None if gains is None else torch.tensor(gains, dtype=torch.float32)
+        made.save(folder)
         if base is not None:
             write_first_layers(base, shared, router_settings["features"], folder / FOLDER)
     write_configuration(read_json(shared / "config.json"), model_form, output)
@@ -160,11 +166,16 @@ def _merged_shapes(shared: Path, protocol: Protocol) -> dict[str, tuple[int, ...
     return {name: body.shape(name) for name in merged_names(body, protocol)}
 
 
-def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVector:
-    """An exclusive file's vector at its sizes: up = U S, down = V. What is zero or of rank 0 is left out.
+def cut(exclusive: Exclusive, transposed: Collection[str] = (), rescale: float = 1.0) -> ExclusiveVector:
+    """An exclusive file's vector at its sizes: up = U S, down = V; or sparse matrices, times `rescale`. What is zero or
+    of rank 0 is left out.
 
     transposed: layers that keep their matrix as (in, out), of which the factors change sides.
     """
+    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
+    if exclusive.is_sparse:
+        sparse = {name: exclusive.entries(name) for name in exclusive.matrices if name not in exclusive.shared}
+        return ExclusiveVector({}, vectors, {name: one.times(rescale) for name, one in sparse.items()})
     factors = {}
     for name in exclusive.matrices:
         found = exclusive.matrix(name)
@@ -173,10 +184,11 @@ def cut(exclusive: Exclusive, transposed: Collection[str] = ()) -> ExclusiveVect
         factors[name] = (found.V, found.U * found.S)
         if name.removesuffix(".weight") in transposed:
             factors[name] = (found.U.T * found.S[:, None], found.V.T)
-    vectors = {name: exclusive.vector(name) for name in exclusive.vectors if name not in exclusive.shared}
     return ExclusiveVector(factors, vectors)
 
 
 def _router(state: Path | None, tasks: list[str], settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Router:
     stored = {} if state is None else Checkpoint(state)
-    return build_router(settings, tasks, stored, temperature_of(entry["temperature"], stored), entry["top_k"])
+    router = build_router(settings, tasks, stored, temperature_of(entry["temperature"], stored), entry["top_k"])
+    router.below = threshold_in(settings, stored)
+    return router

@@ -23,9 +23,11 @@ from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_body, load_expert
 from twin_merging.model.masked import MaskedVectors
 from twin_merging.model.parts import Beside, Tensors, place_body, place_heads
-from twin_merging.model.twin import Named, TwinModel
+from twin_merging.model.routed import Named
+from twin_merging.model.twin import TwinModel
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.router import Router
+from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
 
 
@@ -112,10 +114,11 @@ class TwinForSequenceClassification(TwinModel):
     @torch.inference_mode()
     def answer_batch(
         self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
-    ) -> tuple[list[Any], torch.Tensor | None]:
+    ) -> tuple[list[Any], Routed | None]:
         """An answer is logits (largest label count,), fp32, -inf where the row's head is smaller."""
         output = self(**batch, tasks=tasks, **self._raw([row.texts for row in rows]))
-        return list(output.logits.float().cpu()), output.weights
+        routed = None if output.weights is None else Routed(output.weights, output.routed)
+        return list(output.logits.float().cpu()), routed
 
     @torch.inference_mode()
     def answer_one(
@@ -123,7 +126,7 @@ class TwinForSequenceClassification(TwinModel):
     ) -> Answer:
         output = self(**batch, tasks=None if task is None else [task], **self._raw([texts]))
         weights = {} if output.weights is None else dict(zip(self.tasks, output.weights[0].tolist(), strict=True))
-        chosen = task or max(weights, key=weights.__getitem__)
+        chosen = task or self.tasks[output.routed[0]]
         logits = output.logits[0, : self.labels[chosen]].float()
         if self.labels[chosen] == 1:
             return Answer(chosen, weights, value=float(logits[0]))
@@ -143,8 +146,8 @@ class TwinForSequenceClassification(TwinModel):
     def about_task(self, task: str) -> dict[str, Any]:
         return Classifier(self.labels[task]).head
 
-    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
+    def _completed(self, output: Any, routed: Routed | None) -> Any:
         missing = max(self.labels.values()) - output.logits.shape[-1]
         if missing:
             output["logits"] = nn.functional.pad(output.logits, (0, missing), value=-torch.inf)
-        return super()._completed(output, weights)
+        return super()._completed(output, routed)

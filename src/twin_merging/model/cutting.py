@@ -1,4 +1,4 @@
-"""A loaded model's exclusive vectors at smaller ranks than those they were loaded with."""
+"""A loaded model's exclusive vectors at smaller ranks or densities than those they were loaded with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from twin_merging.checkpoints.architectures import output_layer
+from twin_merging.compression.sparse import count_of
 from twin_merging.model.gated import Gated
+from twin_merging.model.sparse_files import COLUMNS, VALUES
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,28 @@ class Cuts:
         if (output := output_layer(model.model)) is not None:
             layers[output[0]] = output[1]
         self._whole: list[_Whole] = []
+        self._sparse: list[tuple[Gated, torch.Tensor, torch.Tensor]] = []
         for path, layer in layers.items():
             if not isinstance(layer, Gated):
                 continue
+            columns, values = layer.part("weight", COLUMNS), layer.part("weight", VALUES)
+            if columns is not None and values is not None:
+                self._sparse.append((layer, columns, values))
             weight = names.get(id(getattr(layer, "weight", None)), f"{path}.weight")
             for part, ranks in layer.ranks.items():
                 down, up = layer.part(part, "down"), layer.part(part, "up")
                 if down is not None and up is not None:
                     name = weight if part == "weight" else f"{weight}.{part}"
                     self._whole.append(_Whole(layer, part, name, down, up, ranks))
+
+    @torch.no_grad()
+    def thin(self, density: float, rescale: float) -> None:
+        """Keep so much of each row of sparse matrices, times a factor."""
+        for layer, columns, values in self._sparse:
+            weight: Any = layer.weight
+            count = count_of(weight.shape[1], density)
+            setattr(layer, f"weight_{COLUMNS}", columns[:, :, :count].contiguous())
+            setattr(layer, f"weight_{VALUES}", values[:, :, :count] * rescale)
 
     @torch.no_grad()
     def cut(self, ranks: Sequence[Mapping[str, int]]) -> None:

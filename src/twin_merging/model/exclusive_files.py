@@ -1,7 +1,8 @@
 """One task's exclusive vector on disk in one of four number formats, which merge.json names (`options`, `store`).
 
     float32, bfloat16   a PEFT LoRA and vectors.safetensors (twin_merging.model.adapters); in factor space
-                        factors.safetensors (twin_merging.model.factor_files)
+                        factors.safetensors (twin_merging.model.factor_files); of a vector that is sparse
+                        sparse.safetensors (twin_merging.model.sparse_files)
     int8, int4          quantised.safetensors: of each matrix <parameter>.down and <parameter>.up as whole numbers, a
                         row a component, each with its .scales (twin_merging.compression.numbers); vectors.safetensors
 
@@ -21,6 +22,7 @@ from twin_merging.errors import UserError, unknown
 from twin_merging.io.tensors import Checkpoint, save_tensors
 from twin_merging.model.adapters import VECTORS, AdapterForm, ExclusiveVector, load_exclusive, save_exclusive
 from twin_merging.model.factor_files import load_factors_of, save_factors_of
+from twin_merging.model.sparse_files import SPARSE, load_sparse, save_sparse
 
 STORE, STORES = "store", ("float32", "bfloat16", "int8", "int4")
 QUANTISED = "quantised.safetensors"
@@ -41,6 +43,9 @@ def save_vector(vector: ExclusiveVector, directory: Path, form: AdapterForm, sto
     if store in LARGEST:
         _save_quantised(vector, Path(directory), form, store)
         return
+    if vector.sparse:
+        save_sparse(vector if store == STORES[0] else vector.to(torch.bfloat16), directory, form)
+        return
     if store != STORES[0]:
         vector = vector.to(torch.bfloat16)
     (save_factors_of if in_factors else save_exclusive)(vector, directory, form)
@@ -50,6 +55,8 @@ def load_vector(directory: Path, store: str, in_factors: bool) -> ExclusiveVecto
     """Read what save_vector wrote. Raises UserError, naming file and tensor, for what is missing or damaged."""
     if store in LARGEST:
         return _load_quantised(Path(directory), store)
+    if (Path(directory) / SPARSE).exists():
+        return load_sparse(directory).to(torch.float32)
     vector = (load_factors_of if in_factors else load_exclusive)(directory)
     return vector if store == STORES[0] else vector.to(torch.float32)
 

@@ -16,7 +16,7 @@ from torch import nn
 from twin_merging.io.masks import unpack
 from twin_merging.model.gates import Gates, Mixture
 
-KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale", "factor")
+KINDS = ("down", "up", "vectors", "private", "unified", "bits", "rescale", "factor", "columns", "values")
 
 
 @dataclass
@@ -39,7 +39,8 @@ class Parts:
     of n inputs and m outputs (an embedding: of m words in n dimensions); vectors: (T, ...) exclusive parts that are
     stored whole; private: (T, ...) values of private parameters; masked: those of a masked one, which are made when
     they are used; factor, scale: of a LoRA factor in factor space, its shared value, and what its product is multiplied
-    by (twin_merging.model.factored).
+    by (twin_merging.model.factored); columns, values: (T, m, k) of a matrix whose exclusive parts are sparse
+    (twin_merging.model.sparse).
     """
 
     down: torch.Tensor | None = None
@@ -50,6 +51,8 @@ class Parts:
     masked: Masked | None = None
     factor: torch.Tensor | None = None
     scale: float = 1.0
+    columns: torch.Tensor | None = None
+    values: torch.Tensor | None = None
 
 
 class Gated(nn.Module):
@@ -58,9 +61,10 @@ class Gated(nn.Module):
     gates: Gates
     ranks: dict[str, tuple[int, ...]]
     scales: dict[str, float]
+    cores: dict[Any, torch.Tensor]  # of sets of tasks that are merged (twin_merging.model.joined)
 
     def attach(self, parts: Mapping[str, Parts], gates: Gates) -> None:
-        self.gates = gates
+        self.gates, self.cores = gates, {}
         self.ranks = {name: part.ranks for name, part in parts.items()}
         self.scales = {name: part.scale for name, part in parts.items()}
         for name, part in parts.items():

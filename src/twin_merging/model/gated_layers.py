@@ -19,6 +19,9 @@ from twin_merging.errors import UserError
 from twin_merging.model.factored import B, add_factored
 from twin_merging.model.gated import Gated, Parts
 from twin_merging.model.gates import Gates, Mixture
+from twin_merging.model.joined import add_joined, looked_up
+from twin_merging.model.sparse import add_looked_up, add_sparse
+from twin_merging.model.sparse_files import VALUES
 
 
 class GatedProduct(Gated):
@@ -52,6 +55,12 @@ class GatedProduct(Gated):
         """Add every row's mixture of exclusive parts to its product y (batch, ..., m), in place."""
         if B in self.ranks:
             add_factored(self, x, y, mixture)
+            return
+        if self.gates.joined:
+            add_joined(self, x, y, mixture)
+            return
+        if self.part("weight", VALUES) is not None:
+            add_sparse(self, x, y, mixture)
             return
         if mixture.groups is not None:
             for task, rows in mixture.groups:
@@ -110,6 +119,10 @@ class GatedEmbedding(Gated, nn.Embedding):
                 y[rows] = self.value_of("weight", task, ids[rows]) * self.factor
             return y
         y = super().forward(ids)
+        if self.gates.joined:
+            return looked_up(self, ids, y, mixture, self.factor)
+        if self.part("weight", VALUES) is not None:
+            return add_looked_up(self, ids, y, mixture)
         if mixture.groups is not None and ids.shape[0] == mixture.rows:
             for task, rows in mixture.groups:
                 pair = self.factors_of(task)

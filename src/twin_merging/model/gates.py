@@ -23,6 +23,7 @@ class Mixture:
     groups: list[tuple[int, Positions]] | None = None
     by_task: list[tuple[int, Positions]] = field(default_factory=list)
     active: tuple[int, ...] = ()
+    _sets: list[tuple[tuple[int, ...], Positions]] | None = None
     _gates: dict[tuple[tuple[int, ...], torch.dtype], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -44,6 +45,28 @@ class Mixture:
         one = self.weights if self.weights is not None else self.tasks
         return 0 if one is None else len(one)
 
+    @property
+    def parts(self) -> Iterator[tuple[int, Positions, torch.Tensor | None]]:
+        """Each task that some row has a weight for, with its rows and their weights for it; None where these are 1."""
+        if self.groups is not None:
+            yield from ((task, rows, None) for task, rows in self.groups)
+        elif self.weights is not None:
+            yield from ((task, slice(None), self.weights[:, task]) for task in self.active)
+
+    @property
+    def sets(self) -> list[tuple[tuple[int, ...], Positions]]:
+        """Each set of tasks that some row has weights for, with its rows; of a row without any, none."""
+        if self._sets is None:
+            found: dict[tuple[int, ...], int] = {}
+            rows = [] if self.weights is None else self.weights.ne(0).tolist()
+            kept = [tuple(task for task, is_kept in enumerate(row) if is_kept) for row in rows]
+            numbers = torch.tensor([found.setdefault(tasks, len(found)) for tasks in kept], dtype=torch.long)
+            if self.weights is not None:
+                numbers = numbers.to(self.weights.device)
+            names = list(found)
+            self._sets = [(names[number], own) for number, own in rows_by_task(numbers) if names[number]]
+        return self._sets
+
     def gate(self, ranks: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """Each row's weight for each of the stacked factors of matrices of `ranks`: (batch, sum of ranks)."""
         key = (ranks, like.dtype)
@@ -62,9 +85,13 @@ class Mixture:
 
 
 class Gates:
-    """Holds the Mixture of the pass that runs; None: the shared body alone."""
+    """Holds the Mixture of the pass that runs; None: the shared body alone.
+
+    joined: whether a row is answered by the merge of the tasks it has a weight for (twin_merging.model.joined).
+    """
 
     def __init__(self) -> None:
+        self.joined = False
         self.mixture: Mixture | None = None
         self.pending = False  # the mixture is about to be computed, within the pass itself
         self._repeated: dict[int, Mixture] = {}

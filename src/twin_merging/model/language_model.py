@@ -22,8 +22,10 @@ from twin_merging.model.forms import FORMS
 from twin_merging.model.gates import Gates
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
 from twin_merging.model.parts import Beside, Tensors
-from twin_merging.model.twin import Named, TwinModel
+from twin_merging.model.routed import Named
+from twin_merging.model.twin import TwinModel
 from twin_merging.routing.router import Router
+from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.endings import Ending
 from twin_merging.tasks.likelihoods import option_likelihoods
@@ -85,13 +87,13 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
     @torch.inference_mode()
     def answer_batch(
         self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
-    ) -> tuple[list[Any], torch.Tensor | None]:
+    ) -> tuple[list[Any], Routed | None]:
         """An answer is what is written (`Written`), or the likelihood of each option: all rows are answered one way.
         Prompts are padded on the left."""
-        holding, weights = self._routed(batch, tasks)
+        holding, routed = self._routed(batch, tasks)
         if _has_options(rows):
-            return option_likelihoods(self.model, batch, [row.example.options for row in rows], holding), weights
-        return write(self.model, batch, _endings(rows), tokenizer, holding), weights
+            return option_likelihoods(self.model, batch, [row.example.options for row in rows], holding), routed
+        return write(self.model, batch, _endings(rows), tokenizer, holding), routed
 
     @torch.inference_mode()
     def answer_again(
@@ -101,13 +103,13 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         rows: Sequence[Waiting],
         tasks: Named,
         stored: Sequence[Mapping[str, Any]],
-    ) -> tuple[list[Any], torch.Tensor | None]:
+    ) -> tuple[list[Any], Routed | None]:
         """Of an answer that was written, what the model says of each of its tokens (`Followed`)."""
         if _has_options(rows):
             return self.answer_batch(batch, tokenizer, rows, tasks)
-        holding, weights = self._routed(batch, tasks)
+        holding, routed = self._routed(batch, tasks)
         tokens = [_tokens(own, self.get_input_embeddings().num_embeddings) for own in stored]
-        return follow(self.model, batch, tokens, _endings(rows), tokenizer, holding), weights
+        return follow(self.model, batch, tokens, _endings(rows), tokenizer, holding), routed
 
     @torch.inference_mode()
     def answer_one(
@@ -116,8 +118,9 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
         ending = Ending(max_new_tokens=max_new_tokens, stop=())
         holding, found = self._routed(batch, None if task is None else [task])
         [written] = write(self.model, batch, [ending], tokenizer, holding)
-        weights = {} if found is None else dict(zip(self.tasks, found[0].tolist(), strict=True))
-        return Answer(task or max(weights, key=weights.__getitem__, default=None), weights, text=written.text)
+        weights = {} if found is None else dict(zip(self.tasks, found.weights[0].tolist(), strict=True))
+        chosen = None if found is None else self.tasks[found.tasks[0]]
+        return Answer(task or chosen, weights, text=written.text)
 
     def single_on_meta(self, task: str) -> Any:
         with torch.device("meta"):
@@ -128,18 +131,18 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
     def _routed(
         self, batch: Any, tasks: Named
-    ) -> tuple[Callable[[Sequence[int]], AbstractContextManager[None]], torch.Tensor | None]:
-        """The router's weights for prompts, and the mixture that these fix for passes over some of the rows."""
+    ) -> tuple[Callable[[Sequence[int]], AbstractContextManager[None]], Routed | None]:
+        """What the router says of prompts, and the mixture that this fixes for passes over some of the rows."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        weights = self.weights_of(ids, mask, tasks)
-        self._check(weights, tasks, len(ids))
+        routed = self.routed_of(ids, mask, tasks)
+        self._check(None if routed is None else routed.weights, tasks, len(ids))
 
         def holding(rows: Sequence[int]) -> AbstractContextManager[None]:
-            chosen = None if weights is None else weights[list(rows)]
+            chosen = None if routed is None else Routed(*(one[list(rows)] for one in routed))
             own = None if tasks is None else [tasks[row] for row in rows]
             return self.gates.holding(self._mixture(chosen, own, ids.device))
 
-        return holding, weights
+        return holding, routed
 
     def mixing(self, weights: torch.Tensor | None, tasks: Named) -> AbstractContextManager[None]:
         """The context of passes of `model` over a batch whose rows have these weights (rows, T; None for a model
@@ -165,9 +168,8 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             raise ValueError("give input_ids: a router reads tokens")
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask
         self._check(weights, tasks, len(ids))
-        if weights is None:
-            weights = self.weights_of(ids, mask, tasks)
-        with self.gates.holding(self._mixture(weights, tasks, ids.device)):
+        routed = self.routed_of(ids, mask, tasks) if weights is None else Routed.by(weights)
+        with self.gates.holding(self._mixture(routed, tasks, ids.device)):
             return self.model.generate(input_ids=ids, attention_mask=mask, **options)
 
     # What transformers gives every language model, and what does not work for one whose rows have weights of their own.

@@ -28,6 +28,7 @@ from twin_merging.routing.kinds import load_router
 from twin_merging.routing.layers import of_base
 from twin_merging.routing.router import Router
 
+FIRST_PASS = "first_pass"  # an option that methods have which merge the tasks of each input
 HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 # What transformers' Auto classes pass on beside what a user gave them.
 PASSED_ALONG = ("config", "trust_remote_code", "adapter_kwargs", "subfolder", "torch_dtype")
@@ -56,6 +57,11 @@ class Stored:
     @property
     def onepass(self) -> bool:
         return bool(self.record.get("options", {}).get("onepass"))
+
+    @property
+    def joined(self) -> bool:
+        """Whether a row is answered by the merge of the tasks that it keeps (MASS)."""
+        return FIRST_PASS in self.record.get("options", {})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from twin_merging.model.gated import Gated, Parts, PerTask
 from twin_merging.model.gated_layers import gate_layer
 from twin_merging.model.gates import Gates
 from twin_merging.model.masked import MaskedVectors
+from twin_merging.model.sparse import stacked
 from twin_merging.task_vectors.lora_matrices import DOWN, UP
 
 POOLER = "pooler"
@@ -76,6 +77,10 @@ class Beside:
         if any(vector is not None for vector in vectors):
             zero = torch.zeros_like(shared).detach()
             return Parts(vectors=torch.stack([zero if v is None else v.to(shared.dtype) for v in vectors]))
+        entries = [self.exclusive[task].sparse.get(name) for task in self.tasks if task in self.exclusive]
+        if any(one is not None for one in entries):
+            columns, values = stacked(entries, shared)
+            return Parts(columns=columns, values=values)
         pairs = [self.exclusive[task].factors.get(name) for task in self.tasks if task in self.exclusive]
         present = [(down.to(shared.dtype), up.to(shared.dtype)) for down, up in (p for p in pairs if p is not None)]
         if not present:
@@ -130,7 +135,7 @@ def _gate(path: str, layer: Any, found: Mapping[str, Parts], gates: Gates) -> No
 
 def _check_used(beside: Beside, names: set[str]) -> None:
     for task, vector in beside.exclusive.items():
-        for name in [*vector.factors, *vector.vectors]:
+        for name in [*vector.factors, *vector.vectors, *vector.sparse]:
             parameter = name.removesuffix(DOWN).removesuffix(UP)
             if (name if parameter not in beside.factored else parameter) not in names and not is_pooler(name):
                 raise UserError(f"exclusive vector of task '{task}': '{name}' fits no parameter of the shared body")

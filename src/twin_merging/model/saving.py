@@ -19,6 +19,7 @@ from twin_merging.model.factored import A, B
 from twin_merging.model.first_layers import FOLDER as BASE
 from twin_merging.model.first_layers import save_first_layers
 from twin_merging.model.gated import Gated, PerTask
+from twin_merging.model.sparse import entries_of, narrowed
 from twin_merging.version import __version__
 
 
@@ -90,7 +91,11 @@ def _exclusive(model: Any) -> dict[str, ExclusiveVector]:
             stacked = layer.part(name, "vectors")
             for number, task in enumerate(model.tasks):
                 factors = layer.factors_of(number, name) if name in ("weight", A, B) else None
-                if stacked is not None:
+                entries = entries_of(layer, number) if name == "weight" else None
+                if entries is not None and entries.values.any():
+                    weight: Any = layer.weight
+                    vectors[task].sparse[f"{path}.{name}"] = narrowed(entries, weight.shape[1])
+                elif stacked is not None:
                     vectors[task].vectors[f"{path}.{name}"] = stacked[number].cpu()
                 elif factors is not None:
                     full = f"{path}.{name}" if name == "weight" else f"{path}.weight.{name}"

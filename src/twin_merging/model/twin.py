@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from twin_merging.checkpoints.architectures import is_causal, layers_path
 from twin_merging.checkpoints.experts import Expert
-from twin_merging.errors import UserError, unknown
+from twin_merging.errors import UserError
 from twin_merging.io.sharding import LIMIT, Shards
 from twin_merging.model.answers import Answer
 from twin_merging.model.first_layers import load_first_layers
@@ -25,28 +24,26 @@ from twin_merging.model.forms import Form, form_of
 from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.loading import Loading, Stored, read_directory
 from twin_merging.model.order import order_by_task, output_in_order, rows_in_order
-from twin_merging.model.parts import POOLER, Beside, gate_model
+from twin_merging.model.parts import Beside, gate_model
+from twin_merging.model.routed import Named, RoutedModel, layer_read
 from twin_merging.model.saving import save
-from twin_merging.routing.features import Pooling, entering, features_of
-from twin_merging.routing.fixed import FixedRouter, OracleRouter
-from twin_merging.routing.layers import of_one_body, single_layer
+from twin_merging.routing.features import Pooling, entering
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.router import Router
+from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
-from twin_merging.tasks.reading import positions_of
 from twin_merging.tasks.task import Answers
 
-Named = Sequence[str | None] | None  # whose private parameters answer each row; None for the routed task's
 
-
-class TwinModel(PreTrainedModel):
+class TwinModel(RoutedModel):
     """A merged model that answers batches of mixed tasks; `from_pretrained` gives one of its two subclasses.
 
     With a router it is dynamic: each row is answered by the shared expert plus that row's mixture of exclusive vectors.
     Without, it is static, and the caller names each row's task. `model` is the architecture's own model, its layers
     gated in place; `record` is what merge.json says; `tasks` are those that are merged, in the router's order, and
     `left_out` others, of which it has the heads. `reader` has the base's first layers, where the router reads those and
-    not the shared expert. One forward pass at a time: a model is no place for two threads.
+    not the shared expert. A joined model (MASS) answers a row by the merge of the tasks that it has a weight for, and
+    its router reads the merge of all of them. One forward pass at a time: a model is no place for two threads.
     """
 
     form: Form  # of its family's models on disk
@@ -73,35 +70,13 @@ class TwinModel(PreTrainedModel):
         self.has_private = beside.masked is not None or any(len(own) for own in beside.private.values())
         self._causal = is_causal(model.config)
         self._positions = self._causal and "position_ids" in inspect.signature(self.body.forward).parameters
-        gate_model(model, beside, gates, _layer_read(router) if onepass else None)
+        gate_model(model, beside, gates, layer_read(router) if onepass else None)
         self._awaited: tuple[Pooling, Named, Texts | None] | None = None
+        self._found: Routed | None = None  # of the pass that runs
         if onepass:
-            layer = self.body.get_submodule(layers_path(self.body))[_layer_read(router)]
+            layer = self.body.get_submodule(layers_path(self.body))[layer_read(router)]
             layer.register_forward_pre_hook(self._route_within, with_kwargs=True)
         self.eval()
-
-    @property
-    def known(self) -> list[str]:
-        """Every task whose private parameters can answer a row, in the order in which these are stacked."""
-        return [*self.tasks, *self.left_out]
-
-    @property
-    def body(self) -> Any:
-        return getattr(self.model, self.model.base_model_prefix)
-
-    @property
-    def needs_tasks(self) -> bool:
-        """Whether it answers only inputs whose tasks are named: nothing in it finds them, and it depends on them."""
-        return isinstance(self.router, OracleRouter) or (not self._finds_tasks and self.has_private)
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether its router needs each row's raw text beside the token ids."""
-        return self.router is not None and self.router.reads_text
-
-    @property
-    def _finds_tasks(self) -> bool:
-        return self.router is not None and not isinstance(self.router, FixedRouter)
 
     @classmethod
     def from_pretrained(cls, directory: Any, *_: Any, **options: Any) -> TwinModel:
@@ -116,6 +91,7 @@ class TwinModel(PreTrainedModel):
         if not issubclass(kind, cls):
             raise UserError(f"{stored.directory}: holds a {kind.__name__}; load it as that, or as TwinModel")
         model: Any = kind.from_stored(stored, chosen)
+        model.gates.joined = stored.joined
         if stored.reader is not None:
             model.reader = load_first_layers(stored.reader, model.body, model.router.features)
         model.name_or_path = str(stored.directory)
@@ -136,8 +112,8 @@ class TwinModel(PreTrainedModel):
 
     def answer_batch(
         self, batch: Any, tokenizer: Any, rows: Sequence[Waiting], tasks: Named
-    ) -> tuple[list[Any], torch.Tensor | None]:
-        """Each row's answer to a tokenised batch, as its task's view stores it, and the router's weights (batch, T).
+    ) -> tuple[list[Any], Routed | None]:
+        """Each row's answer to a tokenised batch, as its task's view stores it, and what the router says of the batch.
 
         tasks: whose private parameters answer each row, None (of all rows, or of one) for the routed task's.
         """
@@ -150,7 +126,7 @@ class TwinModel(PreTrainedModel):
         rows: Sequence[Waiting],
         tasks: Named,
         stored: Sequence[Mapping[str, Any]],
-    ) -> tuple[list[Any], torch.Tensor | None]:
+    ) -> tuple[list[Any], Routed | None]:
         """The same, to compare with what was stored of the answers before; for `faults` of the task's view."""
         return self.answer_batch(batch, tokenizer, rows, tasks)
 
@@ -191,51 +167,13 @@ class TwinModel(PreTrainedModel):
         return self.model.get_output_embeddings()
 
     def compile(self, *arguments: Any, **options: Any) -> None:
-        """torch.compile of the body's forward pass, in place; heads and router stay as they are."""
+        """torch.compile of the body's forward pass, in place; heads and router stay as they are.
+
+        Raises ValueError for a joined model, whose pass depends on which tasks each row keeps.
+        """
+        if self.gates.joined:
+            raise ValueError("a model that merges each row's tasks cannot be compiled; use it as it is")
         self.body.compile(*arguments, **options)
-
-    @torch.no_grad()
-    def route(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        texts: Texts | None = None,
-        **batch: Any,
-    ) -> torch.Tensor:
-        """Mixing weights (batch, T), fp32, of inputs, from the features that the router reads of them. texts: the
-        inputs as they were before the tokenizer, a text or a pair a row, for a router that `reads_text`."""
-        if self.router is None:
-            raise ValueError("this model has no router: give weights")
-        if isinstance(self.router, FixedRouter):
-            return self.router.weights_of(len(input_ids), None, input_ids.device)
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
-        return self.router.weights(self.router.read(self._hidden(mask, batch), texts))
-
-    def _hidden(self, mask: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The features (batch, d) of hidden states that the router reads: the base's, or the shared expert's."""
-        router: Any = self.router
-        if self.reader is not None:
-            return features_of(self.reader, of_one_body(router.features), mask, router.marks, **batch)
-        pooler, awaited = getattr(self.body, POOLER, None), self._awaited
-        self._awaited = None
-        if pooler is not None:
-            self.body.pooler = None
-        try:
-            with self.gates.holding(None):
-                return features_of(self.body, router.features, mask, router.marks, **batch)
-        finally:
-            self._awaited = awaited
-            if pooler is not None:
-                self.body.pooler = pooler
-
-    def weights_of(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, tasks: Named, **batch: Any
-    ) -> torch.Tensor | None:
-        """Mixing weights (batch, T) of inputs whose tasks may be named; None for a model without a router."""
-        if isinstance(self.router, FixedRouter):
-            return self.router.weights_of(len(input_ids), tasks, input_ids.device)
-        return None if self.router is None else self.route(input_ids, mask, **batch)
 
     def forward(
         self,
@@ -246,8 +184,9 @@ class TwinModel(PreTrainedModel):
         texts: Texts | None = None,
         **batch: Any,
     ) -> Any:
-        """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and `weights` (batch, T) in it
-        (None for a model without a router).
+        """Answer a tokenised batch of mixed tasks; gives the architecture's own output, and in it `weights` (batch, T)
+        and `routed` (batch,), the number of the task that each row is routed to (None for a model without a router).
+        A row that comes from none of the tasks has weights of 0.
 
         weights (batch, T) replaces the router; tasks, a name a row, says whose private parameters answer each row
         instead of the routed task's (the one of the largest weight, which None in the place of a name stands for).
@@ -265,13 +204,14 @@ class TwinModel(PreTrainedModel):
         if is_read and mask.shape[1] != input_ids.shape[1]:
             raise ValueError("give weights: after a cache the prompt is no longer seen, which the router reads")
         within = is_read and self.onepass
-        if weights is None and not within:
-            weights = self.weights_of(input_ids, mask, tasks, **self._raw(texts), **_prompt_part(batch))
+        routed = None if weights is None else Routed.by(weights)
+        if routed is None and not within:
+            routed = self.routed_of(input_ids, mask, tasks, **self._raw(texts), **_prompt_part(batch))
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         batch["attention_mask"] = mask
         if within:
             return self._answer_within(batch, mask, tasks, texts)
-        mixture = self._mixture(weights, tasks, input_ids.device)
+        mixture = self._mixture(routed, tasks, input_ids.device)
         order = None if self._causal or mixture is None else order_by_task(mixture)
         if order is not None and mixture is not None:
             batch = rows_in_order(batch, order, len(input_ids))
@@ -280,11 +220,7 @@ class TwinModel(PreTrainedModel):
             output = self.model(**batch)
         if order is not None:
             output = output_in_order(output, order.argsort(), len(input_ids))
-        return self._completed(output, weights)
-
-    def _raw(self, texts: Texts | None) -> dict[str, Any]:
-        """The raw texts as an argument, where the router reads them."""
-        return {"texts": texts} if self.reads_text else {}
+        return self._completed(output, routed)
 
     def _answer_within(self, batch: dict[str, Any], mask: torch.Tensor, tasks: Named, texts: Texts | None) -> Any:
         """One pass: the weights are computed when the forward pass comes to the layer that the router reads."""
@@ -295,8 +231,8 @@ class TwinModel(PreTrainedModel):
                 output = self.model(**batch)
             finally:
                 self._awaited = None
-            mixture = self.gates.mixture
-        return self._completed(output, None if mixture is None else mixture.weights)
+            routed, self._found = self._found, None
+        return self._completed(output, routed)
 
     def _route_within(self, _: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if self._awaited is None or self.router is None:
@@ -304,41 +240,12 @@ class TwinModel(PreTrainedModel):
         pooling, tasks, texts = self._awaited
         with torch.no_grad():
             hidden = pooling.of([entering(arguments, named)])
-            weights = self.router.weights(self.router.read(hidden, texts))
-        self.gates.set(self._mixture(weights, tasks, weights.device))
+            self._found = self.router.routed(self.router.read(hidden, texts))
+        self.gates.set(self._mixture(self._found, tasks, hidden.device))
 
-    def _completed(self, output: Any, weights: torch.Tensor | None) -> Any:
-        output["weights"] = weights
+    def _completed(self, output: Any, routed: Routed | None) -> Any:
+        output["weights"], output["routed"] = (None, None) if routed is None else routed
         return output
-
-    def _with_positions(self, batch: dict[str, Any], mask: torch.Tensor) -> dict[str, Any]:
-        """Positions that count from each row's first token, wherever the padding is (for causal bodies)."""
-        if not self._positions or batch.get("position_ids") is not None:
-            return batch
-        return {**batch, "position_ids": positions_of(mask)[:, -batch["input_ids"].shape[1] :]}
-
-    def _check(self, weights: torch.Tensor | None, tasks: Named, rows: int) -> None:
-        if weights is not None and tuple(weights.shape) != (rows, len(self.tasks)):
-            raise ValueError(f"weights are {tuple(weights.shape)}, but this batch needs {(rows, len(self.tasks))}")
-        if tasks is None:
-            if weights is None and self.needs_tasks:
-                kind = "static model" if self.router is None else f"model of {self.router.kind} weights"
-                raise ValueError(f"a {kind} does not know its inputs' tasks: give tasks, a name a row")
-            return
-        if len(tasks) != rows:
-            raise ValueError(f"{len(tasks)} tasks for {rows} rows; give one a row")
-        known = {*self.known, *([] if weights is None and not self._finds_tasks else [None])}
-        for name in set(tasks) - known:
-            raise ValueError(unknown("task", str(name), self.known))
-
-    def _mixture(self, weights: torch.Tensor | None, tasks: Named, device: torch.device) -> Mixture | None:
-        """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
-        of the largest weight. None for a static model of which nothing is private: its body answers every row."""
-        routed = None if weights is None else weights.argmax(-1)
-        if tasks is None:
-            return None if weights is None else Mixture.of(weights, routed)
-        chosen = torch.tensor([-1 if name is None else self.known.index(name) for name in tasks], device=device)
-        return Mixture.of(weights, chosen if routed is None else torch.where(chosen < 0, routed, chosen))
 
 
 def class_of(family: str, where: str = "family") -> type[TwinModel]:
@@ -351,13 +258,6 @@ def _own_config(config: Any, name: str) -> Any:
     own = copy.deepcopy(config)
     own.architectures = [name]
     return own
-
-
-def _layer_read(router: Router | None) -> int:
-    layer = None if router is None else single_layer(router.features)
-    if layer is None:
-        raise ValueError("onepass needs a router that reads the embedding or one layer")
-    return layer
 
 
 def _prompt_part(batch: Mapping[str, Any]) -> dict[str, Any]:

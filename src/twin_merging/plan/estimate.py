@@ -123,6 +123,11 @@ def folders(suite: Suite) -> dict[str, int]:
         "data": work.data(suite.tasks),
         "task_vectors": work.vectors(suite.tasks),
         "statistics": sum(work.statistics(w["kind"]) for rule, w in made if rule == "training_statistics"),
+        "joint_statistics": sum(
+            len(suite.merged(w["method"])) * work.statistics(suite.method(w["method"]).statistics or "")
+            for rule, w in made
+            if rule == "joint_statistics"
+        ),
         "models": sum(work.directory(name) - (sizes.body if name in suite.dynamic else 0) for name in suite.methods),
         "exclusive": sum(work.exclusive(name) * len(suite.merged(name)) for name in shared),
         "factors": sum(work.exclusive(w["shared"], "factor") for rule, w in made if rule == "compress_factors"),

@@ -92,7 +92,11 @@ def mixtures(suite: Suite) -> list[Settings]:
 
     def key(name: str, entry: Entry) -> tuple[str, ...]:
         weighed = {option: entry.options[option] for option in ("temperature", "top_k")}
-        return suite.router_name(name), str(weighed), name if weighed.keys() & entry.choices.keys() else ""
+        return (
+            suite.router_name(name),
+            str(weighed),
+            name if weighed.keys() & entry.choices.keys() or entry.crosses else "",
+        )
 
     return _grouped(suite, key)
 
@@ -108,11 +112,16 @@ def _grouped(suite: Suite, key: Any) -> list[Settings]:
 
 def spectra(suite: Suite) -> dict[str, list[str]]:
     """Shared experts beside which exclusive matrices are stored, with their tasks: those that merge most tasks."""
-    own = [name for name in suite.dynamic if suite.lora_space(name) != "factor"]
+    own = [name for name in suite.dynamic if suite.lora_space(name) != "factor" and _has_ranks(suite, name)]
     found = {shared: suite.merged(shared) for shared in dict.fromkeys(map(suite.shared, own))}
     most = max(map(len, found.values()), default=0)
     largest = [(shared, tasks) for shared, tasks in found.items() if len(tasks) == most]
     return dict(largest[:MOST_SPECTRA])
+
+
+def _has_ranks(suite: Suite, method: str) -> bool:
+    """Whether a dynamic method's exclusive matrices have singular values."""
+    return "density" not in suite.methods[method].options
 
 
 def swept_options(suite: Suite) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twin_merging.plan.inputs import base_source, data_source, expert_source
+from twin_merging.plan.inputs import base_source, data_source, expert_source, routed_texts
 from twin_merging.plan.resources import of_job
 from twin_merging.plan.settings_parts import Wildcards
 from twin_merging.suite.suite import Suite
@@ -18,7 +18,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "fetch_base", "fetch_expert", "fetch_adapter", "fetch_data", "fetch_router", "generate_base", "generate_data"
     ),
     "experts": ("finetune", "task_vectors", "training_statistics", "answer_validation"),
-    "merged": ("merge", "merge_factors"),
+    "merged": ("joint_statistics", "merge", "merge_factors"),
     "routed": ("compress", "compress_factors", "route_features", "route"),
     "answers": ("assemble", "predict"),
     "lm_eval": ("lm_eval",),
@@ -36,6 +36,7 @@ SOURCES = {
     **dict.fromkeys(("fetch_base", "fetch_base_decoder"), base_source),
     **dict.fromkeys(("fetch_expert", "fetch_adapter"), expert_source),
     **dict.fromkeys(("fetch_data", "fetch_data_with_shots"), data_source),
+    "route_features": routed_texts,
 }
 
 

@@ -3,6 +3,7 @@ takes them in."""
 
 from __future__ import annotations
 
+from twin_merging.joint_statistics.gather import MODULES as MODULES_OF_JOINT
 from twin_merging.merging.options import THEN, inner_of
 from twin_merging.model.forms import FORMS
 from twin_merging.plan.figures import kind_of
@@ -19,6 +20,12 @@ def method_modules(suite: Suite, method: str) -> list[str]:
         inner, options = inner_of(options)
         found.append(inner.module)
     return found
+
+
+def joint_modules(suite: Suite, method: str) -> list[str]:
+    """What the statistics of a method are gathered by, with all experts at once, and how rows are read."""
+    return [*method_modules(suite, method), MODULES_OF_JOINT[suite.method(method).statistics or ""],
+            *family_modules(suite)]  # fmt: skip
 
 
 def choice_modules(suite: Suite, method: str) -> list[str]:

@@ -16,7 +16,8 @@ _A_NUMBER = 3.0
 # Of methods that take whole matrices: the largest matrix in fp32 is held so many times, and so many times for each
 # task; and nanoseconds for a number of an expert and a column, since a decomposition of (m, n) takes m n min(m, n).
 _WHOLE = {"tsv_m": (6.0, 1.2, 0.2), "iso_c": (6.0, 1.2, 0.06), "wudi": (6.0, 1.2, 0.12), "regmean": (6.0, 1.2, 0.1)}
-_WHOLE |= {"iso_cts": (10.0, 1.2, 0.7), "fr_merging": (8.0, 1.2, 0.03)}
+_WHOLE |= {"iso_cts": (10.0, 1.2, 0.7), "fr_merging": (8.0, 1.2, 0.03),
+           "regmean_plusplus": (6.0, 1.2, 0.1)}  # fmt: skip
 _OTHER_WHOLE = (20.0, 4.0, 0.5)
 # A matrix that takes more than this with the base and all experts is read by blocks of rows: then the result, some
 # blocks, and about eight Gram matrices in fp64 are held, of so many bytes for each number. Of Iso-CTS the common

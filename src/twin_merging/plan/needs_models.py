@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 
 from twin_merging.plan.needs_merging import assemble, merging
-from twin_merging.plan.passes import inference_memory, operations, tokens, writing
+from twin_merging.plan.passes import inference_memory, operations, tokens, training_memory, writing
 from twin_merging.plan.work import FP32, Need, Work
+from twin_merging.routing.expected import CROSS_ROWS
 from twin_merging.routing.layers import features_named, single_layer
 
 ANSWER = 2_000  # bytes of memory of the answer to a row
@@ -37,8 +38,14 @@ def passes_of(work: Work, model: str) -> float:
     suite = work.suite
     if model not in suite.dynamic:
         return 1
-    onepass = suite.methods[model].options.get("onepass") or model not in suite.with_router
-    return _GATED if onepass else 1 + _GATED
+    options = suite.methods[model].options
+    onepass = options.get("onepass") or model not in suite.with_router
+    answered = _GATED
+    if "density" in options:  # a whole product for each task that has a weight
+        told = suite.methods[model].weights == "oracle"
+        answered = 1 + (1 if told else options["top_k"] or len(suite.merged(model)))
+    first = _GATED if "first_pass" in options else 1
+    return answered if onepass else first + answered
 
 
 def files(work: Work, model: str) -> float:
@@ -88,12 +95,17 @@ def answer_validation(work: Work) -> Need:
 
 
 def choose(work: Work) -> Need:
-    """Each candidate is made and answers the validation rows."""
+    """Each candidate is made and answers the validation rows; or one model answers some of them by each vector."""
     method = work.wildcards["method"]
     suite = work.suite
     tasks, dynamic = suite.merged(method), method in suite.dynamic
-    tried = math.prod(len(values) for values in suite.methods[method].choices.values())
     making = assemble(work) if dynamic else merging(work, method)
+    if suite.methods[method].crosses:  # one model, by each of its vectors
+        rows = min(work.validation_rows(tasks), CROSS_ROWS * len(tasks))
+        asked = answering(work, method, len(tasks) * rows, tasks)
+        return replace(asked, memory=max(making.memory, asked.memory) + making.memory / 4, written=making.written,
+                       seconds=making.seconds + asked.seconds)  # fmt: skip
+    tried = math.prod(len(values) for values in suite.methods[method].choices.values())
     asked = answering(work, method, work.validation_rows(tasks), tasks)
     return Need(
         max(making.memory, asked.memory) + making.memory / 4,
@@ -148,6 +160,37 @@ def training_statistics(work: Work) -> Need:
         written=work.statistics(kind),
         operations=rows * long * (2 * shape.body + 2 * shape.gram),
         seconds=rows * 1e-8 * shape.parameters if fisher else 0,
+    )
+
+
+def joint_statistics(work: Work) -> Need:
+    """RegMean++: each row passes through every layer twice, and its hidden states are held. AdaMerging: all task
+    vectors are held, and each step is a pass forwards and backwards of a batch of each task."""
+    suite, shape, method = work.suite, work.sizes.shape, work.wildcards["method"]
+    tasks, options = suite.merged(method), suite.methods[method].options
+    kind = suite.method(method).statistics or ""
+    long = suite.says.inference.max_length
+    read = work.sizes.body + sum(map(work.expert, tasks)) + work.vectors(tasks) + work.data(tasks)
+    written = len(tasks) * work.statistics(kind)
+    heads = len(tasks) * 8 * FP32 * shape.hidden**2
+    bodies = 2 * FP32 * shape.parameters + heads + 1.3 * inference_memory(work, writes=False)
+    if kind == "coefficients":
+        size, steps = options["batch_size"], options["steps"]
+        rows = steps * len(tasks) * size
+        return Need(
+            bodies + (4 + len(tasks)) * FP32 * shape.parameters + training_memory(work, size, long, False),
+            read=read,
+            written=written,
+            operations=operations(work, rows, 3, tasks),
+            seconds=steps * len(tasks) * 2e-9 * shape.parameters,
+        )
+    rows = sum(work.split(task, "train", suite.says.statistics.rows) for task in tasks)
+    return Need(
+        bodies + FP32 * rows * long * shape.hidden + 8 * written / shape.layers,
+        read=read,
+        written=written,
+        operations=rows * tokens(work, long, tasks) * (4 * shape.body + 2 * shape.gram),
+        seconds=1e-10 * len(tasks) * shape.parameters * shape.hidden,
     )
 
 

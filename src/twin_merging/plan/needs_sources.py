@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twin_merging.fetching.declared import Source
 from twin_merging.io.foreign import is_gguf
 from twin_merging.plan.passes import tokens, training_memory
+from twin_merging.plan.united import looked_at
 from twin_merging.plan.work import FP32, Need, Work
 
 # Activations of a batch, as often as they were seen: an encoder's buffers of other lengths stay; a decoder's rows are
@@ -15,9 +18,12 @@ _A_STEP = 0.06  # seconds of a step of training beside its operations
 
 def fetch_base(work: Work) -> Need:
     """Tensors are written one after another; of a GGUF file the whole model is made first. What the Hub sends lies in
-    its cache too."""
-    source, files = work.suite.says.base, work.sizes.base.bytes
-    return Need(_opening(work, source), read=files, written=_cached(source, files) + work.sizes.body)
+    its cache too. Experts whose tokens it gets are read beside it."""
+    sources: list[tuple[Any, int]] = [(work.suite.says.base, work.sizes.base.bytes)]
+    sources += [(source, work.sizes.experts[name].files.bytes) for name, source in looked_at(work.suite).items()]
+    cached = sum(_cached(source, files) for source, files in sources)
+    memory = max(_opening(work, source) for source, _ in sources)
+    return Need(memory, read=sum(files for _, files in sources), written=cached + work.sizes.body)
 
 
 def fetch_expert(work: Work) -> Need:

@@ -105,6 +105,7 @@ RULES: dict[str, Callable[[Work], Need]] = {
     "finetune": sources.finetune,
     "finetune_adapter": sources.finetune,
     "training_statistics": models.training_statistics,
+    "joint_statistics": models.joint_statistics,
     "task_vectors": merging.task_vectors,
     "merge": merging.merge,
     "merge_masked": merging.merge,

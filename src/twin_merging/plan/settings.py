@@ -39,6 +39,7 @@ RULES: dict[str, tuple[str, Callable[[Suite, Wildcards, int], Settings]]] = {
     "finetune": ("finetune", sources.finetune),
     "finetune_adapter": ("finetune", sources.finetune),
     "training_statistics": ("training_statistics", models.training_statistics),
+    "joint_statistics": ("joint_statistics", models.joint_statistics),
     "task_vectors": ("task_vectors", models.task_vectors),
     "merge": ("merge", models.merge),
     "merge_masked": ("merge", models.merge),

@@ -21,6 +21,21 @@ def training_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Set
     }
 
 
+def joint_statistics(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
+    """As for the merge of the method; and how the tasks' training rows are read and answered, in alphabetical order."""
+    method = wildcards["method"]
+    parts = of_tasks(suite, suite.merged(method), lambda task: task.answered_as())
+    return {
+        "entry": suite.methods[method].plain(),
+        "groups": dict(suite.protocol(method).groups),
+        **parts,
+        "tasks": dict(sorted(parts["tasks"].items())),
+        "rows": None if "rows" in suite.methods[method].options else suite.says.statistics.rows,
+        "max_length": suite.says.inference.max_length,
+        "threads": threads,
+    }
+
+
 def task_vectors(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
     return {"threads": threads}
 
@@ -82,12 +97,19 @@ def route_features(suite: Suite, wildcards: Wildcards, threads: int) -> Settings
     return {
         **parts,
         "tasks": dict(sorted(parts["tasks"].items())),
+        **_texts(suite, wildcards["shared"]),
         "limits": {"router": limits.router, "validation": limits.validation},
         "inference": {"max_length": inference.max_length, "batch_size": inference.batch_size},
         "features": features_named(wildcards["features"]),
         "dtype": suite.says.base.dtype,
         "threads": threads,
     }
+
+
+def _texts(suite: Suite, shared: str) -> Settings:
+    """The tasks that have other texts to train routers on, in the order of the job's inputs; no key for none."""
+    found = [task for task in suite.featured(shared) if suite.tasks[task].router_texts]
+    return {"texts": found} if found else {}
 
 
 def route(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:

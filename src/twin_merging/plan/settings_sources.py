@@ -6,6 +6,7 @@ from twin_merging.fetching.declared import Source
 from twin_merging.plan import weight_files
 from twin_merging.plan.settings_parts import Settings, Wildcards, of_task
 from twin_merging.plan.targets import has_own_examples
+from twin_merging.plan.united import looked_at
 from twin_merging.suite.locks import what_is_fetched
 from twin_merging.suite.models import Task
 from twin_merging.suite.suite import Suite
@@ -17,7 +18,20 @@ def _model(source: Source, threads: int) -> Settings:
 
 
 def fetch_base(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
-    return {**_model(suite.says.base, threads), "family": suite.family, **weight_files.settings(suite)}
+    return {
+        **_model(suite.says.base, threads),
+        "family": suite.family,
+        **weight_files.settings(suite),
+        **_tokens(suite),
+    }
+
+
+def _tokens(suite: Suite) -> Settings:
+    """Where the base gets tokens of its experts: by which rule, and which experts."""
+    if not (experts := looked_at(suite)):
+        return {}
+    known = {name: {"source": one.origin(), "package_version": one.package_version} for name, one in experts.items()}
+    return {"vocabulary": {"rule": suite.says.vocabulary, "experts": known}}
 
 
 def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
@@ -31,6 +45,7 @@ def fetch_expert(suite: Suite, wildcards: Wildcards, threads: int) -> Settings:
         "label_names": task.rows().get("label_names"),
         "labels_of": hub and what_is_fetched(hub),
         **_shards(suite, task),
+        **({} if suite.says.vocabulary == "error" else {"aligned": True}),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from twin_merging.plan.figures import files, names
 from twin_merging.routing.layers import features_name, of_one_body
 from twin_merging.suite.models import Task
+from twin_merging.suite.shared_experts import FIRST_PASS
 from twin_merging.suite.suite import Suite
 from twin_merging.tasks.families import whole_model
 from twin_merging.tasks.rows import SHOTS
@@ -126,7 +127,9 @@ def _scoring_jobs(suite: Suite) -> Iterator[Job]:
 def of_method(suite: Suite, method: str) -> Iterator[Job]:
     """The jobs that make a method's model of task vectors, or of its shared expert and these."""
     entry = suite.methods[method]
-    if entry.method.statistics:
+    if entry.method.joint:
+        yield "joint_statistics", {"method": method}
+    elif entry.method.statistics:
         for owner in entry.merged:
             yield "training_statistics", {"kind": entry.method.statistics, "task": owner}
     for owner in entry.merged if entry.choices else ():
@@ -140,10 +143,11 @@ def of_method(suite: Suite, method: str) -> Iterator[Job]:
 
 
 def making(suite: Suite, method: str) -> list[Job]:
-    """The jobs between the experts and a method's model, those of its shared expert included."""
+    """The jobs between the experts and a method's model, those of its shared expert and of its first pass included."""
     vectors = [("task_vectors", {"task": task}) for task in suite.merged(method)]
-    shared = of_method(suite, suite.shared(method)) if method in suite.dynamic else ()
-    return [*vectors, *shared, *of_method(suite, method)]
+    below = [suite.shared(method)] if method in suite.dynamic else []
+    below += [first] if (first := suite.methods[method].options.get(FIRST_PASS)) else []
+    return [*vectors, *(job for name in below for job in of_method(suite, name)), *of_method(suite, method)]
 
 
 def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
@@ -160,7 +164,7 @@ def _dynamic(suite: Suite, method: str) -> Iterator[Job]:
 
 
 def _choice(suite: Suite, method: str) -> Iterator[Job]:
-    if suite.methods[method].choices:
+    if suite.methods[method].is_tried:
         yield "choose", {"method": method}
 
 

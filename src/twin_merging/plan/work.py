@@ -53,7 +53,7 @@ class Work:
 
     def exclusive(self, shared: str, space: str = "product") -> float:
         """Bytes of what is stored of a task beside a shared expert: U and V of each matrix at the largest rank, or the
-        share of them that energy may ask."""
+        share of them that energy may ask; and the entries of sparse ones."""
         shape, asked = self.sizes.shape, self.suite.compression(shared, space)
         merged = self.suite.merged(shared)
         ranks = [self.sizes.experts[task].rank for task in merged]
@@ -63,10 +63,13 @@ class Work:
         matrices = shape.per_rank + (0 if all(ranks) else shape.vocabulary + shape.hidden)
         by_rank = min(asked.get("rank", 0), most) * matrices
         whole = shape.parameters if not all(ranks) else shape.body
-        return FP32 * max(by_rank, min(1.0, share) * whole)
+        sparse = 2 * asked.get("density", 0.0) * shape.parameters  # a number and its place
+        return FP32 * (max(by_rank, min(1.0, share) * whole) + sparse)
 
     def statistics(self, kind: str) -> int:
         """Bytes of what is gathered of a task's training rows."""
+        if kind == "coefficients":
+            return 2_000 * self.sizes.shape.layers
         return FP32 * (self.sizes.shape.parameters if kind == "fisher" else self.sizes.shape.gram)
 
     def features(self, shared: str) -> float:

@@ -11,6 +11,7 @@ from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.io.device import device, moved
 from twin_merging.jobs.progress import Progress
 from twin_merging.model.twin import TwinModel
+from twin_merging.routing.verdicts import Routed
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import batches, collate
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 
 class RowAnswer(NamedTuple):
-    """answer: what the family's model gives for a row; weights: the router's (T,), None without a router."""
+    """answer: what the family's model gives for a row; weights: the router's (T,), None without a router, all 0 of a
+    row that comes from none of the tasks; routed: the task that it is routed to, where the router knows such rows."""
 
     answer: Any
     weights: list[float] | None
+    routed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,32 @@ def answered(
         batch = moved(collate([row.example for row in rows], tokenizer, model.padding_side), place)
         own = heads_of_rows(model, rows, head)
         if stored is None:
-            answers, mixed = model.answer_batch(batch, tokenizer, rows, own)
+            answers, routed = model.answer_batch(batch, tokenizer, rows, own)
         else:
-            answers, mixed = model.answer_again(batch, tokenizer, rows, own, [stored[place] for place in places])
-        weights = [None] * len(places) if mixed is None else mixed.float().cpu().tolist()
-        yield number, [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
+            answers, routed = model.answer_again(batch, tokenizer, rows, own, [stored[place] for place in places])
+        yield number, _with_routes(model, answers, routed)
         done, worked = done + len(places), worked + work[number]
         progress.update(done, worked / whole)
 
 
+def _with_routes(model: TwinModel, answers: Sequence[Any], routed: Routed | None) -> list[RowAnswer]:
+    if routed is None:
+        return [RowAnswer(answer, None) for answer in answers]
+    weights = routed.weights.float().cpu().tolist()
+    if model.router is None or model.router.below is None:
+        return [RowAnswer(*row) for row in zip(answers, weights, strict=True)]
+    names = [model.tasks[number] for number in routed.tasks.tolist()]
+    return [RowAnswer(*row) for row in zip(answers, weights, names, strict=True)]
+
+
 def heads_of_rows(model: TwinModel, rows: Sequence[Waiting], head: str) -> list[str | None] | None:
-    """Whose private parameters answer each row: the true task's, or None for the routed task's. No row is routed to a
-    task that is left out of the merge, so that its own head answers always."""
+    """Whose private parameters answer each row: the true task's (`oracle`), None for the routed task's (`routed`), or
+    those of the task that `head` names. No row is routed to a task that is left out of the merge, so that its own head
+    answers always."""
     if head == "oracle":
         return [row.task for row in rows]
+    if head != "routed":
+        return [head] * len(rows)
     named = [row.task if row.task in model.left_out else None for row in rows]
     return named if any(named) else None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twin_merging.io.files import whole_file
 from twin_merging.prediction.answers import RowAnswer
+from twin_merging.routing.verdicts import VERDICT
 from twin_merging.tasks.answering import Waiting
 from twin_merging.tasks.task import Answers
 from twin_merging.tasks.texts import is_missing
@@ -20,7 +21,10 @@ COLUMNS = ["task", "row", "output", "reference", "weights"]
 
 def stored_row(row: Waiting, answer: RowAnswer) -> dict[str, Any]:
     """What is stored of a row's answer, by column, as plain data."""
-    return {**row.view.stored(answer.answer, row.choices), "weights": answer.weights}
+    found = {**row.view.stored(answer.answer, row.choices), "weights": answer.weights}
+    if answer.routed is None:
+        return found
+    return {**found, "routed": answer.routed, "unknown": not any(answer.weights or ())}
 
 
 def write_predictions(
@@ -38,7 +42,10 @@ def write_predictions(
     table["output"] = [row["output"] for row in stored]
     for name in ("weights", *columns):
         table[name] = pd.Series([row[name] for row in stored], dtype=object)
-    table = table[[*COLUMNS, *columns]]
+    verdict = [name for name in VERDICT if stored and name in stored[0]]
+    for name in verdict:
+        table[name] = [row[name] for row in stored]
+    table = table[[*COLUMNS, *verdict, *columns]]
     with whole_file(output) as partial:
         table.to_parquet(partial, index=False, **({"schema": _schema(table, columns)} if columns else {}))
 

@@ -7,31 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.io.files import whole_file
 from twin_merging.model.twin import TwinModel
 from twin_merging.prediction.answers import WaitingRows, answered, waiting_rows
 from twin_merging.prediction.files import references_of, stored_row
-from twin_merging.routing.fixed import FixedRouter
+from twin_merging.routing.fixed import GivenWeights
 from twin_merging.scoring.metrics import score
 from twin_merging.tasks.rows import read_rows
 from twin_merging.tasks.task import Answers
-
-
-class GivenWeights(FixedRouter):
-    """The same weights (T,) for every input."""
-
-    kind = "given"
-
-    def __init__(self, tasks: list[str], given: Mapping[str, float]):
-        """given: the weights of some tasks; those of the others are 0."""
-        super().__init__(tasks, 0, "embedding")
-        self._given = torch.tensor([given.get(task, 0.0) for task in tasks], dtype=torch.float32)
-
-    def weights_of(self, rows: int, tasks: Sequence[str | None] | None, device: Any = None) -> torch.Tensor:
-        return self._given.to(device).expand(rows, -1)
 
 
 def score_plane(

@@ -151,7 +151,9 @@ def _features(directory: Path) -> Any:
 
 def _usage(record: Mapping[str, Any], family: str, tasks: Sequence[str], features: Any) -> str:
     is_routed = "shared" in record
-    load = family_named(family).usage(tasks, is_routed and "weights" not in record["options"], reads_text(features))
+    load = family_named(family).usage(
+        tasks, is_routed and record["options"].get("weights") not in ("uniform", "oracle"), reads_text(features)
+    )
     return f"{load}\n\n{REGISTER}" if is_routed else load
 
 

@@ -22,6 +22,7 @@ from twin_merging.jobs.progress import Progress
 from twin_merging.routing.layers import Features, layers_of, reads_segments, reads_text
 from twin_merging.routing.raw_texts import packed, stored_as
 from twin_merging.routing.segments import MARKS, apart, marks_of, masks
+from twin_merging.routing.sources import read_texts
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import batches, collate, read_rows
 from twin_merging.tasks.task import Encoded, Inputs
@@ -145,6 +146,7 @@ def extract_features(
     features: Features,
     output: Path,
     dtype: str = "float32",
+    texts: Mapping[str, Path] | None = None,
 ) -> None:
     """Compute the features of every task's train and validation rows, and write them to one file.
 
@@ -154,6 +156,7 @@ def extract_features(
     shared: the directory of the shared expert, or of the base. data: each task's folder of parquet files. tasks: how
     each task's rows are read. limits: how many rows are read of train (`router`) and of `validation`. inference:
     max_length and batch_size. features: what is read. dtype: what the body is evaluated in, whatever it is stored in.
+    texts: of some tasks a file of other texts, in the place of their train rows.
     """
     from transformers import AutoModel
 
@@ -168,7 +171,11 @@ def extract_features(
     for task, folder in data.items():
         read: list[Encoded] = []
         for split, limit in (("train", limits.get("router")), ("validation", limits.get("validation"))):
-            rows = read_rows(Path(folder) / f"{split}.parquet", limit)
+            other = (texts or {}).get(task) if split == "train" else None
+            if other is None:
+                rows = read_rows(Path(folder) / f"{split}.parquet", limit)
+            else:
+                rows = read_texts(Path(other), tasks[task].columns, limit)
             examples = tasks[task].encode(rows, tokenizer, most)
             read += examples
             found[f"{task}/{split}"] = of_examples(

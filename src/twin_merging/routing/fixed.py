@@ -45,3 +45,17 @@ class OracleRouter(FixedRouter):
                 raise ValueError(f"no weights are for task '{task}'; name one of {', '.join(self.tasks)}")
         own = torch.tensor([self.tasks.index(task) for task in tasks if task is not None], device=device)
         return torch.nn.functional.one_hot(own, len(self.tasks)).float()
+
+
+class GivenWeights(FixedRouter):
+    """The same weights (T,) for every input."""
+
+    kind = "given"
+
+    def __init__(self, tasks: list[str], given: Mapping[str, float]):
+        """given: the weights of some tasks; those of the others are 0."""
+        super().__init__(tasks, 0, "embedding")
+        self._given = torch.tensor([given.get(task, 0.0) for task in tasks], dtype=torch.float32)
+
+    def weights_of(self, rows: int, tasks: Sequence[str | None] | None, device: Any = None) -> torch.Tensor:
+        return self._given.to(device).expand(rows, -1)

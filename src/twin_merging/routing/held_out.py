@@ -10,12 +10,13 @@ from torch import nn
 
 from twin_merging.routing.calibrating import calibration
 from twin_merging.routing.router import Router
+from twin_merging.routing.verdicts import UNKNOWN, verdicts
 from twin_merging.scoring.calibration import expected_calibration_error
 
 ROWS = 4096  # how many rows are computed at once
 
 
-def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor, unknown: float | None = None) -> dict[str, Any]:
     """Measure a router on the features x (n, d) of the tasks y (n,), at temperature 1 and without top_k.
 
     Returns the cross-entropy (None if it is infinite because a true task has the weight 0), the expected calibration
@@ -36,6 +37,7 @@ def held_out_metrics(router: Router, x: torch.Tensor, y: torch.Tensor) -> dict[s
         "held_out_accuracy": float(shares.mean()),
         "expected_calibration_error": expected_calibration_error(logits.softmax(-1).numpy(), y.numpy()),
         "calibrated": calibration(logits, y),
+        **({} if unknown is None else {UNKNOWN: verdicts(router.known(logits), y, tasks, unknown)}),
         "accuracy": {task: float(share) for task, share in zip(tasks, shares, strict=True)},
         "confusion": {
             task: dict(zip(tasks, row.tolist(), strict=True)) for task, row in zip(tasks, confusion, strict=True)

@@ -17,7 +17,7 @@ from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.neighbours import NeighboursRouter
 from twin_merging.routing.projection import ProjectionRouter
 from twin_merging.routing.reading import Reading
-from twin_merging.routing.router import CONFIG, WEIGHTS, Router, load_router_tensors
+from twin_merging.routing.router import BELOW, CONFIG, GAINS, WEIGHTS, Router, load_router_tensors
 
 KINDS: dict[str, type[Router]] = {
     kind.kind: kind
@@ -54,4 +54,7 @@ def load_router(directory: Path) -> Router:
     """
     config = read_json(Path(directory) / CONFIG)
     state = Checkpoint(Path(directory) / WEIGHTS)
-    return build_router(config, config["tasks"], state, config["temperature"], config["top_k"])
+    router = build_router(config, config["tasks"], state, config["temperature"], config["top_k"])
+    router.below = config.get(BELOW)
+    router.gains = None if GAINS not in config else torch.tensor(config[GAINS], dtype=torch.float32)
+    return router

@@ -34,3 +34,20 @@ class MahalanobisRouter(Router):
         centre = self.means.mean(0)
         points, means = (features - centre) @ self.whitening, (self.means - centre) @ self.whitening
         return points @ means.T - (means.square().sum(-1) + points.square().sum(-1, keepdim=True)) / 2
+
+    def known(self, logits: torch.Tensor) -> torch.Tensor:
+        """How much nearer a row is to the nearest task than to rows of all tasks taken together (batch,): the squared
+        distance to their mean under the covariance of all, less the squared distance to the task's mean (Ren et al.
+        2021, arXiv 2106.09022).
+
+        The plain distance hardly tells texts of other tasks apart: it is mostly of directions in which the tasks do not
+        differ. These cancel here, so the logits alone say it. With whitened means m_t that sum to 0 and the whitened
+        row p, s_t = m_t' p is the logit + |m_t|^2 / 2, centred; and the covariance of all is I + M' M / T.
+        """
+        means = (self.means - self.means.mean(0)) @ self.whitening
+        G = means @ means.T
+        s = logits + G.diagonal() / 2
+        s = s - s.mean(-1, keepdim=True)
+        nearest = (2 * s - G.diagonal()).amax(-1)
+        both = len(G) * torch.eye(len(G), dtype=G.dtype, device=G.device) + G
+        return nearest - (s * torch.linalg.solve(both, s.T).T).sum(-1)

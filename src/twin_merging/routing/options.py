@@ -22,6 +22,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "neighbours": ("neighbours", "stored"),
     "projection": ("rank", "threshold", "at_most"),
 }
+BESIDE = ("unknown",)  # options of every kind, which settings have where they are given
 SEEDED = ("mlp",)  # kinds that draw random numbers
 
 
@@ -58,6 +59,11 @@ class _Kind(Model):
     kind: Literal["mlp", "mahalanobis", "neighbours", "projection"] = Field("mlp", description="see below")
     features: Annotated[Literal["last", "embedding"] | Layers, KINDS, AfterValidator(_plainly)] = Field(
         "last", description="what it reads: hidden states of the shared expert or the base, see below"
+    )
+    unknown: Annotated[float | None, Field(gt=0, lt=1), KINDS, ABSENT] = Field(
+        None,
+        description="inputs that come from none of the tasks are answered by the shared expert alone: those that the "
+        "router knows less than this share of the held-out rows. Absent: every input is weighed",
     )
 
 
@@ -103,7 +109,7 @@ class OwnRouter(_Options, _Kind):  # the last base's keys come first
         settings = {key: options[key] for key in ("kind", "features", *OPTIONS[self.kind])}
         if self.kind == "projection" and (check or one_hidden_state(options["features"]) is not None):
             settings["layer"] = layer_that_reads(options["features"])
-        return settings
+        return settings | {key: options[key] for key in BESIDE if key in options}
 
 
 class RouterOptions(OwnRouter, _Hub):
@@ -113,12 +119,12 @@ class RouterOptions(OwnRouter, _Hub):
         """Of an mlp that was trained elsewhere only its `hub`, beside kind and features."""
         if self.kind != "mlp" or self.hub is None:
             return super().settings(check)
-        return {key: value for key, value in self.plain().items() if key in ("kind", "features", "hub")}
+        return {key: value for key, value in self.plain().items() if key in ("kind", "features", "hub", *BESIDE)}
 
     def with_own(self, own: Mapping[str, Any] | None) -> RouterOptions:
         """These options with some of a method's own, in normal form, in their place."""
         content = {**self.plain(), **(own or {})}
-        return validate(RouterOptions, {key: content[key] for key in RouterOptions.model_fields})
+        return validate(RouterOptions, {key: content[key] for key in RouterOptions.model_fields if key in content})
 
 
 def own_options(content: Mapping[str, Any], at: str) -> dict[str, Any]:

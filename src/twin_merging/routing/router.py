@@ -19,9 +19,12 @@ from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.reading import Reading
 from twin_merging.routing.tensors import place
 from twin_merging.routing.tensors import shape_in as shape_in
+from twin_merging.routing.verdicts import Routed
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+BELOW = "unknown_below"  # in config.json
+GAINS = "gains"  # the same
 COUNTER = "num_batches_tracked"  # a counter of batch normalisation, which routing does not use
 
 
@@ -30,11 +33,14 @@ class Router(nn.Module):
 
     tasks: the names of its outputs, in their order. size: the width d of a feature. features: which hidden states it
     reads, and what beside them. temperature, top_k: how logits become weights. reading: what becomes of that before it
-    is weighed, where it is more than plain hidden states.
+    is weighed, where it is more than plain hidden states. below: an input that is less `known` is of none of the tasks;
+    None: every input is of one. gains (T, T): what a row of each task gains under each task's vector, where the
+    largest expected gain decides; None: the probabilities are the weights.
     """
 
     kind: ClassVar[str]
     reading: Reading | None
+    gains: torch.Tensor | None
 
     def __init__(
         self, tasks: list[str], size: int, features: Any = "last", temperature: float = 1.0, top_k: int | None = None
@@ -42,6 +48,8 @@ class Router(nn.Module):
         super().__init__()
         self.tasks, self.size, self.features = list(tasks), size, features
         self.temperature, self.top_k, self.reading = temperature, top_k, None
+        self.below: float | None = None
+        self.register_buffer("gains", None, persistent=False)
 
     @classmethod
     def shaped_as(cls, state: Mapping[str, torch.Tensor], tasks: list[str], settings: Mapping[str, Any]) -> Self:
@@ -77,12 +85,32 @@ class Router(nn.Module):
     def weights(self, features: torch.Tensor) -> torch.Tensor:
         """Turn features (batch, d) of any dtype into weights (batch, T), fp32: softmax(logits / temperature).
 
-        The weights of a row sum to 1. A logit of -inf gives a weight of 0. With top_k, all but the k largest are 0.
+        The weights of a row sum to 1, or are all 0 where the row is of none of the tasks. A logit of -inf gives a
+        weight of 0. With top_k, all but the k largest are 0.
         """
+        return self.routed(features).weights
+
+    def routed(self, features: torch.Tensor) -> Routed:
+        """The weights, and the task of the largest one, which a row that is of none of the tasks has too."""
         with torch.autocast(features.device.type, enabled=False):
             logits = self(features.float())
+            unknown = None if self.below is None else self.known(logits) < self.below
             logits = logits - logits.amax(-1, keepdim=True)  # so no quotient by a small temperature overflows
-            return self.kept((logits / self.temperature).softmax(-1))
+            weights = self.kept(self.decided((logits / self.temperature).softmax(-1)))
+            tasks = weights.argmax(-1)
+            return Routed(weights if unknown is None else weights.masked_fill(unknown[:, None], 0.0), tasks)
+
+    def known(self, logits: torch.Tensor) -> torch.Tensor:
+        """How well a row is known to be of one of the tasks (batch,), by its logits (batch, T): the log of the largest
+        probability, at temperature 1."""
+        return logits.log_softmax(-1).amax(-1)
+
+    def decided(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Weights (batch, T) by the probabilities of the tasks: these themselves; or 1 for the task of the largest
+        expected gain, of equal ones the first."""
+        if self.gains is None:
+            return probabilities
+        return nn.functional.one_hot((probabilities @ self.gains).argmax(-1), len(self.tasks)).to(probabilities.dtype)
 
     def kept(self, weights: torch.Tensor) -> torch.Tensor:
         """Of weights (batch, T) that sum to 1, those that are used, scaled to sum 1: the top_k largest."""
@@ -97,6 +125,8 @@ class Router(nn.Module):
             "features": self.features,
             "temperature": self.temperature,
             "top_k": self.top_k,
+            **({} if self.below is None else {BELOW: self.below}),
+            **({} if self.gains is None else {GAINS: self.gains.tolist()}),
             **self.options(),
         }
         save_tensors(Path(directory) / WEIGHTS, router_tensors(self))

@@ -20,6 +20,7 @@ from twin_merging.routing.mlp import MLPRouter
 from twin_merging.routing.read_features import Labelled, is_read, joined, labelled
 from twin_merging.routing.router import Router, router_tensors
 from twin_merging.routing.temperatures import stored_temperature
+from twin_merging.routing.verdicts import UNKNOWN, stored_threshold
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,10 @@ def make_router(
             train, held_out, reading, read = joined(features, tasks, settings["features"], train, held_out)
         state, details = _fit(train=train, held_out=held_out, tasks=tasks, settings=settings, seed=seed)
     state, details = {**state, **reading}, {**details, **read}
-    measured = held_out_metrics(build_router(settings, tasks, state), *held_out)
+    measured = held_out_metrics(build_router(settings, tasks, state), *held_out, settings.get(UNKNOWN))
     log.info("%s: held-out accuracy %.4f", settings["kind"], measured["held_out_accuracy"])
-    save_tensors(output, state, stored_temperature(measured["calibrated"]["temperature"]))
+    below = measured[UNKNOWN]["threshold"] if UNKNOWN in measured else None
+    save_tensors(output, state, stored_temperature(measured["calibrated"]["temperature"]) | stored_threshold(below))
     write_json(metrics, {"kind": settings["kind"], "features": settings["features"], **details, **measured})
 
 

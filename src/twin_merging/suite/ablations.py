@@ -65,8 +65,12 @@ def _ablations(name: str, content: Content, protocol: str) -> Iterator[tuple[str
 def _kinds(at: str, content: Content) -> list[str]:
     given = content.get(ABLATIONS, False)
     if given is not False and ((method := method_of(at, content)).kind != "dynamic" or method.on_base):
-        what = "shared expert and no router" if method.on_base else "exclusive vectors"
+        without = "shared expert" if "router" in method.options else "shared expert and no router"
+        what = without if method.on_base else "exclusive vectors"
         raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has no {what} to leave out; remove the key")
+    if given is not False and "weights" not in method.options:
+        instead = f"write the entry as method: twin, with what '{method.name}' has"
+        raise ValueError(f"{at}.{ABLATIONS}: '{method.name}' has none; {instead}, or remove the key")
     if isinstance(given, bool):
         return list(KINDS_OF_ABLATIONS) if given else []
     if not isinstance(given, (list, tuple)):
@@ -88,7 +92,7 @@ def _pretrained(name: str, content: Content, protocol: str) -> tuple[str, Conten
 
 
 def _full_rank(content: Content) -> Content:
-    return {**_without(content, ["rank", "fraction", "energy"]), "fraction": 1.0}
+    return {**_without(content, ["rank", "fraction", "energy", "density", "rescale"]), "fraction": 1.0}
 
 
 def _weighed(weights: str) -> Callable[[Content], Content]:

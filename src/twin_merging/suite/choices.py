@@ -38,6 +38,11 @@ def choices_of(content: Mapping[str, Any], method: Method, at: str) -> dict[str,
     """The choices that an entry of a suite's file asks for, by their options' paths. Raises ValueError for one that is
     wrong."""
     choices = dict(_asked(content, method, at))
+    if choices and method.joint:
+        raise ValueError(
+            f"{at}.{next(iter(choices))}: '{method.name}' runs models with what these options say, so nothing of it is "
+            "chosen; give the number, or sweep it"
+        )
     if choices and (count := prod(map(len, choices.values()))) > MOST:
         raise ValueError(f"{at}: its choices have {count} combinations, at most {MOST} are tried; give fewer values")
     return choices

@@ -18,6 +18,7 @@ class Threads(Model):
     generate: Positive = Field(1, description="making the base and the data of the embedded suite")
     finetune: Positive = Field(1, description="training one expert")
     training_statistics: Positive = Field(1, description="gathering what `fisher` or `regmean` need of one expert")
+    joint_statistics: Positive = Field(1, description="gathering what `regmean_plusplus` or `adamerging` needs")
     merge: Positive = Field(1, description="merging by one method: processes")
     compress: Positive = Field(1, description="decomposing one task's exclusive knowledge")
     route: Positive = Field(1, description="computing features and making one router")

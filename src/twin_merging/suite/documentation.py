@@ -24,6 +24,7 @@ from twin_merging.io.validation import plain
 from twin_merging.merging.options import DynamicInSuite, options_model
 from twin_merging.merging.registry import Method, merging_methods
 from twin_merging.routing.options import Layers
+from twin_merging.routing.sources import RouterTexts
 from twin_merging.suite.choices import Choice
 from twin_merging.suite.configuration import Configuration, Threads
 from twin_merging.suite.figures import Figures, Plane
@@ -95,6 +96,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "`protocols`": (Groups,),
     "`router`": (Router,),
     "`hub` of a router": (RouterHub,),
+    "`router_texts`": (RouterTexts,),
     "`figures`": (Figures,),
     "`plane`": (Plane,),
     "`features`": (Layers,),

@@ -19,7 +19,7 @@ from twin_merging.suite.choices import choices_of, with_choices
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.expansion import LEAVE_OUT, SWEEP, TASKS, Point, Sweep, expanded, method_of, subset_of
 from twin_merging.suite.models import SuiteFile
-from twin_merging.suite.shared_experts import shared_names, shared_of
+from twin_merging.suite.shared_experts import FIRST_PASS, first_pass_of, shared_names, shared_of
 from twin_merging.tasks.families import family_named
 
 RESERVED = ("pretrained", "experts", "expert", "features")
@@ -53,10 +53,13 @@ def _told(swept: Sweep | None) -> Iterator[None]:
 
 
 def _with_shared_and_router(at: str, entry: Entry, found: Mapping[str, Entry], file: SuiteFile) -> Entry:
-    """A dynamic entry with its shared expert's name, and its router's own options in normal form."""
-    shared = shared_of(at, entry, found)
-    entry = _with_router(at, replace(entry, options={**entry.options, "shared": shared}), file)
-    if entry.weights == "router":
+    """A dynamic entry with the names of its shared expert and of what its first pass is by, and its router's own
+    options in normal form."""
+    named = {"shared": shared_of(at, entry, found)}
+    if FIRST_PASS in entry.options:
+        named[FIRST_PASS] = first_pass_of(at, entry, found)
+    entry = _with_router(at, replace(entry, options={**entry.options, **named}), file)
+    if entry.has_router:
         _check_router(f"{at}.router" if entry.options["router"] else "router", entry, file)
     _check_lora_space(at, entry, found, file)
     return entry
@@ -81,6 +84,11 @@ def _entry(name: str, point: Point, file: SuiteFile, protocols: list[str]) -> En
     choices = choices_of(content, method, at)
     contents = [filled(content, values) for values in candidates_of(choices)]
     found = [_of_numbers(name, method, replace(point, content=one), file, protocols) for one in contents]
+    if choices and found[0].crosses:
+        raise ValueError(
+            f"{at}.weights: expected_loss rests on one model's scores, and {', '.join(choices)} is yet to be chosen; "
+            "give the number that was chosen"
+        )
     return replace(found[0], options=with_choices(choices, [one.options for one in found], at))
 
 
@@ -100,6 +108,8 @@ def _of_numbers(name: str, method: Method, point: Point, file: SuiteFile, protoc
             options = method.function(**options)
         except ValueError as error:
             raise ValueError(f"{at}: {error}") from None
+        if options.get("fraction", 1) is None:  # as TSV-M has it
+            options["fraction"] = 1 / len(merged)
         is_routed = protocol == "strict" and "weights" not in options
         options["head"] = options["head"] or ("routed" if is_routed else "oracle")
     entry = Entry(name, method, protocol, options, merged, evaluated, point.swept)

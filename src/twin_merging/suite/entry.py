@@ -8,6 +8,7 @@ from typing import Any
 
 from twin_merging.merging.choices import choices_in
 from twin_merging.merging.registry import Method
+from twin_merging.routing.expected import EXPECTED_LOSS
 from twin_merging.suite.expansion import LEAVE_OUT, TASKS, Sweep
 
 
@@ -33,8 +34,23 @@ class Entry:
 
     @property
     def weights(self) -> str:
-        """What weighs a dynamic method's exclusive vectors: `router`, `uniform` or `oracle`."""
+        """What weighs a dynamic method's exclusive vectors: `router`, `expected_loss`, `uniform` or `oracle`."""
         return self.options.get("weights", "router")
+
+    @property
+    def has_router(self) -> bool:
+        """Whether a router takes part in the weights of a dynamic method."""
+        return self.weights in ("router", EXPECTED_LOSS)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the weights rest on scores of validation rows under each task's exclusive vector."""
+        return self.weights == EXPECTED_LOSS
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether validation rows are answered before the model is made."""
+        return bool(self.choices) or self.crosses
 
     @property
     def choices(self) -> dict[str, list[Any]]:

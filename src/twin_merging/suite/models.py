@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from twin_merging.checkpoints.groups import Disposition
+from twin_merging.checkpoints.union import Rule
 from twin_merging.fetching.declared import Size
 from twin_merging.io.fields import ABSENT, KINDS, NAMES, FilledText, Natural, Positive, Text, problem
 from twin_merging.io.validation import Model
 from twin_merging.routing.options import RouterOptions
+from twin_merging.routing.sources import RouterTexts
 from twin_merging.suite.figures import Figures
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.sources import (
@@ -54,7 +56,7 @@ class Limits(Model):
 
 
 class Statistics(Model):
-    """What `fisher` and `regmean` gather from the experts' training rows."""
+    """What `fisher`, `regmean` and `regmean_plusplus` gather from the experts' training rows."""
 
     rows: Positive = Field(256, description="the first training rows of each task that are read")
 
@@ -89,12 +91,26 @@ class _Expert(Model):
     expert: AnyExpert = Field(description="where the expert comes from")
 
 
+class _Texts(Model):
+    router_texts: Annotated[RouterTexts | None, ABSENT] = Field(
+        None,
+        description="`{path: FILE}`: texts that routers are trained on in the place of the task's train rows, see "
+        "[`router_texts`](#router_texts)",
+    )
+
+
 class _DecodersData(Model):
     data: PromptedData = Field(description="where the rows come from")
 
 
-class EncoderTask(_Expert, Classification, _EncodersData):  # the last base's keys come first
+class EncoderTask(_Texts, _Expert, Classification, _EncodersData):  # the last base's keys come first
     """A task of classification, or of one real number."""
+
+    @model_validator(mode="after")
+    def _reads_such_texts(self) -> Self:
+        if self.router_texts is not None:
+            self.router_texts.check(self.columns)
+        return self
 
     @model_validator(mode="after")
     def _is_the_generated_task(self) -> Self:
@@ -107,8 +123,14 @@ class EncoderTask(_Expert, Classification, _EncodersData):  # the last base's ke
         return self
 
 
-class DecoderTask(_Expert, Generation, _DecodersData):
+class DecoderTask(_Texts, _Expert, Generation, _DecodersData):
     """A task of a language model."""
+
+    @model_validator(mode="after")
+    def _reads_such_texts(self) -> Self:
+        if self.router_texts is not None:
+            self.router_texts.check(self.columns)
+        return self
 
     @model_validator(mode="after")
     def _is_the_generated_task(self) -> Self:
@@ -160,9 +182,17 @@ class SuiteFile(Model):
         description="fields of `config.json` in which an expert may differ from the base although they change what a "
         "model computes, as `rope_parameters`; experts are evaluated with theirs, merged models with the base's",
     )
+    vocabulary: Rule = Field(
+        "error",
+        description="what becomes of tokens that experts' tokenizers have and the base's lacks "
+        "([docs/vocabularies.md](../docs/vocabularies.md#in-a-suite)): `error`: the fetch stops; `base`: they are left "
+        "out; `union`: they are kept, and the base's row of one is the mean of its experts' rows; `subtokens`: the "
+        "same, with the mean of the base's rows of what it cuts the token's text into",
+    )
     limits: Limits = Field(Limits(), description="how many rows are used")
     statistics: Statistics = Field(
-        Statistics(), description="what `fisher` and `regmean` gather from the experts' training rows"
+        Statistics(),
+        description="what `fisher`, `regmean` and `regmean_plusplus` gather from the experts' training rows",
     )
     inference: Inference = Field(Inference(), description="how features and predictions are computed")
     shards: Annotated[Positive | None, ABSENT] = Field(
@@ -180,6 +210,16 @@ class SuiteFile(Model):
     methods: Annotated[dict[str, dict[str, Any]], NAMES] = Field(
         description="the methods, by name, in the order of the table's rows"
     )
+
+    @model_validator(mode="after")
+    def _is_looked_at_before_the_base(self) -> Self:
+        if self.vocabulary in ("union", "subtokens") and self.base.is_made_here:
+            raise problem(
+                f"'{self.vocabulary}' gives the base tokens of its experts as it is fetched, but it is made here; "
+                "allowed: error, base",
+                "vocabulary",
+            )
+        return self
 
 
 class EncoderSuite(SuiteFile):

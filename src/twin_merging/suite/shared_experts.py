@@ -9,6 +9,8 @@ from twin_merging.io.validation import one_of
 from twin_merging.suite.entry import Entry
 from twin_merging.suite.expansion import SWEEP, TASKS
 
+FIRST_PASS = "first_pass"  # an option: the static method whose hidden states a router reads
+
 
 def shared_names(entries: Mapping[str, Entry]) -> list[str]:
     """What `shared` may name: a static method, or a sweep of one."""
@@ -27,8 +29,7 @@ def shared_of(at: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
     if named is None:
         static = [name for name, other in entries.items() if other.kind == "static"]
         raise ValueError(f"{at}: key 'shared' is missing, here and in router; allowed: {', '.join(static) or 'none'}")
-    one_of(f"{at}.shared", named, "static method of the suite", shared_names(entries))
-    found = named if named in entries else _point_of(f"{at}.shared", named, entry, entries)
+    found = _named(f"{at}.shared", named, entry, entries)
     if entry.method.on_base and not _is_base(entries[found]):
         raise ValueError(
             f"{at}.shared: '{entry.method.name}' adds its vectors to the base itself, which '{found}' is not; leave "
@@ -36,6 +37,25 @@ def shared_of(at: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
         )
     _check_fits(f"{at}.shared", entry, entries[found])
     return found
+
+
+def first_pass_of(at: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
+    """The same for the merge of all tasks whose hidden states a router reads: TSV-M, with scaling 1."""
+    place = f"{at}.{FIRST_PASS}"
+    found = _named(place, entry.options[FIRST_PASS], entry, entries)
+    method, options = entries[found].method.name, entries[found].options
+    if method != "tsv_m" or options["scaling"] != 1 or options["lora_space"] != "product":
+        raise ValueError(
+            f"{place}: '{entry.method.name}' reads the hidden states of TSV-M, which '{found}' is not; name a row of "
+            "tsv_m with scaling 1 and lora_space product"
+        )
+    _check_fits(place, entry, entries[found])
+    return found
+
+
+def _named(at: str, named: str, entry: Entry, entries: Mapping[str, Entry]) -> str:
+    one_of(at, named, "static method of the suite", shared_names(entries))
+    return named if named in entries else _point_of(at, named, entry, entries)
 
 
 def _is_base(entry: Entry) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.checkpoints.groups import Protocol, protocol_of
+from twin_merging.compression.exclusives import DENSITY, RANKS
 from twin_merging.errors import UserError
 from twin_merging.io.strict_yaml import read_yaml
 from twin_merging.io.validation import one_of, validate
@@ -27,6 +28,7 @@ from twin_merging.suite.entry import Entry
 from twin_merging.suite.figures import Plane
 from twin_merging.suite.lm_eval import LmEval
 from twin_merging.suite.models import FAMILIES, OfLanguageModels, SuiteFile, Task
+from twin_merging.suite.shared_experts import FIRST_PASS
 from twin_merging.suite.sources import with_local_glue
 
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
@@ -72,7 +74,7 @@ class Suite:
     @property
     def with_router(self) -> list[str]:
         """Dynamic methods whose exclusive vectors a router weighs."""
-        return [name for name in self.dynamic if self.methods[name].weights == "router"]
+        return [name for name in self.dynamic if self.methods[name].has_router]
 
     @property
     def masked(self) -> list[str]:
@@ -82,6 +84,11 @@ class Suite:
     def choosing(self) -> list[str]:
         """Methods that have options which are chosen on validation rows."""
         return [name for name, entry in self.methods.items() if entry.choices]
+
+    @property
+    def tried(self) -> list[str]:
+        """Methods before whose making validation rows are answered: those, and those that weigh by expected scores."""
+        return [name for name, entry in self.methods.items() if entry.is_tried]
 
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name, entry in self.methods.items() if entry.kind == kind]
@@ -154,12 +161,12 @@ class Suite:
         return self.methods[method].options["lora_space"]
 
     def compression(self, shared: str, space: str = "product") -> dict[str, float]:
-        """The largest rank, fraction and energy that any method of a space asks of the exclusives of `shared`, or any
-        of its candidates."""
+        """The largest rank, fraction, energy and density that any method of a space asks of the exclusives of `shared`,
+        or any of its candidates."""
         own = [name for name in self.dynamic if self.shared(name) == shared and self.lora_space(name) == space]
         asked = [self.methods[name] for name in own]
         sizes: dict[str, float] = {}
-        for size in ("rank", "fraction", "energy"):
+        for size in (*RANKS, DENSITY):
             if found := [entry.choices.get(size, [entry.options[size]]) for entry in asked if size in entry.options]:
                 sizes[size] = max(value for values in found for value in values)
         return sizes
@@ -178,9 +185,11 @@ class Suite:
         return f"{place}/{settings['kind']}-{features_name(of_one_body(settings['features']))}-{digest}"
 
     def read_by(self, method: str) -> str:
-        """The model whose hidden states a dynamic method's router reads: its shared expert, or the base."""
+        """The model whose hidden states a dynamic method's router reads: its shared expert, the base, or what its first
+        pass is by."""
         features = self._router_of(method).plain()["features"]
-        return PRETRAINED if of_base(features) else self.shared(method)
+        first = self.methods[method].options.get(FIRST_PASS, self.shared(method))
+        return PRETRAINED if of_base(features) else first
 
     def has_own_router(self, method: str) -> bool:
         """Whether a dynamic method's router has other options than the suite's."""
@@ -213,7 +222,7 @@ class Suite:
         """What a dynamic method's exclusive vectors are weighed by: its router's settings; or the kind of weights that
         no router gives, and the features whose layer is the first that a one-pass model does not share."""
         entry = self.methods[method]
-        if entry.weights == "router":
+        if entry.has_router:
             return self._router_of(method).settings()
         features = self._router_of(method).plain()["features"] if entry.options["onepass"] else "last"
         return {"kind": entry.weights, "features": features}
@@ -258,6 +267,8 @@ def _check_plane(suite: Suite) -> None:
         return
     at = "figures.plane"
     one_of(f"{at}.method", plane.method, "dynamic method of the suite", suite.dynamic)
+    if FIRST_PASS in suite.methods[plane.method].options:
+        raise ValueError(f"{at}.method: '{plane.method}' has no weights between its tasks; name a method that has")
     if suite.methods[plane.method].options["onepass"]:
         raise ValueError(f"{at}.method: '{plane.method}' leaves its first layers shared; name one without onepass")
     for task in plane.tasks:

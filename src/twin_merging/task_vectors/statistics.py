@@ -23,6 +23,7 @@ from twin_merging.checkpoints.tokenizers import load_tokenizer
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import save_tensors
 from twin_merging.jobs.progress import Progress
+from twin_merging.task_vectors.grams import gathering
 from twin_merging.tasks.lengths import longest, warn_of_cut
 from twin_merging.tasks.rows import collate, read_rows
 from twin_merging.tasks.task import Answers
@@ -118,24 +119,8 @@ def gram_matrices(model: Any, batches: Iterator[Any], rows: int) -> dict[str, to
     """Gram matrix of the inputs of every linear layer of the body, over the tokens that are no padding."""
     import torch
 
-    found: dict[str, torch.Tensor] = {}
-    mask = torch.zeros(0)
-
-    def add(name: str, inputs: torch.Tensor) -> None:
-        if tuple(inputs.shape[:2]) != tuple(mask.shape):
-            return
-        tokens = inputs[mask.bool()]
-        gram = tokens.T @ tokens / rows
-        found[name] = found[name] + gram if name in found else gram
-
-    hooks = []
-    for name, layer in model.base_model.named_modules(prefix=model.base_model_prefix):
-        if isinstance(layer, torch.nn.Linear):
-            hooks.append(layer.register_forward_pre_hook(lambda _, inputs, name=name: add(f"{name}.weight", inputs[0])))
-    with torch.inference_mode():
+    with gathering(model.base_model, model.base_model_prefix, rows) as grams, torch.inference_mode():
         for batch in batches:
-            mask = batch["attention_mask"]
+            grams.mask = batch["attention_mask"]
             model(**batch)
-    for hook in hooks:
-        hook.remove()
-    return found
+    return grams.found

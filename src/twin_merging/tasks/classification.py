@@ -233,7 +233,7 @@ FAMILY = Family(
     answers=Answered,
     task=Classification,
     methods=("static", "masked", "dynamic"),
-    statistics=("fisher", "gram-matrices"),
+    statistics=("fisher", "gram-matrices", "merged-grams", "coefficients"),
     features=("segments", "text"),
     usage=usage,
 )

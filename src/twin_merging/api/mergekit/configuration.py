@@ -61,7 +61,7 @@ class Slice(_Known):
 
 
 class TokenizerOf(_Known):
-    source: FilledText
+    source: FilledText = "union"
 
 
 class MergeFile(_Known):

@@ -11,12 +11,12 @@ from typing import Any
 
 from twin_merging.api.merge import check_output
 from twin_merging.api.mergekit.configuration import MergeFile, read_merge
-from twin_merging.api.mergekit.models import Model, opened, per_layer
+from twin_merging.api.mergekit.models import Model, found_places, opened, per_layer
 from twin_merging.api.mergekit.plan import Planner
 from twin_merging.api.mergekit.rules import Rule
 from twin_merging.api.mergekit.settings import is_gradient
 from twin_merging.api.mergekit.tensors import merge_tensors
-from twin_merging.api.mergekit.vocabulary import tokenizer_from
+from twin_merging.api.mergekit.vocabulary import with_one_vocabulary
 from twin_merging.checkpoints.architectures import CONFIG, raw_config
 from twin_merging.io.files import pass_on, sha256, whole_directory, write_json
 from twin_merging.io.ranges import CHUNK
@@ -53,41 +53,43 @@ def merge_config(
     output, shards = Path(output), Shards.of(max_shard_size)
     merge, given = read_merge(Path(config) if isinstance(config, str) else config)
     check_output(output, overwrite)
-    first, texts = _named(merge)
-    models = opened(texts, first, any_depth=merge.slices is not None)
-    planner = Planner(merge, models, models[first], seed, like_mergekit)
-    outputs = planner.outputs()
-    tokenizer = tokenizer_from(merge, models, first)
-    for note in [] if like_mergekit else _notes(merge, planner.rule):
-        log.info("%s: %s", merge.merge_method, note)
+    places = found_places(_named(merge))
     workers = threads or os.cpu_count() or 1
     dtype = merge.out_dtype or merge.dtype
-    with whole_directory(output, replace=overwrite) as partial:
-        merge_tensors(
-            planner.rule,
-            outputs,
-            dtype,
-            partial,
-            shards,
-            workers=workers,
-            chunk=chunk,
-            progress=_shown if progress else lambda done, what, total: done,
-        )
-        pass_on(models[first].directory, partial)
-        tokenizer.write(partial)
-        write_json(partial / CONFIG, _configuration(planner, dtype))
-        record: dict[str, Any] = {
-            "method": merge.merge_method,
-            "mergekit": given,
-            "options": {"like_mergekit": like_mergekit, "seed": seed},
-            "models": {text: {"revision": model.revision} for text, model in models.items()},
-            "tokenizer": tokenizer.text,
-            "inputs": _hashes(models, workers, record_hashes),
-            "library": __version__,
-        }
-        if record_hashes:
-            record["files"] = {file.name: sha256(file) for file in weight_files(partial)}
-        write_json(partial / "merge.json", record)
+    with with_one_vocabulary(merge, places, output) as aligned:
+        models = opened(aligned.places, any_depth=merge.slices is not None)
+        first = next(iter(models.values()))
+        planner = Planner(merge, models, first, seed, like_mergekit)
+        outputs = planner.outputs()
+        for note in [] if like_mergekit else _notes(merge, planner.rule):
+            log.info("%s: %s", merge.merge_method, note)
+        with whole_directory(output, replace=overwrite) as partial:
+            merge_tensors(
+                planner.rule,
+                outputs,
+                dtype,
+                partial,
+                shards,
+                workers=workers,
+                chunk=chunk,
+                progress=_shown if progress else lambda done, what, total: done,
+            )
+            pass_on(first.directory, partial)
+            aligned.tokenizer.write(partial)
+            write_json(partial / CONFIG, _configuration(planner, dtype))
+            record: dict[str, Any] = {
+                "method": merge.merge_method,
+                "mergekit": given,
+                "options": {"like_mergekit": like_mergekit, "seed": seed},
+                "models": {text: {"revision": model.revision} for text, model in models.items()},
+                "tokenizer": aligned.tokenizer.text,
+                **({"vocabulary": dict(aligned.record)} if aligned.record else {}),
+                "inputs": _hashes(models, workers, record_hashes),
+                "library": __version__,
+            }
+            if record_hashes:
+                record["files"] = {file.name: sha256(file) for file in weight_files(partial)}
+            write_json(partial / "merge.json", record)
     return output
 
 
@@ -101,12 +103,12 @@ def _notes(merge: MergeFile, rule: Rule) -> list[str]:
     return found
 
 
-def _named(merge: MergeFile) -> tuple[str, list[str]]:
-    """The model whose configuration is taken over, the base or else the first; and every model that the file names."""
+def _named(merge: MergeFile) -> list[str]:
+    """Every model that the file names; first that whose configuration is taken over, the base or else the first."""
     parts = [source for part in merge.slices or () for source in part.sources]
     texts = [source.model for source in [*parts, *(merge.models or ())]]
     bases = [text for text in [merge.base_model, *(part.base_model for part in merge.slices or ())] if text]
-    return [*bases, *texts][0], [*bases, *texts]
+    return [*bases, *texts]
 
 
 def _configuration(planner: Planner, dtype: str | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,17 +84,31 @@ class Model:
         return f"{self.stem}{layer}.{name.removeprefix(self.stem).partition('.')[2]}"
 
 
-def opened(texts: list[str], first: str, any_depth: bool) -> dict[str, Model]:
-    """Models by what the file calls them, checked against the one that is called `first`. any_depth: whether they may
-    differ in their number of layers."""
-    ordered = list(dict.fromkeys([first, *texts]))
-    places = {text: _place(text) for text in ordered}
-    alike = open_alike(places[first][0], {text: place for text, (place, _) in places.items()})
-    if alike is None:
-        return _read(ordered, places, any_depth)
+@dataclass(frozen=True)
+class Place:
+    """Where a model is: its folder, and the commit of a repository."""
+
+    directory: Path
+    revision: str | None
+
+
+Places = Mapping[str, Place]  # by what the file calls each model; the first is the one whose names are taken over
+
+
+def found_places(texts: Iterable[str]) -> Places:
+    """Where the models are that a file names. Repositories of the Hub are fetched into the Hub client's cache."""
+    return {text: _place(text) for text in dict.fromkeys(texts)}
+
+
+def opened(places: Places, any_depth: bool) -> dict[str, Model]:
+    """Models by what the file calls them, checked against the first. any_depth: whether they may differ in their number
+    of layers."""
+    folders = {text: place.directory for text, place in places.items()}
+    if open_alike(next(iter(folders.values())), folders) is None:
+        return _read(places, any_depth)
     found = {}
-    for text, label in _labels(ordered).items():
-        directory, revision = places[text]
+    for text, label in labels(places).items():
+        directory, revision = folders[text], places[text].revision
         raw, stored = raw_config(directory), open_directory(directory)
         key = next((key for key in _COUNTS if isinstance(raw.get(key), int)), _COUNTS[0])
         names = {name: name for name in stored}
@@ -102,27 +116,29 @@ def opened(texts: list[str], first: str, any_depth: bool) -> dict[str, Model]:
     return found
 
 
-def _read(texts: list[str], places: Mapping[str, tuple[Path, str | None]], any_depth: bool) -> dict[str, Model]:
+def _read(places: Places, any_depth: bool) -> dict[str, Model]:
     """The same of models in any form: transformers is asked what their tensors are."""
-    readings = {text: read_model(places[text][0]) for text in texts}
-    start = readings[texts[0]]
+    readings = {text: read_model(place.directory) for text, place in places.items()}
+    start = next(iter(readings.values()))
     found = {}
-    for text, label in _labels(texts).items():
-        if text != texts[0]:
-            check_agreement(readings[text].directory, readings[text].config, start.config, _DEPTH if any_depth else ())
-        reading = with_output_of(start, readings[text]) if text != texts[0] else start
+    for text, label in labels(places).items():
+        reading = readings[text]
+        if reading is not start:
+            check_agreement(reading.directory, reading.config, start.config, _DEPTH if any_depth else ())
+            reading = with_output_of(start, reading)
         reading.check_body()
         count = getattr(reading.config, "num_hidden_layers", None)
         key = getattr(reading.config, "attribute_map", {}).get(_COUNTS[0], _COUNTS[0])
         full = reading.architecture.in_model
-        directory, revision = places[text]
+        directory, revision = places[text].directory, places[text].revision
         found[text] = Model(text, label, directory, reading.stored, reading.names, full, count, key, revision)
     return found
 
 
-def _labels(texts: list[str]) -> dict[str, str]:
+def labels(texts: Iterable[str]) -> dict[str, str]:
     """A short name for each model: the last part of its path, with a number where several have the same."""
     found: dict[str, str] = {}
+    texts = list(texts)
     for text in sorted(texts):
         name = text.partition("@")[0].rstrip("/").rpartition("/")[2] or text
         same = sum(label.rpartition("#")[0] == name or label == name for label in found.values())
@@ -130,11 +146,10 @@ def _labels(texts: list[str]) -> dict[str, str]:
     return {text: found[text] for text in texts}
 
 
-def _place(text: str) -> tuple[Path, str | None]:
-    """A model's folder, and the commit of a repository of the Hub, which is fetched into the Hub client's cache."""
+def _place(text: str) -> Place:
     path = Path(text).expanduser()
     if path.is_dir():
-        return path, None
+        return Place(path, None)
     name, at, revision = text.partition("@")
     if "+" in text:
         raise UserError(f"{text}: a model with a LoRA adapter is not supported; merge the adapter into a folder of its "
@@ -146,7 +161,7 @@ def _place(text: str) -> tuple[Path, str | None]:
         if not is_commit(revision):
             log.warning("%s: names no commit; it is %s now: write %s@%s to merge the same again", text, commit, name,
                         commit)  # fmt: skip
-        return directory, commit
+        return Place(directory, commit)
 
 
 def per_layer(raw: Mapping[str, Any], count: int) -> list[str]:

@@ -78,7 +78,7 @@ def inputs_of(output: Output, chunk: int) -> Inputs:
         if shape != wanted:
             vocabulary = "embed" in name or "lm_head" in name or "wte" in name
             remedy = (
-                "their vocabularies differ: give all models the same one (resize_token_embeddings)"
+                "their vocabularies differ: say tokenizer_source: union, or base"
                 if vocabulary and shape[1:] == wanted[1:]
                 else "name models of one size"
             )

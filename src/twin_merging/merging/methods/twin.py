@@ -37,6 +37,16 @@ def twin(
     rank: Rank = None,
     fraction: Fraction = None,
     energy: Energy = None,
+    density: Annotated[
+        float | None,
+        {
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "description": "in the place of a rank: exclusive matrices are sparse, and each row keeps this share of "
+            "its entries, those of largest magnitude and at least one",
+        },
+    ] = None,
+    rescale: Annotated[float | None, {"description": "with `density`: factor of the kept entries; absent: 1"}] = None,
     router: Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}] = None,
     head: Annotated[
         Literal["oracle", "routed", None],
@@ -67,19 +77,28 @@ def twin(
         },
     ] = "product",
     weights: Annotated[
-        Literal["router", "uniform", "oracle"],
+        Literal["router", "expected_loss", "uniform", "oracle"],
         {
-            "description": "what weighs the exclusive vectors: the router; `uniform`: 1 / T for each of T tasks; "
-            "`oracle`: 1 for the true task, which the model is told. The latter two need no router"
+            "description": "what weighs the exclusive vectors: the router; `expected_loss`: 1 for the task with the "
+            "highest expected score, by the router's weights and scores of `validation` rows under each task's vector; "
+            "`uniform`: 1 / T for each of T tasks; `oracle`: 1 for the true task, which the model is told. The latter "
+            "two need no router"
         },
     ] = "router",
     store: Store = "float32",
 ) -> dict[str, Any]:
     """Shared expert plus compressed exclusive vectors, which a router weighs for each input."""
-    given = _one_size(rank=rank, fraction=fraction, energy=energy)
+    given = _one_size(rank=rank, fraction=fraction, energy=energy, density=density)
+    if density is None and rescale is not None:
+        raise ValueError(
+            "rescale is the factor of sparse matrices; give density in the place of a rank, or leave it out"
+        )
+    if density is not None:
+        _check_sparse(store, lora_space)
+        given["rescale"] = 1.0 if rescale is None else rescale
     if onepass and lora_space == "factor":
         raise ValueError("onepass: true cannot be with lora_space: factor; leave one of them out")
-    if weights != "router":
+    if weights in ("uniform", "oracle"):
         _check_fixed(weights, router if not onepass else None, head, top_k, temperature)
     return {
         "shared": shared,
@@ -94,6 +113,14 @@ def twin(
         **({} if weights == "router" else {"weights": weights}),
         **({} if store == "float32" else {"store": store}),
     }
+
+
+def _check_sparse(store: str, lora_space: str) -> None:
+    """Raise ValueError for what sparse matrices have not."""
+    if store in ("int8", "int4"):
+        raise ValueError(f"store: {store} is a format of low-rank factors; with density use float32 or bfloat16")
+    if lora_space == "factor":
+        raise ValueError("density cannot be with lora_space: factor, which cuts A and B; use a rank")
 
 
 def _check_fixed(
@@ -136,5 +163,5 @@ def tsv_c(
 def _one_size(**sizes: float | None) -> dict[str, Any]:
     given = {name: value for name, value in sizes.items() if value is not None}
     if len(given) != 1:
-        raise ValueError(f"give exactly one of rank, fraction, energy (here: {', '.join(given) or 'none'})")
+        raise ValueError(f"give exactly one of {', '.join(sizes)} (here: {', '.join(given) or 'none'})")
     return given

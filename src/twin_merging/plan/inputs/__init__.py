@@ -28,6 +28,7 @@ from twin_merging.plan.inputs.models import expert_files as expert_files
 from twin_merging.plan.inputs.models import merged_expert_files as merged_expert_files
 from twin_merging.plan.inputs.models import merged_models as merged_models
 from twin_merging.plan.inputs.models import model_files as model_files
+from twin_merging.plan.inputs.models import own_experts as own_experts
 from twin_merging.plan.inputs.models import read_by_router as read_by_router
 from twin_merging.plan.inputs.models import shared_body as shared_body
 from twin_merging.plan.inputs.models import shared_model as shared_model
@@ -41,9 +42,11 @@ from twin_merging.plan.inputs.routing import router_of as router_of
 from twin_merging.plan.inputs.rows import finetuning_data as finetuning_data
 from twin_merging.plan.inputs.rows import plane_data as plane_data
 from twin_merging.plan.inputs.rows import routed_data as routed_data
+from twin_merging.plan.inputs.rows import routed_texts as routed_texts
 from twin_merging.plan.inputs.rows import shown_data as shown_data
 from twin_merging.plan.inputs.rows import shown_label_names as shown_label_names
 from twin_merging.plan.inputs.rows import test_data as test_data
+from twin_merging.plan.inputs.rows import training_rows as training_rows
 from twin_merging.plan.inputs.rows import validation_data as validation_data
 from twin_merging.plan.inputs.scores import lm_eval_files as lm_eval_files
 from twin_merging.plan.inputs.scores import lm_eval_installed as lm_eval_installed

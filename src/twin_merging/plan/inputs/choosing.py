@@ -12,7 +12,7 @@ from twin_merging.plan.inputs.merging import (
     task_vectors,
     training_statistics,
 )
-from twin_merging.plan.inputs.models import base_model, files_of_experts, shared_model
+from twin_merging.plan.inputs.models import base_model, own_experts, shared_model
 from twin_merging.plan.inputs.routing import base_of_router, router_of
 from twin_merging.suite.suite import Suite
 
@@ -23,12 +23,10 @@ def choices(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def validation_scores(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Each merged expert's score on its own task's validation rows."""
+    """Each merged expert's score on its own task's validation rows, which choices are normalised by."""
+    if not suite.methods[wildcards["method"]].choices:
+        return []
     return [f"results/{suite.name}/choices/experts/{task}.json" for task in suite.merged(wildcards["method"])]
-
-
-def _merged_experts(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return files_of_experts(suite, suite.merged(wildcards["method"]))
 
 
 def tried_from(suite: Suite, wildcards: Wildcards, kind: str) -> list[str]:
@@ -43,7 +41,7 @@ _TRIED: dict[bool, dict[str, Callable[[Suite, Wildcards], list[str]]]] = {
         "task_vectors": task_vectors,
         "statistics": training_statistics,
         "base": base_model,
-        "experts": _merged_experts,
+        "experts": own_experts,
     },
     True: {
         "shared": shared_model,

@@ -14,9 +14,12 @@ def task_vectors(suite: Suite, wildcards: Wildcards) -> list[str]:
 
 
 def training_statistics(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """What a method needs of the experts' training rows: a file a task, for methods that need any."""
+    """What a method needs of the experts' training rows: a file a task, or the folder that holds them where they are
+    found with all experts at once; nothing for most methods."""
     method = wildcards["method"]
     kind = suite.method(method).statistics
+    if suite.method(method).joint:
+        return [f"results/{suite.name}/joint_statistics/{method}"]
     return [f"results/{suite.name}/statistics/{kind}/{task}.safetensors" for task in suite.merged(method) if kind]
 
 
@@ -54,7 +57,7 @@ def assembled_from(suite: Suite, wildcards: Wildcards) -> list[str]:
 def own_choice(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What was chosen for a method; nothing where all of its options are numbers."""
     method = wildcards["method"]
-    return [f"results/{suite.name}/choices/{method}.json"] if suite.methods[method].choices else []
+    return [f"results/{suite.name}/choices/{method}.json"] if suite.methods[method].is_tried else []
 
 
 def shared_choice(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -48,6 +48,11 @@ def all_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     return files_of_experts(suite, suite.tasks)
 
 
+def own_experts(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The experts that a method merges."""
+    return files_of_experts(suite, suite.merged(wildcards["method"]))
+
+
 def merged_expert_files(suite: Suite, wildcards: Wildcards) -> list[str]:
     """The experts that a method keeps something of: those that it merges, and those whose heads it has."""
     return files_of_experts(suite, suite.evaluated(wildcards["method"]))

@@ -21,13 +21,27 @@ def split_files(suite: Suite, tasks: Iterable[str], *splits: str) -> list[str]:
 
 
 def routed_data(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """What the routers on a shared expert are trained on."""
-    return split_files(suite, suite.featured(wildcards["shared"]), "train", "validation")
+    """What the routers on a shared expert are trained on, and held-out rows; of a task with other texts to train on
+    the latter alone."""
+    tasks = suite.featured(wildcards["shared"])
+    own = {task: ("validation",) if suite.tasks[task].router_texts else ("train", "validation") for task in tasks}
+    return [file for task in tasks for file in split_files(suite, [task], *own[task])]
+
+
+def routed_texts(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """Files of this machine that the routers on a shared expert, or the base, are trained on."""
+    found = [suite.tasks[task].router_texts for task in suite.featured(wildcards["shared"])]
+    return [file for texts in found if texts is not None for file in texts.files()]
 
 
 def finetuning_data(suite: Suite, wildcards: Wildcards) -> list[str]:
     """What one task's expert is trained on."""
     return [*split_files(suite, [wildcards["task"]], "train", "validation"), *label_names(suite, wildcards)]
+
+
+def training_rows(suite: Suite, wildcards: Wildcards) -> list[str]:
+    """The training rows of the tasks that a method merges."""
+    return split_files(suite, suite.merged(wildcards["method"]), "train")
 
 
 def test_data(suite: Suite, wildcards: Wildcards) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from twin_merging.fetching.declared import Source
 from twin_merging.plan.inputs.files import Wildcards, label_names
 from twin_merging.plan.settings_sources import may_name_labels
+from twin_merging.plan.united import looked_at
 from twin_merging.suite.locks import lock_file
 from twin_merging.suite.suite import Suite
 
 
 def base_source(suite: Suite, wildcards: Wildcards) -> list[str]:
-    """Local files that the base is fetched from."""
-    return suite.says.base.files()
+    """Local files that the base is fetched from, and those of experts whose tokens it gets."""
+    return [file for source in (suite.says.base, *looked_at(suite).values()) for file in source.files()]
 
 
 def expert_source(suite: Suite, wildcards: Wildcards) -> list[str]:
@@ -55,7 +56,9 @@ def _locks(suite: Suite, source: Source) -> list[str]:
 
 
 def base_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
-    return _locks(suite, suite.says.base)
+    """Also for the experts whose tokens it gets."""
+    found = [folder for source in (suite.says.base, *looked_at(suite).values()) for folder in _locks(suite, source)]
+    return found[:1]
 
 
 def expert_locks(suite: Suite, wildcards: Wildcards) -> list[str]:
