@@ -230,8 +230,8 @@ def test_a_full_queue_takes_all_rows_of_a_request_or_none(model: Any) -> None:
     listener = Listener()
     with engine(model, Sizes(1, 3)) as running:
         lock = threading.Event()
-        inner = model.weights_of
-        model.weights_of = lambda *args, **kwargs: lock.wait(30) and inner(*args, **kwargs)
+        inner = model.routed_of
+        model.routed_of = lambda *args, **kwargs: lock.wait(30) and inner(*args, **kwargs)
         try:
             running.submit([listener.row(0, greedy(prompt_of(0)))])
             while running.waiting:
@@ -243,7 +243,7 @@ def test_a_full_queue_takes_all_rows_of_a_request_or_none(model: Any) -> None:
             assert running.waiting == 2
         finally:
             lock.set()
-            model.weights_of = inner
+            model.routed_of = inner
         listener.wait(3)
     assert sorted(listener.events) == [0, 1, 2]
 
@@ -251,17 +251,17 @@ def test_a_full_queue_takes_all_rows_of_a_request_or_none(model: Any) -> None:
 def test_a_pass_that_fails_fails_its_rows_and_no_later_one(model: Any) -> None:
     listener = Listener()
     with engine(model, Sizes(2, 9)) as running:
-        inner = model.weights_of
+        inner = model.routed_of
 
         def broken(*_: Any, **__: Any) -> Any:
             raise RuntimeError("no memory is left")
 
-        model.weights_of = broken
+        model.routed_of = broken
         try:
             running.submit([listener.row(0, greedy(prompt_of(0)))])
             listener.wait(1)
         finally:
-            model.weights_of = inner
+            model.routed_of = inner
         assert "no memory is left" in listener.failure(0).error
         running.submit([listener.row(1, greedy(prompt_of(1)))])
         listener.wait(1)

@@ -11,7 +11,7 @@ import torch
 from twin_merging.serving.joining import JoinedReading
 from twin_merging.serving.progress import Progress
 from twin_merging.serving.prompts import left_padded, read_prompts
-from twin_merging.serving.routes import Routed, routed
+from twin_merging.serving.routes import Mixtures, mixtures
 from twin_merging.serving.rows import Ask, Routing, Row
 from twin_merging.serving.sampling import choose, likelihoods
 from twin_merging.tasks.writing import Words
@@ -24,36 +24,36 @@ class Batch:
         self.rows: list[Progress] = []
         self._model, self._words = model, Words(model.model, tokenizer)
         self._reading: JoinedReading | None = None
-        self._routed: Routed | None = None
+        self._mixtures: Mixtures | None = None
 
     def admit(self, rows: Sequence[Row]) -> list[Progress]:
         """Read the prompts of new rows, each once whatever the number of answers to it, and write their first tokens.
         Gives them as they are then."""
         asks = {ask: place for place, ask in enumerate(dict.fromkeys(row.ask for row in rows))}
-        reading, mixtures, last, scores = self._read(list(asks))
+        reading, own, last, scores = self._read(list(asks))
         places = [asks[row.ask] for row in rows]
         if len(places) > len(asks):
             reading.keep(places)
-        mixtures = mixtures.kept(places)
+        own = own.kept(places)
         new = [
-            Progress(row, self._words, self._routing(mixtures, number), scores[place])
+            Progress(row, self._words, self._routing(own, number), scores[place])
             for number, (row, place) in enumerate(zip(rows, places, strict=True))
         ]
         self._choose(new, last[places])
-        if self._reading is None or self._routed is None:
-            self._reading, self._routed = reading, mixtures
+        if self._reading is None or self._mixtures is None:
+            self._reading, self._mixtures = reading, own
         else:
             self._reading.join(reading)
-            self._routed = self._routed.joined(mixtures)
+            self._mixtures = self._mixtures.joined(own)
         self.rows += new
         return new
 
     def step(self) -> None:
         """Continue every row by one token."""
-        if self._reading is None or self._routed is None:
+        if self._reading is None or self._mixtures is None:
             return
         given = torch.tensor([[row.text.tokens[-1]] for row in self.rows], device=self._model.device)
-        with self._routed.holding(self._model):
+        with self._mixtures.holding(self._model):
             logits = self._reading.read(given, torch.ones_like(given))[:, -1]
         self._choose(self.rows, logits)
 
@@ -65,24 +65,24 @@ class Batch:
         done = [row for row in self.rows if not row.goes_on]
         self.rows = [self.rows[place] for place in left]
         if not left:
-            self._reading = self._routed = None
-        elif self._reading is not None and self._routed is not None:
+            self._reading = self._mixtures = None
+        elif self._reading is not None and self._mixtures is not None:
             self._reading.keep(left)
-            self._routed = self._routed.kept(left)
+            self._mixtures = self._mixtures.kept(left)
         return done
 
     def clear(self) -> list[Progress]:
         """Take out all rows, and forget what was read of them."""
-        gone, self.rows, self._reading, self._routed = self.rows, [], None, None
+        gone, self.rows, self._reading, self._mixtures = self.rows, [], None, None
         return gone
 
-    def _read(self, asks: Sequence[Ask]) -> tuple[JoinedReading, Routed, torch.Tensor, list[Any]]:
+    def _read(self, asks: Sequence[Ask]) -> tuple[JoinedReading, Mixtures, torch.Tensor, list[Any]]:
         ids, mask = left_padded([ask.prompt for ask in asks], self._model.device)
-        mixtures = routed(self._model, ids, mask, [ask.route for ask in asks])
+        own = mixtures(self._model, ids, mask, [ask.route for ask in asks])
         reading = JoinedReading(self._model.model)
-        with mixtures.holding(self._model):
+        with own.holding(self._model):
             last, scores = read_prompts(reading, ids, mask, asks, self._model.config.get_text_config().vocab_size)
-        return reading, mixtures, last, scores
+        return reading, own, last, scores
 
     def _choose(self, rows: Sequence[Progress], logits: torch.Tensor) -> None:
         """The next token of each row, by logits (rows, vocabulary)."""
@@ -98,10 +98,6 @@ class Batch:
         for number, place in enumerate(writing):
             rows[place].add(chosen[number], by_place.get(number), now)
 
-    def _routing(self, mixtures: Routed, place: int) -> Routing:
-        if mixtures.weights is None:
-            return Routing(mixtures.tasks[place], {})
-        own = mixtures.weights[place].tolist()
-        weights = dict(zip(self._model.tasks, own, strict=True))
-        largest = max(weights, key=weights.__getitem__) if any(own) else None
-        return Routing(mixtures.tasks[place] or largest, weights)
+    def _routing(self, own: Mixtures, place: int) -> Routing:
+        weights = [] if own.weights is None else own.weights[place].tolist()
+        return Routing(own.told[place], dict(zip(self._model.tasks, weights, strict=False)))

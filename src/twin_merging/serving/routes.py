@@ -49,48 +49,63 @@ def own_weights(model: Any, weights: Mapping[str, float], task: str | None) -> R
 
 
 @dataclass
-class Routed:
-    """The mixture of each row of a batch. weights: (rows, T), None for a model without a router; tasks: whose private
-    parameters answer each row, None in the place of a name for the task of the largest weight."""
+class Mixtures:
+    """Whose knowledge answers the rows of a batch. weights (rows, T): None for a model without a router; tasks (rows,):
+    the number, among the model's known tasks, of the one whose private parameters answer; None where nothing is
+    private and there is no router; told: what clients are told of it."""
 
     weights: torch.Tensor | None
-    tasks: list[str | None]
+    tasks: torch.Tensor | None
+    told: list[str | None]
 
-    def kept(self, places: Sequence[int]) -> Routed:
+    def kept(self, places: Sequence[int]) -> Mixtures:
         """The rows at these places, which may stand there more than once."""
-        weights = None if self.weights is None else self.weights[list(places)]
-        return Routed(weights, [self.tasks[place] for place in places])
+        own = list(places)
+        weights, tasks = (None if one is None else one[own] for one in (self.weights, self.tasks))
+        return Mixtures(weights, tasks, [self.told[place] for place in own])
 
-    def joined(self, other: Routed) -> Routed:
-        both = (self.weights, other.weights)
-        weights = None if both[0] is None or both[1] is None else torch.cat(both)
-        return Routed(weights, self.tasks + other.tasks)
+    def joined(self, other: Mixtures) -> Mixtures:
+        """These rows, and then those of another batch of the same model."""
+        weights = _joined(self.weights, other.weights)
+        return Mixtures(weights, _joined(self.tasks, other.tasks), self.told + other.told)
 
     def holding(self, model: Any) -> Any:
         """The context of the model's passes over these rows."""
-        return model.mixing(self.weights, self.tasks if any(self.tasks) else None)
+        return model.mixing(self.weights, self.tasks)
 
 
-def routed(model: Any, ids: torch.Tensor, mask: torch.Tensor, routes: Sequence[Route]) -> Routed:
+def _joined(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return None if one is None or other is None else torch.cat([one, other])
+
+
+def mixtures(model: Any, ids: torch.Tensor, mask: torch.Tensor, routes: Sequence[Route]) -> Mixtures:
     """The mixtures for prompts (rows, length), padded on the left. The router reads those rows alone that need it."""
-    tasks = [route.task for route in routes]
+    told = [route.task for route in routes]
+    named = torch.tensor([0 if task is None else model.known.index(task) for task in told], device=ids.device)
     if model.router is None:
-        return Routed(None, tasks)
+        return Mixtures(None, named if model.has_private else None, told)
     weights = torch.zeros(len(routes), len(model.tasks), device=ids.device)
     asked = [row for row, route in enumerate(routes) if _needs_router(model, route)]
     if asked:
         first = int(mask[asked].sum(-1).amax())
-        weights[asked] = model.weights_of(ids[asked, -first:], mask[asked, -first:], None).float()
+        found = model.routed_of(ids[asked, -first:], mask[asked, -first:], None)
+        weights[asked] = found.weights.float()
+        unnamed = [(row, task) for row, task in zip(asked, found.tasks.tolist(), strict=True) if told[row] is None]
+        for row, task in unnamed:
+            named[row] = task
+            told[row] = model.tasks[task]
     for row, route in enumerate(routes):
         if route.kind == "shared":
-            tasks[row] = model.tasks[int(weights[row].argmax())] if model.has_private else None
-            weights[row] = 0
+            told[row], weights[row] = None, 0
         elif route.kind == "weights":
             weights[row] = torch.tensor(route.weights, device=ids.device)
-        elif route.task in model.tasks:
+            if route.task is None and any(route.weights):
+                named[row] = int(weights[row].argmax())
+                told[row] = model.tasks[int(named[row])]
+        elif route.kind == "task" and route.task in model.tasks:
             weights[row] = 0
             weights[row, model.tasks.index(route.task)] = 1
-    return Routed(weights, tasks)
+    return Mixtures(weights, named, told)
 
 
 def _needs_router(model: Any, route: Route) -> bool:
