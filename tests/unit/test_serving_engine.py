@@ -77,6 +77,18 @@ def test_one_batch_holds_rows_of_every_mixture(model: Any) -> None:
             assert (list(result.routing.weights.values()), result.routing.task) == (own, told[ask.route.kind])
 
 
+def test_a_prompt_that_comes_from_none_of_the_tasks_is_answered_by_the_shared_model(model: Any) -> None:
+    ask = greedy(prompt_of(3))
+    model.router.below = 0.0  # no log of a probability is larger
+    try:
+        result = answered(model, [ask]).result(0)
+    finally:
+        model.router.below = None
+    assert result.text == words(alone(model, ask.prompt, 8, weights=torch.zeros(1, 3)))
+    assert list(result.routing.weights.values()) == [0, 0, 0]
+    assert result.routing.task == answered(model, [ask]).result(0).routing.task
+
+
 def test_a_model_without_a_router_serves_itself_alone() -> None:
     static = DenseLanguageModel("llama", fraction=0.5).twin()
     assert static.router is None
