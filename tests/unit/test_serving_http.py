@@ -63,8 +63,9 @@ def test_prompts_in_every_form_are_answered_as_each_alone(client: TestClient, mo
         assert [choice["text"] for choice in answer["choices"]] == wanted
         assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
         assert "routing" not in answer
-    for given in (texts[3], list(tokens[3])):
-        answer = client.post(COMPLETIONS, json=greedy(given)).json()
+    one: Any
+    for one in (texts[3], list(tokens[3])):
+        answer = client.post(COMPLETIONS, json=greedy(one)).json()
         assert [choice["text"] for choice in answer["choices"]] == wanted[3:]
         assert (answer["object"], answer["model"]) == ("text_completion", "tiny")
         assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}
@@ -87,7 +88,7 @@ def test_models_are_the_mixture_each_expert_and_the_shared_body(client: TestClie
     assert [one["id"] for one in listed] == ["tiny", "tiny:shared", "tiny:a", "tiny:b", "tiny:c"]
     assert {one["max_model_len"] for one in listed} == {40}
     prompt = prompt_of(3)
-    cases = [
+    cases: list[tuple[dict[str, Any], list[float]]] = [
         ({"model": "tiny:shared"}, [0.0, 0, 0]),
         ({"model": "tiny:b"}, [0.0, 1, 0]),
         ({"routing": {"task": "b"}}, [0.0, 1, 0]),
@@ -298,8 +299,8 @@ def test_a_key_is_asked_for_where_there_is_one(directory: Path) -> None:
     with TestClient(application(site(directory, Settings(api_key="secret", page=False)))) as client:
         assert client.get("/health").status_code == 200
         assert client.get("/").status_code == 404
-        for given in (None, "Bearer secre", "secret", "Bearer é"):
-            headers = {} if given is None else {"authorization": given.encode()}
+        for given in ("", "Bearer secre", "secret", "Bearer é"):
+            headers = {b"authorization": given.encode()}
             for path in ("/v1/models", "/metrics"):
                 response = client.get(path, headers=headers)
                 assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")

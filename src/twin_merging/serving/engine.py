@@ -20,7 +20,9 @@ from twin_merging.serving.rows import Failure, Row
 
 log = logging.getLogger(__name__)
 
-PREFILL = 4096  # tokens of new prompts, with their padding, that are read between two tokens of the other rows
+# Tokens of new prompts, with their padding, that are read between two tokens of the other rows: as many as keep the
+# device busy. More would let the other rows wait, and gain nothing.
+PREFILL = {"cpu": 512, "cuda": 8192}
 
 
 class FullError(Exception):
@@ -59,6 +61,7 @@ class Engine:
     def __init__(self, model: Any, tokenizer: Any, sizes: Sizes, observe: Callable[[int], None] | None = None):
         self.sizes, self.counts = sizes, Counts()
         self._batch = Batch(model, tokenizer)
+        self._prefill = PREFILL.get(model.device.type, PREFILL["cuda"])
         self._observe = observe or (lambda rows: None)
         self._waiting: deque[Row] = deque()
         self._changed = threading.Condition()
@@ -110,9 +113,9 @@ class Engine:
             if new is None:
                 break
             if new:
-                self._guarded(lambda new=new: self._admit(new), new)
+                self._guarded(new)
             if self._batch.rows:
-                self._guarded(self._step, [])
+                self._guarded([])
         self._fail(self._batch.clear(), list(self._waiting), "the server ends")
         self._waiting.clear()
 
@@ -129,7 +132,7 @@ class Engine:
             while self._waiting and len(self._batch.rows) + len(found) < self.sizes.batch:
                 row = self._waiting[0]
                 longest = max(longest, len(row.ask.prompt))
-                if found and not row.is_cancelled and longest * (len(found) + 1) > PREFILL:
+                if found and not row.is_cancelled and longest * (len(found) + 1) > self._prefill:
                     break
                 self._waiting.popleft()
                 if not row.is_cancelled:
@@ -155,10 +158,11 @@ class Engine:
             self.counts.done += 1
             self.counts.seconds += now - (row.first or now)
 
-    def _guarded(self, action: Callable[[], None], rows: Sequence[Row]) -> None:
-        """Do something. What goes wrong with new rows fails these; with a pass over the batch, all that are in it."""
+    def _guarded(self, rows: Sequence[Row]) -> None:
+        """Admit new rows, or without any continue those of the batch. What goes wrong with new rows fails these; with a
+        pass over the batch, all that are in it."""
         try:
-            action()
+            self._admit(rows) if rows else self._step()
         except Exception as error:
             log.exception("the model's pass failed")
             known = {row.row for row in self._batch.rows}

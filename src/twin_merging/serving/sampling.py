@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def choose(logits: torch.Tensor, asks: Sequence[Ask], randoms: Sequence[random.R
 def _sampled(logits: torch.Tensor, asks: Sequence[Ask], drawn: Sequence[float]) -> torch.Tensor:
     """Nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751): of the tokens in order of their probability p, those
     before which less than top_p lies; one of these, where its share of their sum covers the number that was drawn."""
-    like = {"dtype": torch.float64, "device": logits.device}
+    like: Any = {"dtype": torch.float64, "device": logits.device}
     temperature = torch.tensor([ask.temperature for ask in asks], **like)[:, None]
     top_p = torch.tensor([ask.top_p for ask in asks], **like)[:, None]
     scaled = (logits - logits.amax(-1, keepdim=True)).double() / temperature

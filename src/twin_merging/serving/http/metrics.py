@@ -16,23 +16,27 @@ class Metrics:
     """Of one server. What only grows is counted as it happens; the queue and the batch are asked when they are told."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.requests = Counter(f"{PREFIX}requests", "Requests by path and status", ["path", "status"], **own)
-        self.rows = Histogram(f"{PREFIX}batch_rows", "Rows of each pass of the model", buckets=ROWS, **own)
-        self.prompt_tokens = Counter(f"{PREFIX}prompt_tokens", "Tokens of prompts that were answered", **own)
-        self.written_tokens = Counter(f"{PREFIX}generation_tokens", "Tokens that were written", **own)
-        self.answers = Counter(f"{PREFIX}answers", "Answers by what ended them", ["finish_reason"], **own)
-        self.routed = Counter(f"{PREFIX}routed", "Answers by the task that they were routed to", ["task"], **own)
-        self.cancelled = Counter(f"{PREFIX}cancelled", "Requests whose clients went away, or that took too long", **own)
+        self.registry = own = CollectorRegistry()
+        self.requests = Counter(f"{PREFIX}requests", "Requests by path and status", ["path", "status"], registry=own)
+        self.rows = Histogram(f"{PREFIX}batch_rows", "Rows of each pass of the model", buckets=ROWS, registry=own)
+        self.prompt_tokens = Counter(f"{PREFIX}prompt_tokens", "Tokens of prompts that were answered", registry=own)
+        self.written_tokens = Counter(f"{PREFIX}generation_tokens", "Tokens that were written", registry=own)
+        self.answers = Counter(f"{PREFIX}answers", "Answers by what ended them", ["finish_reason"], registry=own)
+        self.routed = Counter(f"{PREFIX}routed", "Answers by the task that they were routed to", ["task"], registry=own)
+        self.cancelled = Counter(
+            f"{PREFIX}cancelled", "Requests whose clients went, or that took too long", registry=own
+        )
         self.first = Histogram(
-            f"{PREFIX}time_to_first_token_seconds", "From a row's arrival to its first token", buckets=SECONDS, **own
+            f"{PREFIX}time_to_first_token_seconds",
+            "From arrival to the first token",
+            buckets=SECONDS,
+            registry=own,
         )
         self.whole = Histogram(
-            f"{PREFIX}answer_seconds", "From a row's arrival to its last token", buckets=SECONDS, **own
+            f"{PREFIX}answer_seconds", "From arrival to the last token", buckets=SECONDS, registry=own
         )
-        self._waiting = Gauge(f"{PREFIX}queue_rows", "Rows that wait", **own)
-        self._running = Gauge(f"{PREFIX}running_rows", "Rows in the batch", **own)
+        self._waiting = Gauge(f"{PREFIX}queue_rows", "Rows that wait", registry=own)
+        self._running = Gauge(f"{PREFIX}running_rows", "Rows in the batch", registry=own)
 
     def follow(self, engine: Engine) -> None:
         self._waiting.set_function(lambda: engine.waiting)
