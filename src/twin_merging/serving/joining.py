@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from twin_merging.errors import UserError
+from twin_merging.serving.room import RoomyLayer
 from twin_merging.tasks.reading import Reading
 
 
@@ -24,6 +24,7 @@ class JoinedReading(Reading):
     def __init__(self, model: Any):
         super().__init__(model)
         self._cache = DynamicCache()
+        self._cache.layer_class_to_replicate = RoomyLayer
 
     @property
     def length(self) -> int:
@@ -62,7 +63,7 @@ def check_joinable(model: Any) -> None:
         layers = reading._cache.layers
     except (AttributeError, TypeError, ValueError, NotImplementedError, IndexError):
         layers = []
-    if not layers or any(type(layer) is not DynamicLayer or layer.keys.dim() != 4 for layer in layers):
+    if not layers or any(type(layer) is not RoomyLayer or layer.keys.dim() != 4 for layer in layers):
         raise UserError(
             f"a {kind} keeps more of a text than keys and values, so its rows cannot be joined to a batch; answer with "
             "`predict`, or with `generate` of the loaded model"
