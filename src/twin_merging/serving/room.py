@@ -16,6 +16,9 @@ ROOM = 64  # tokens
 class RoomyLayer(DynamicLayer):
     """A layer whose `keys` and `values` are parts of larger tensors, which what is new is written into."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._stores: list[torch.Tensor | None] = [None, None]
