@@ -1,14 +1,13 @@
 """Files in mergekit's form, merged by mergekit and by this library: how far the results differ, time and memory.
 
-    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--repeats 3] [--files 04 10 ...] [--cores N]
-                                       [--output FILE.md]
+    python benchmarks/mergekit_files.py FOLDER --mergekit PYTHON [--files 04 10 ...] [--output FILE.md]
 
 Makes small random language models in FOLDER, once in bfloat16 and once in float32, and merges them as each file of
-benchmarks/mergekit_files says; in float32 all arithmetic, and what is written, is float32. Then models in bfloat16 are
-merged again, each time in a process of its own that imports its libraries before. Its seconds are those of processors;
-its memory is sampled meanwhile, as in merging.py. Both take turns, with the input in the page cache. mergekit's model
-card is left out; ours writes no SHA-256 of the input, which mergekit does not compute, and is told --like-mergekit.
-PYTHON: an interpreter of an environment with mergekit.
+benchmarks/mergekit_files says; in float32 all arithmetic, and what is written, is float32. Each of the two merges all
+files after one import, each in a fork of its own, by one thread. Time is that of processors, and memory the largest
+resident one above that before the merge, of models in bfloat16. mergekit's model card is left out; ours writes no
+SHA-256 of the input, which mergekit does not compute, and is told --like-mergekit. PYTHON: an interpreter of an
+environment with mergekit.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,8 +23,10 @@ from typing import Any
 
 import torch
 import yaml
-from merging import HERE, Cost, machine, measured
+from merging import HERE, Cost, machine
+from one_process import print_costs
 
+from twin_merging.api.mergekit.merge import merge_config
 from twin_merging.io.tensors import Checkpoint
 
 FILES = HERE / "mergekit_files"
@@ -80,21 +80,6 @@ def chosen(names: list[str]) -> list[Path]:
     return [file for file in files if not names or any(file.name.startswith(name) for name in names)]
 
 
-def both_merge(file: Path, folder: Path, python: str, repeats: int) -> dict[str, Cost]:
-    """Median processor time and memory of mergekit and of this library, which take turns."""
-    programs = {"mergekit": [python, str(HERE / "with_mergekit.py")],
-                "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--one"]}  # fmt: skip
-    found: dict[str, list[Cost]] = {who: [] for who in programs}
-    for _ in range(repeats):
-        for who, program in programs.items():
-            own = [str(file), str(folder / "timed"), *(["--cpu"] if who == "mergekit" else [])]
-            cost = measured([*program, *own], folder / "timed", watch=True)
-            assert cost, " ".join(program)
-            found[who].append(cost)
-    return {who: Cost(statistics.median(cost.seconds for cost in costs),
-                      statistics.median(cost.memory for cost in costs)) for who, costs in found.items()}  # fmt: skip
-
-
 def in_float32(file: Path, folder: Path) -> Path:
     """The same file with all arithmetic, and what is written, in float32."""
     content = yaml.safe_load(file.read_text())
@@ -104,19 +89,19 @@ def in_float32(file: Path, folder: Path) -> Path:
     return found
 
 
-def merge_all(files: list[Path], folder: Path, python: str) -> None:
-    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`; mergekit in one process."""
-    from twin_merging.api.mergekit.merge import merge_config
-
-    pairs = []
-    for file in files:
-        for who in ("mergekit", "ours"):
-            shutil.rmtree(folder / who / file.stem, ignore_errors=True)
-        pairs += [str(file), str(folder / "mergekit" / file.stem)]
-        merge_config(file, folder / "ours" / file.stem, like_mergekit=True, record_hashes=False, threads=1)
-    if len(files) == 1:
-        pairs *= 2
-    subprocess.run([python, str(HERE / "with_mergekit.py"), *pairs], check=True, stdout=subprocess.DEVNULL)
+def merge_all(files: list[Path], folder: Path, python: str) -> dict[str, list[Cost]]:
+    """Merge every file by both, into `ours/NAME` and `mergekit/NAME`. Gives what each merge costs,
+    by who merges."""
+    programs = {"mergekit": [python, str(HERE / "with_mergekit.py"), "--all"],
+                "ours": [sys.executable, str(HERE / "mergekit_files.py"), "--all"]}  # fmt: skip
+    found = {}
+    for who, program in programs.items():
+        shutil.rmtree(folder / who, ignore_errors=True)
+        pairs = [part for file in files for part in (str(file), str(folder / who / file.stem))]
+        run = subprocess.run([*program, *pairs], check=True, stdout=subprocess.PIPE, text=True)
+        told = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("cost ")]
+        found[who] = [Cost(float(seconds), float(memory)) for seconds, memory in told]
+    return found
 
 
 def tensors_of(folder: Path) -> Checkpoint:
@@ -153,95 +138,61 @@ def sizes(result: Path, base: Path) -> tuple[float, float]:
     return total, none / count
 
 
-def agreement(files: list[Path], folder: Path, python: str) -> dict[str, list[str]]:
+def rows(files: list[Path], folder: Path, python: str) -> list[str]:
     """For each file, how far the results differ: of models in float32, merged in float32; and of models in bfloat16,
-    as the file says. For random methods: of bfloat16, the sizes of the changes."""
-    found: dict[str, list[str]] = {file.stem: [] for file in files}
+    as the file says, with the cost of that. For random methods: of bfloat16, the sizes of the changes."""
+    cells: dict[str, list[str]] = {file.stem: [] for file in files}
+    methods = {file.stem: yaml.safe_load(file.read_text())["merge_method"] for file in files}
     for stored in ("float32", "bfloat16"):
         os.chdir(folder / stored)  # the files name their models by relative folders
         own = [in_float32(file, folder / stored) for file in files] if stored == "float32" else files
-        merge_all(own, folder / stored, python)
-        for file in files:
+        costs = merge_all(own, folder / stored, python)
+        for number, file in enumerate(files):
             content: Mapping[str, Any] = yaml.safe_load(file.read_text())
             ours, theirs = (Path(who, file.stem) for who in ("ours", "mergekit"))
-            if content["merge_method"] not in RANDOM:
-                cells = compared(ours, theirs)
-                found[file.stem] += cells[1:]
+            if methods[file.stem] not in RANDOM:
+                cells[file.stem] += compared(ours, theirs)[1:]
             elif stored == "bfloat16":
                 (mine, zeros), (other, none) = (sizes(place, Path(content["base_model"])) for place in (ours, theirs))
-                found[file.stem] = [f"{mine / other:.4f}", f"{100 * zeros:.2f}", f"{100 * none:.2f}"]
-            print(stored, file.stem, found[file.stem], file=sys.stderr)
-    return found
-
-
-def costs(file: Path, folder: Path, python: str, repeats: int) -> list[str]:
-    """Ratios of processor time and memory, of models in bfloat16; and ours in seconds and MiB."""
-    if not repeats:
-        return ["", "", ""]
-    os.chdir(folder / "bfloat16")
-    both = both_merge(file, folder, python, repeats)
-    print(file.stem, both, file=sys.stderr)
-    ours, theirs = both["ours"], both["mergekit"]
-    ratios = [f"{theirs.seconds / ours.seconds:.1f}", f"{theirs.memory / ours.memory:.1f}"]
-    return [*ratios, f"{ours.seconds:.2f}, {ours.memory:.0f}"]
-
-
-def rows(files: list[Path], folder: Path, python: str, repeats: int) -> list[str]:
-    agree = agreement(files, folder, python)
-    ending = "processor time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |"
+                cells[file.stem] += [f"{mine / other:.4f}", f"{100 * zeros:.2f}", f"{100 * none:.2f}"]
+            if stored == "bfloat16":
+                one, another = costs["ours"][number], costs["mergekit"][number]
+                ratios = [f"{another.seconds / one.seconds:.1f}", f"{another.memory / one.memory:.1f}"]
+                cells[file.stem] += [*ratios, f"{one.seconds:.2f}, {one.memory:.0f}"]
+    ending = "time: mergekit / ours | memory: mergekit / ours | ours: s, MiB |"
     lines = [f"| file | same, % (float32) | furthest | same, % (bfloat16) | furthest | {ending}",
              "|---|" + "---:|" * 7]  # fmt: skip
     beside = [f"| file | L1 of the change: ours / mergekit's | unchanged: ours, % | mergekit, % | {ending}",
               "|---|" + "---:|" * 6]  # fmt: skip
-    for file in files:
-        method = yaml.safe_load(file.read_text())["merge_method"]
-        line = f"| {' | '.join([file.stem, *agree[file.stem], *costs(file, folder, python, repeats)])} |"
-        (beside if method in RANDOM else lines).append(line)
-        print(line, file=sys.stderr)
+    for name, own_cells in cells.items():
+        (beside if methods[name] in RANDOM else lines).append(f"| {' | '.join([name, *own_cells])} |")
     return [*lines, "", *beside]
 
 
-def one(file: Path, output: Path) -> None:
-    """One merge of ours: `ready`, a line, the work, its seconds of processors."""
-    from twin_merging.api.mergekit.merge import merge_config
-
-    torch.zeros(1).add_(1)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    began = used()
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
-    merge_config(file, output, like_mergekit=True, record_hashes=False, threads=threads)
-    print(used() - began, flush=True)
-
-
-def used() -> float:
-    """Seconds of processors, with those of processes that were started and have ended."""
-    found = os.times()
-    return found.user + found.system + found.children_user + found.children_system
+def merge_one(config: str, output: str) -> None:
+    merge_config(config, output, like_mergekit=True, record_hashes=False, threads=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("paths", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--mergekit", metavar="PYTHON")
     parser.add_argument("--files", nargs="*", default=[])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of mergekit, and processes of ours")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    if given.one:
-        one(*given.paths)
+    if given.all:
+        print_costs(merge_one, [str(path) for path in given.paths])
         return
-    os.environ["OMP_NUM_THREADS"] = str(given.cores)
+    os.environ["OMP_NUM_THREADS"] = "1"
     folder = given.paths[0].resolve()
     folder.mkdir(parents=True, exist_ok=True)
     output = given.output.resolve() if given.output else None
     for stored in ("float32", "bfloat16"):
         make(folder / stored, given.hidden, given.vocabulary, getattr(torch, stored))
-    lines = [machine(given.mergekit), "", *rows(chosen(given.files), folder, given.mergekit, given.repeats)]
+    lines = [machine(given.mergekit), "", *rows(chosen(given.files), folder, given.mergekit)]
     print("\n".join(lines))
     if output:
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,5 +1,5 @@
-"""Merges by mergekit, run by mergekit's own Python: `with_mergekit.py CONFIG OUTPUT`, timed between two lines, or
-several such pairs, which are not timed."""
+"""Merges by mergekit, run by mergekit's own Python: `with_mergekit.py CONFIG OUTPUT`, timed between two lines; or
+several such pairs behind `--all`, each with its cost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from one_process import print_costs
 
 
 def merge(config: str, output: str) -> None:
@@ -18,20 +19,17 @@ def merge(config: str, output: str) -> None:
     run_merge(merge, output, MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True))
 
 
-def main(config: str, output: str, cpu: str = "") -> None:
-    """Print `ready`, wait for a line, merge, print the seconds; with `--cpu` those of processors."""
-    clock = time.process_time if cpu else time.perf_counter
+def main(config: str, output: str) -> None:
+    """Print `ready`, wait for a line, merge, print the seconds."""
     print("ready", flush=True)
     sys.stdin.readline()
-    began = clock()
+    began = time.perf_counter()
     merge(config, output)
-    print(clock() - began, flush=True)
+    print(time.perf_counter() - began, flush=True)
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if len(given) > 3:
-        for pair in zip(given[::2], given[1::2], strict=True):
-            merge(*pair)
+    if sys.argv[1] == "--all":
+        print_costs(merge, sys.argv[2:])
     else:
-        main(*given)
+        main(*sys.argv[1:])

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from tests.fake_hub import FakeHub, used_here
 from tests.messages import one_sentence
 from tests.tiny_decoders import language_model, tokenizer
-from twin_merging import merge, push
+from twin_merging import merge, merge_config, push
 from twin_merging.errors import UserError
 
 REPO = "mine/merged"
@@ -66,6 +66,19 @@ def test_the_repository_holds_the_models_files_and_a_card(model: Path, hub: Fake
     (message,) = hub.uploads.messages
     assert message.startswith("task_arithmetic of ")
     assert not (model / "README.md").exists()
+
+
+def test_a_model_that_was_merged_by_a_file_has_a_card_with_that_file(model: Path, hub: FakeHub, tmp_path: Path) -> None:
+    experts = {name: str(model.parent / name) for name in ("echo", "next")}
+    listed = [{"model": place, "parameters": {"weight": 0.5}} for place in experts.values()]
+    merged = merge_config({"merge_method": "linear", "models": listed}, tmp_path / "linear", threads=1)
+    push(merged, REPO)
+    found = pushed(hub)
+    card = found.pop("README.md").decode()
+    assert found == files_of(merged)
+    for word in ("# merged\n", "merged by `linear`", "merge_method: linear\n", experts["echo"], "AutoModelForCausalLM"):
+        assert word in card
+    assert hub.uploads.messages[0].startswith(f"linear of {experts['echo']}, {experts['next']} (twin-merging ")
 
 
 def test_what_was_pushed_is_loaded_from_there(model: Path, hub: FakeHub) -> None:

@@ -14,9 +14,11 @@ from tests.joint import ROWS, TASKS, Plain, gathered
 from tests.tiny import LABELS, merged, perturbed
 from tests.tiny_decoders import language_model, prompts_of, tokenizer
 from twin_merging.checkpoints.groups import PROTOCOLS, merged_names
+from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
 from twin_merging.io.validation import validate
 from twin_merging.io.weights import open_directory
+from twin_merging.joint_statistics.forward import _before_layers, _check_way
 from twin_merging.joint_statistics.gather import gather_joint_statistics
 from twin_merging.task_vectors.statistics import gram_matrices
 from twin_merging.task_vectors.vectors import extract_task_vector
@@ -157,3 +159,17 @@ def test_language_models_are_merged_on_their_prompts(tmp_path: Path, model_type:
             weighted = sum(states[task][f"{name}.weight"] @ gram for task, gram in own.items())
             mean[f"{name}.weight"] = weighted @ torch.linalg.inv(sum(own.values()))
     assert set(found["echo"]) == {f"model.{name}" for name in mean if name.endswith("proj.weight")}
+
+
+def test_layers_that_are_called_in_different_ways_are_refused(fetched: Path, rows_of_tasks: dict[str, Path]) -> None:
+    """What is found by the layers one after the other must be what a whole pass gives."""
+    plain = Plain(fetched, rows_of_tasks, "strict")
+    model, batch = plain.models["one"], plain.rows["one"][0]
+    with torch.no_grad():
+        (passing,) = _before_layers(model, "roberta.encoder.layer", [batch])
+        for layer in model.roberta.encoder.layer:
+            passing.hidden = passing.through(layer)
+        _check_way(model, "roberta.encoder.layer.1", batch, passing)
+        passing.hidden = passing.hidden + 0.1
+        with pytest.raises(UserError, match="model type 'roberta': its layers are not all called in the same way"):
+            _check_way(model, "roberta.encoder.layer.1", batch, passing)

@@ -115,7 +115,10 @@ def test_what_is_planned(tmp_path: Path) -> None:
     assert [name for name in inputs.routed_data(before, wildcards) if name not in read] == [
         "results/mine/data/two/train.parquet"
     ]
-    apart = [group_of(one, "route_features", wildcards, {}, apart=True) for one in (before, suite)]
+    few = {"limits": {"router": 5, "validation": 5}}
+    others = {"tasks/two/router_texts": {"path": str(file)}}
+    suites = [load(tmp_path, in_suite({**few, **own})) for own in ({}, others)]
+    apart = [group_of(one, "route_features", wildcards, {}, apart=True) for one in suites]
     assert apart[0] is not None
     assert apart[1] is None
     file.unlink()

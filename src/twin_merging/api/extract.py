@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapter_settings import ADAPTER_CONFIG
 from twin_merging.checkpoints.adapters import ADAPTER
@@ -20,6 +19,7 @@ from twin_merging.checkpoints.vocabularies import check_tokenizers
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import copy_file, whole_directory, write_json
 from twin_merging.io.tensors import save_tensors
+from twin_merging.model.adapters import lora_config
 from twin_merging.model.extraction import Extraction, extract, saved
 
 if TYPE_CHECKING:
@@ -155,25 +155,15 @@ class _Form:
             heads.add(own.partition(".")[0] if name in self.architecture.head else own.rpartition(".")[0])
             tensors[f"{_STEM}{own}"] = value
         save_tensors(output / ADAPTER, tensors)
-        usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
-        others = {module: rank for module, rank in sorted(ranks.items()) if rank != usual}
-        config: dict[str, Any] = {
-            "peft_type": "LORA",
-            "task_type": _task(self.architecture.title),
-            "base_model_name_or_path": base,
-            "inference_mode": True,
-            "r": usual,
-            "lora_alpha": usual,
-            "rank_pattern": others,
-            "alpha_pattern": others,
-            "target_modules": sorted(ranks),
-            "lora_dropout": 0.0,
-            "bias": "all" if biases else "none",
-            "fan_in_fan_out": bool(self.architecture.transposed),
-            "use_rslora": False,
-            "modules_to_save": sorted({*whole, *heads}) or None,
-            "ensure_weight_tying": self._ties(whole),
-        }
+        config = lora_config(
+            dict(sorted(ranks.items())),
+            bool(self.architecture.transposed),
+            task_type=_task(self.architecture.title),
+            base_model_name_or_path=base,
+            bias="all" if biases else "none",
+            modules_to_save=sorted({*whole, *heads}) or None,
+            ensure_weight_tying=self._ties(whole),
+        )
         write_json(output / ADAPTER_CONFIG, config)
 
     def _ties(self, whole: Collection[str]) -> bool:

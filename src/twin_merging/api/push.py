@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.errors import UserError, first_line
-from twin_merging.model.directory import RECORD, read_record
+from twin_merging.model.directory import RECORD, read_any_record
 from twin_merging.model.forms import family_of
 from twin_merging.reporting.card import plain_card
+from twin_merging.reporting.file_card import file_card
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def push(
     """
     directory = Path(directory)
     files = _files(directory)
-    record = read_record(directory)
+    record = read_any_record(directory)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
@@ -61,10 +62,13 @@ def push(
         )
     adding: list[Any] = [CommitOperationAdd(name, file) for name, file in files.items()]
     if CARD not in files:
-        card = plain_card(repo.rpartition("/")[2], family_of(directory, record), directory)
+        title = repo.rpartition("/")[2]
+        by_file = "mergekit" in record
+        card = file_card(title, directory) if by_file else plain_card(title, family_of(directory, record), directory)
         adding.append(CommitOperationAdd(CARD, card.encode()))
     gone = [CommitOperationDelete(name) for name in there if name not in {*files, CARD}]
-    message = message or f"{record['method']} of {', '.join(record['tasks'])} (twin-merging {record['library']})"
+    merged = ", ".join(record.get("tasks") or record["models"])
+    message = message or f"{record['method']} of {merged} (twin-merging {record['library']})"
     with _told(where):
         done = api.create_commit(
             repo, [*adding, *gone], commit_message=message, revision=revision, parent_commit=found.sha
@@ -77,7 +81,7 @@ def _files(directory: Path) -> dict[str, Path]:
     """The files of a merged model's directory, by their names in it. Hidden ones are nobody's."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory; name one that holds a merged model")
-    read_record(directory)
+    read_any_record(directory)
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no config.json in it, which a merged model has; merge it again")
     found = {file.relative_to(directory).as_posix(): file for file in sorted(directory.rglob("*")) if file.is_file()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,33 @@ class AdapterForm:
         return f"{self.path(name.removesuffix(end).removesuffix('.weight'))}.weight{end}"
 
 
+def lora_config(ranks: Mapping[str, int], transposed: bool, **fields: Any) -> dict[str, Any]:
+    """What adapter_config.json says of a LoRA with these ranks by module, and scaling 1 everywhere (lora_alpha = r).
+
+    transposed: whether the modules store their matrices as (in, out). fields: other values than those of a LoRA of
+    nothing but matrices, and more fields.
+    """
+    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
+    others = {module: rank for module, rank in ranks.items() if rank != usual}
+    config: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": transposed,
+        "use_rslora": False,
+        "modules_to_save": None,
+    }
+    return {**config, **fields}
+
+
 def save_exclusive(vector: ExclusiveVector, directory: Path, form: AdapterForm) -> None:
     """Write adapter_model.safetensors and adapter_config.json (scaling 1 everywhere), and vectors.safetensors."""
     tensors, ranks = {}, {}
@@ -99,26 +127,8 @@ def save_exclusive(vector: ExclusiveVector, directory: Path, form: AdapterForm) 
         else:
             tensors[f"{_STEM}{module}.lora_A.weight"] = down
             tensors[f"{_STEM}{module}.lora_B.weight"] = up
-    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
-    others = {module: rank for module, rank in ranks.items() if rank != usual}
-    config = {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "r": usual,
-        "lora_alpha": usual,
-        "rank_pattern": others,
-        "alpha_pattern": others,
-        "target_modules": sorted(ranks),
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": form.transposed,
-        "use_rslora": False,
-        "modules_to_save": None,
-    }
     save_tensors(Path(directory) / ADAPTER, tensors)
-    write_json(Path(directory) / ADAPTER_CONFIG, config)
+    write_json(Path(directory) / ADAPTER_CONFIG, lora_config(ranks, form.transposed))
     save_tensors(Path(directory) / VECTORS, vector.vectors)
 
 

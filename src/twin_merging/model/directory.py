@@ -30,11 +30,18 @@ def write_configuration(config: Mapping[str, Any], form: Form, output: Path) -> 
     write_text(output / MODULE, CODE)
 
 
-def read_record(directory: Path) -> dict[str, Any]:
-    """What merge.json says. Raises UserError where there is none, or one of a merge by a file, which has no tasks."""
+def read_any_record(directory: Path) -> dict[str, Any]:
+    """What merge.json says, also of a merge by a file. Raises UserError where there is none."""
     if not (directory / RECORD).is_file():
         raise UserError(f"{directory}: no merge.json in it; name the directory of a merged model")
-    record = read_json(directory / RECORD)
+    record: dict[str, Any] = read_json(directory / RECORD)
+    return record
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """The same of a model of tasks. Raises UserError where there is none, or one of a merge by a file, which has no
+    tasks."""
+    record = read_any_record(directory)
     if "tasks" not in record:
         raise UserError(f"{directory}: a plain model, merged without tasks; load it with transformers' own classes")
     return record

@@ -10,6 +10,8 @@ import torch
 
 Positions = slice | torch.Tensor
 
+LEAST = 2.0**-24  # half of the distance from 1 to the next number in fp32
+
 
 @dataclass
 class Mixture:
@@ -29,6 +31,7 @@ class Mixture:
     @classmethod
     def of(cls, weights: torch.Tensor | None, tasks: torch.Tensor | None) -> Mixture:
         """What the weights say of the batch. Under torch.compile nothing depends on their values."""
+        weights = None if weights is None else _felt(weights)
         found = cls(weights, tasks)
         if weights is not None and torch.compiler.is_compiling():
             found.active = tuple(range(weights.shape[1]))
@@ -82,6 +85,16 @@ class Mixture:
         weights = None if self.weights is None else self.weights.repeat_interleave(times, dim=0)
         tasks = None if self.tasks is None else self.tasks.repeat_interleave(times, dim=0)
         return Mixture.of(weights, tasks)
+
+
+def _felt(weights: torch.Tensor) -> torch.Tensor:
+    """The weights, with 0 for those that are less than the rounding of their row's largest one.
+
+    A sure router's smallest weights are so small that products by them are subnormal numbers, which processors multiply
+    many times more slowly; and a row of one task alone needs that task's factors only.
+    """
+    size = weights.abs()
+    return weights.masked_fill(size < LEAST * size.amax(-1, keepdim=True), 0.0)
 
 
 class Gates:

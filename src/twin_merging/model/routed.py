@@ -90,7 +90,7 @@ class RoutedModel(PreTrainedModel):
         batch = self._with_positions({"input_ids": input_ids, **batch}, mask)
         routed = self.router.routed(self.router.read(self._hidden(mask, batch), texts))
         if self.gates.joined and not isinstance(self.router, ProjectionRouter):  # which keeps few by its own options
-            return routed._replace(weights=keep_above(routed.weights, THRESHOLD, AT_MOST))
+            return Routed(keep_above(routed.weights, THRESHOLD, AT_MOST), routed.tasks)
         return routed
 
     def _hidden(self, mask: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -148,7 +148,7 @@ class RoutedModel(PreTrainedModel):
         """Whose knowledge answers each row: the mixture by weights, and private parameters of `tasks`, or of the task
         that it is routed to. None for a static model of which nothing is private: its body answers every row."""
         if routed is not None and self.gates.joined:
-            routed = routed._replace(weights=evenly(routed.weights))
+            routed = Routed(evenly(routed.weights), routed.tasks)
         if tasks is None:
             return None if routed is None else Mixture.of(*routed)
         chosen = torch.tensor([-1 if name is None else self.known.index(name) for name in tasks], device=device)

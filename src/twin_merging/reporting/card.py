@@ -55,7 +55,7 @@ def write_card(
     record = read_json(directory / "merge.json")
     tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
     parts = [
-        _front_matter(sources, record["method"]),
+        front_matter(_repositories(sources), record["method"]),
         f"# {name}: {title}",
         _about(record, sources, tasks),
         _usage(record, family, tasks, _features(directory)),
@@ -74,7 +74,7 @@ def write_card(
     parts += ["## What is stored", markdown_table(_stored(directory, record, tasks, left_out))]
     if (store := record["options"].get("store")) in QUANTISED:
         parts.append(NOT_FOR_PEFT.format(store=store, task=tasks[0]))
-    parts += ["## Inputs", markdown_table(_inputs(record))]
+    parts += ["## Inputs", markdown_table(inputs_of(record))]
     write_text(output, "\n\n".join(parts) + "\n")
 
 
@@ -86,21 +86,21 @@ def plain_card(name: str, family: str, directory: Path) -> str:
     record = read_json(directory / "merge.json")
     tasks, left_out = list(record["tasks"]), list(record.get("left_out", {}))
     parts = [
-        _front_matter({"base": {}}, record["method"]),
+        front_matter([], record["method"]),
         f"# {name}",
         _about(record, {}, tasks),
         _usage(record, family, tasks, _features(directory)),
         "## What is stored",
         markdown_table(_stored(directory, record, tasks, left_out)),
         "## Inputs",
-        markdown_table(_inputs(record)),
+        markdown_table(inputs_of(record)),
     ]
     if (vocabulary := record.get("vocabulary") or record.get("shared", {}).get("vocabulary")) is not None:
-        parts += ["## Tokens of the experts that the base lacks", markdown_table(_added(vocabulary))]
+        parts += ["## Tokens of the experts that the base lacks", markdown_table(added_tokens(vocabulary))]
     return "\n\n".join(parts) + "\n"
 
 
-def _added(vocabulary: Mapping[str, Any]) -> pd.DataFrame:
+def added_tokens(vocabulary: Mapping[str, Any]) -> pd.DataFrame:
     """What became of the experts' tokens that the base lacks."""
     rows = [(text, str(one["id"]), one["experts"], one["row"]) for text, one in vocabulary["added"].items()]
     rows += [(text, "none", experts, "left out") for text, experts in vocabulary["left_out"].items()]
@@ -108,11 +108,16 @@ def _added(vocabulary: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows or [("none", "", "", "")], columns=["token", "id", "experts", "row"])
 
 
-def _front_matter(sources: Mapping[str, Any], method: str) -> str:
-    """The YAML at the top of a card, which the Hub reads."""
+def _repositories(sources: Mapping[str, Any]) -> list[str]:
+    """Those of the base and the experts; none where the base is of none."""
     repos = [source["hub"]["repo"] for source in sources.values() if "hub" in source]
+    return repos if "hub" in sources["base"] else []
+
+
+def front_matter(repos: Sequence[str], method: str) -> str:
+    """The YAML at the top of a card, which the Hub reads. repos: of the models that were merged, as far as known."""
     content: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "model-merging", method]}
-    if "hub" in sources["base"]:
+    if repos:
         content["base_model"] = list(dict.fromkeys(repos))
         content["base_model_relation"] = "merge"
     return f"---\n{yaml.safe_dump(content, sort_keys=False).strip()}\n---"
@@ -223,6 +228,6 @@ def _stored(directory: Path, record: Mapping[str, Any], tasks: Sequence[str], le
     return pd.DataFrame(lines, columns=["part", "numbers", "percent of the body", "bytes"])
 
 
-def _inputs(record: Mapping[str, Any]) -> pd.DataFrame:
+def inputs_of(record: Mapping[str, Any]) -> pd.DataFrame:
     found = {**record.get("shared", {}).get("inputs", {}), **record["inputs"]}
     return pd.DataFrame([(name, entry["sha256"]) for name, entry in found.items()], columns=["file", "SHA-256"])
