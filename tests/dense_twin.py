@@ -95,10 +95,10 @@ class DenseTwin:
 class DenseLanguageModel:
     """The same for a language model; nothing is private, and a tied output layer is the embedding's."""
 
-    def __init__(self, model_type: str, fraction: float, tied: bool = True):
+    def __init__(self, model_type: str, fraction: float, tied: bool = True, positions: int = 40):
         torch.manual_seed(0)
         config = config_of(model_type)
-        config.tie_word_embeddings = tied
+        config.tie_word_embeddings, config.max_position_embeddings = tied, positions
         config.bos_token_id = config.eos_token_id = None
         self.config, self.tasks = config, ["a", "b", "c"]
         base = transformers.AutoModelForCausalLM.from_config(config).eval()

@@ -24,8 +24,8 @@ CONDA_ONLY = {"python", "pip"}
 #: Extras that each lock holds; `minilm` is installed on demand.
 LOCKED_EXTRAS = {"requirements.lock": ("dev",), "requirements-lm-eval.lock": ("dev", "lm-eval")}
 LOCKS = list(LOCKED_EXTRAS)
-#: Modules that only some suites need, which say so where they are missing.
-OPTIONAL = {"gguf", "lm_eval", "rocrate_validator"}
+#: Modules that only some suites or commands need, which say so where they are missing.
+OPTIONAL = {"gguf", "lm_eval", "rocrate_validator", "fastapi", "prometheus_client", "starlette", "uvicorn"}
 #: Packages that torch brings itself where a platform needs them.
 PLATFORM = re.compile(r"^(nvidia|cuda|triton)")
 

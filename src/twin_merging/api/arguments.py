@@ -26,3 +26,8 @@ def once_each(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
             raise UserError(f"--{what} {name}=: is given twice; give each name once")
         found[name] = path
     return found
+
+
+def add_shards(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                         help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip

@@ -1,6 +1,6 @@
 """Commands: `python -m twin_merging merge METHOD ...`, `merge --config FILE`, `statistics KIND`, `twin`, `predict DIR`,
-`export DIR`, `extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `audit RESULTS SUITE`, `estimate SUITE`, `runs`,
-`diff A B`, `store ACTION`."""
+`export DIR`, `extract-lora BASE MODEL`, `vocabulary`, `push DIR REPO`, `serve DIR`, `audit RESULTS SUITE`,
+`estimate SUITE`, `runs`, `diff A B`, `store ACTION`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 
 import yaml
 
+from twin_merging.api.arguments import add_shards
 from twin_merging.api.arguments import named as _named
 from twin_merging.api.arguments import once_each as _once_each
 from twin_merging.api.estimate import add_estimate
 from twin_merging.api.mergekit.command import add_config, without_config
-from twin_merging.api.model_commands import add_extract_lora, add_push, add_vocabulary
+from twin_merging.api.model_commands import add_export, add_extract_lora, add_push, add_vocabulary
 from twin_merging.api.run_commands import add_diff, add_runs
+from twin_merging.api.serve_command import add_serve
 from twin_merging.checkpoints.groups import PROTOCOLS
 from twin_merging.checkpoints.union import RULES
 from twin_merging.errors import UserError
@@ -59,10 +61,11 @@ def parser() -> argparse.ArgumentParser:
     _add_statistics(commands.add_parser("statistics", help="gather what fisher and regmean need of an expert"))
     _add_twin(commands.add_parser("twin", help="Twin-Merging: shared expert, exclusive vectors, router, in one model"))
     _add_predict(commands.add_parser("predict", help="answer a text with a merged model, and show how it was routed"))
-    _add_export(commands.add_parser("export", help="a fixed mixture of a merged model, as one checkpoint or one LoRA"))
+    add_export(commands.add_parser("export", help="a fixed mixture as a checkpoint or a LoRA; or an adapter a task"))
     add_extract_lora(commands.add_parser("extract-lora", help="a full fine-tune as a LoRA of a rank, with its error"))
     add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
     add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
+    add_serve(commands.add_parser("serve", help="answer clients of OpenAI's interface with a merged language model"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))
@@ -142,12 +145,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
                          help="a field of config.json in which experts may differ from the base")  # fmt: skip
     command.add_argument("--vocabulary", choices=RULES, default="error",
                          help="what becomes of tokens that the base's tokenizer lacks (%(default)s)")  # fmt: skip
-    _add_shards(command)
-
-
-def _add_shards(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
-                         help="larger weights are written in shards of this, with an index (%(default)s)")  # fmt: skip
+    add_shards(command)
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -164,17 +162,6 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pair", help="the second text of a pair")
     command.add_argument("--task", help="whose head answers, instead of the routed task's")
     command.add_argument("--max-new-tokens", type=int, default=64, help="for a language model (%(default)s)")
-
-
-def _add_export(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=_export)
-    command.add_argument("directory", metavar="DIR", help="a merged model's directory, with exclusive vectors")
-    command.add_argument("--weight", required=True, action="append", type=_weight, metavar="TASK=NUMBER",
-                         help="a task's weight; once for each, 0 for those not named")  # fmt: skip
-    command.add_argument("--form", choices=["dense", "lora"], default="dense", help="(%(default)s)")
-    command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
-    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
-    _add_shards(command)
 
 
 def _add_audit(command: argparse.ArgumentParser) -> None:
@@ -198,14 +185,6 @@ def _add_store(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", dest="folder", type=Path, default=Path("results/.store"), metavar="DIR",
                          help="its folder (%(default)s)")  # fmt: skip
     command.add_argument("--limit", type=float, metavar="GB", help="for gc; a tenth of the disk where it is not given")
-
-
-def _weight(text: str) -> tuple[str, float]:
-    name, equals, number = text.partition("=")
-    try:
-        return name, float(number if name and equals else "")
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form TASK=NUMBER") from None
 
 
 def _value(text: str) -> Any:
@@ -268,13 +247,6 @@ def _predict(given: dict[str, Any]) -> None:
     from twin_merging.api.answer import answer_text
 
     print("\n".join(answer_text(**given).lines()))
-
-
-def _export(given: dict[str, Any]) -> None:
-    from twin_merging.api.export import export
-
-    weights = _once_each(given.pop("weight"), "weight")
-    logging.getLogger(__name__).info("%s", export(weights=weights, **given))
 
 
 def _audit(given: dict[str, Any]) -> int:

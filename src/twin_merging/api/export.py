@@ -1,4 +1,5 @@
-"""A fixed mixture of a merged model's knowledge as one model of its architecture, or as one LoRA on the shared body."""
+"""A fixed mixture of a merged model's knowledge as one model of its architecture, or as one LoRA on the shared body; or
+all of it as a body and an adapter for each task."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from twin_merging.api.export_adapters import export_adapters
 from twin_merging.errors import UserError, unknown
 from twin_merging.io.files import pass_on, whole_directory, write_json
 from twin_merging.io.sharding import LIMIT, Shards
@@ -26,12 +28,12 @@ from twin_merging.model.twin import TwinModel
 
 log = logging.getLogger(__name__)
 
-FORMS = ("dense", "lora")
+FORMS = ("dense", "lora", "vllm")
 
 
 def export(
     directory: str | Path,
-    weights: Mapping[str, float],
+    weights: Mapping[str, float] | None,
     output: str | Path,
     form: str = "dense",
     task: str | None = None,
@@ -41,27 +43,30 @@ def export(
 
     dense: a checkpoint of the architecture that transformers loads, with the private parameters (head, biases) of
     `task`; by default the task of the largest weight. lora: one PEFT adapter on the shared body, of the sum of the
-    ranks; what LoRA cannot carry (1-D parts) is written beside it, in vectors.safetensors. max_shard_size: of a
-    checkpoint's files, in bytes or as "5GB".
+    ranks; what LoRA cannot carry (1-D parts) is written beside it, in vectors.safetensors. vllm: no mixture, so without
+    weights: what servers of many LoRA adapters take (`export_adapters`). max_shard_size: of a checkpoint's files, in
+    bytes or as "5GB".
 
     Raises UserError for an unknown task, a form that is none, or an output directory that exists.
     """
     directory, output, shards = local_directory(directory, {}), Path(output), Shards.of(max_shard_size)
     record = read_record(directory)
-    tasks = list(record["tasks"])
+    tasks, weights = list(record["tasks"]), dict(weights or {})
     for names, allowed in ((weights, tasks), ([task] if task else [], [*tasks, *record.get("left_out", {})])):
         for name in names:
             if name not in allowed:
                 raise UserError(f"{directory}: {unknown('task', name, allowed)}")
-    if not weights:
-        raise UserError("weights: none are given; name at least one task with its weight")
     if form not in FORMS:
         raise UserError(f"form: {unknown('form', form, FORMS)}")
+    if form == "vllm" and (weights or task):
+        raise UserError("weights: form vllm writes an adapter a task, and no mixture; leave out weights and task")
+    if form != "vllm" and not weights:
+        raise UserError("weights: none are given; name at least one task with its weight")
     if output.exists():
         raise UserError(f"{output}: exists; name a new directory")
     if not (directory / "exclusive").is_dir():
         raise UserError(f"{directory}: has no exclusive vectors, so it is one model already")
-    if form == "lora" and (directory / SHARED).is_dir():
+    if form != "dense" and (directory / SHARED).is_dir():
         raise UserError(f"{directory}: mixes LoRA factors (lora_space: factor), which is no sum of LoRAs; export it as "
                         "form dense")  # fmt: skip
     model = TwinModel.from_pretrained(directory)
@@ -72,6 +77,9 @@ def export(
             f"{directory}: merges its tasks for each input, which is no sum of LoRAs; export it as form dense"
         )
     with whole_directory(output, replace=False) as partial:
+        if form == "vllm":
+            export_adapters(model, single_model(model, {}, tasks[0]), directory, partial, shards)
+            return output
         if form == "lora":
             _export_lora(model, directory, weights, partial)
         else:

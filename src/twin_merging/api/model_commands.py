@@ -1,4 +1,4 @@
-"""The commands `extract-lora`, `vocabulary` and `push`."""
+"""The commands `export`, `extract-lora`, `vocabulary` and `push`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from twin_merging.api.arguments import named, once_each
+from twin_merging.api.arguments import add_shards, named, once_each
 from twin_merging.checkpoints.union import RULES
 
 log = logging.getLogger(__name__)
+
+
+def add_export(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_export)
+    command.add_argument("directory", metavar="DIR", help="a merged model's directory, with exclusive vectors")
+    command.add_argument("--weight", default=[], action="append", type=_weight, metavar="TASK=NUMBER",
+                         help="a task's weight; once for each, 0 for those not named; not for form vllm")  # fmt: skip
+    command.add_argument("--form", choices=["dense", "lora", "vllm"], default="dense",
+                         help="vllm: a body and an adapter a task, for servers of many (%(default)s)")  # fmt: skip
+    command.add_argument("--task", help="dense: whose head and biases it has (the task of the largest weight)")
+    command.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new directory")
+    add_shards(command)
 
 
 def add_extract_lora(command: argparse.ArgumentParser) -> None:
@@ -49,6 +61,21 @@ def add_push(command: argparse.ArgumentParser) -> None:
     command.add_argument("--private", action="store_true", help="make the repository private (the account's default)")
     command.add_argument("--revision", metavar="BRANCH", help="made if it is not there (main)")
     command.add_argument("--message", help="of the commit (says how the model was merged)")
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, equals, number = text.partition("=")
+    try:
+        return name, float(number if name and equals else "")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form TASK=NUMBER") from None
+
+
+def _export(given: dict[str, Any]) -> None:
+    from twin_merging.api.export import export
+
+    weights = once_each(given.pop("weight"), "weight")
+    log.info("%s", export(weights=weights, **given))
 
 
 def _extract_lora(given: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from twin_merging.model.adapters import ExclusiveVector
 from twin_merging.model.answers import Answer
 from twin_merging.model.factor_files import SharedFactors
 from twin_merging.model.forms import FORMS
-from twin_merging.model.gates import Gates
+from twin_merging.model.gates import Gates, Mixture
 from twin_merging.model.loading import Loading, Stored, configured_by, load_expert, load_language_model
 from twin_merging.model.parts import Beside, Tensors
 from twin_merging.model.routed import Named
@@ -143,6 +143,13 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
             return self.gates.holding(self._mixture(chosen, own, ids.device))
 
         return holding, routed
+
+    def mixing(self, weights: torch.Tensor | None, tasks: torch.Tensor | None) -> AbstractContextManager[None]:
+        """The context of passes of `model` over a batch whose rows have these weights (rows, T; None for a model
+        without a router), and the private parameters of the tasks with these numbers (rows,) among those known."""
+        if weights is not None and tasks is not None:
+            return self.gates.holding(self._mixture(Routed(weights, tasks), None, self.device))
+        return self.gates.holding(None if tasks is None else Mixture.of(None, tasks))
 
     @torch.no_grad()
     def generate(

@@ -1,0 +1,1 @@
+"""The server's HTTP side: what a request may say, and how its answers are written."""

@@ -1,0 +1,135 @@
+"""A tiny merged language model as it is served: alone in an engine, behind its paths, and in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.dense_twin import DenseLanguageModel, router_of
+from tests.tiny_decoders import tokenizer
+from twin_merging.serving.engine import Engine, Sizes
+from twin_merging.serving.rows import Ask, Event, Failure, Piece, Result, Row
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAT = "{% for one in messages %}{{ one['content'] }} {% endfor %}after"
+
+
+def merged(model_type: str = "llama", positions: int = 40) -> Any:
+    """A merged model of three tasks, each row's mixture by its router."""
+    dense = DenseLanguageModel(model_type, fraction=0.5, positions=positions)
+    return dense.twin(router_of(dense.config.hidden_size))
+
+
+def saved(folder: Path, has_chat: bool = True, positions: int = 40) -> Path:
+    """The same in a directory, with a tokenizer of a word a token."""
+    merged(positions=positions).save_pretrained(folder)
+    own = tokenizer()
+    if has_chat:
+        own.chat_template = CHAT
+    own.save_pretrained(folder)
+    return folder
+
+
+def prompt_of(number: int, tokens: int = 6) -> tuple[int, ...]:
+    """A prompt of 1 to `tokens` words."""
+    generator = torch.Generator().manual_seed(number)
+    return tuple(torch.randint(5, 40, (number % tokens + 1,), generator=generator).tolist())
+
+
+def words(tokens: Sequence[int]) -> str:
+    return str(tokenizer().decode(list(tokens), skip_special_tokens=True))
+
+
+@torch.inference_mode()
+def alone(model: Any, prompt: Sequence[int], count: int, **options: Any) -> list[int]:
+    """What transformers' own greedy search writes behind one prompt, under the weights that the model routes it to."""
+    given = torch.tensor([list(prompt)])
+    written = model.generate(given, max_new_tokens=count, do_sample=False, pad_token_id=1, eos_token_id=2, **options)
+    return [int(token) for token in written[0, len(prompt) :]]
+
+
+class Listener:
+    """Gathers what an engine tells of rows."""
+
+    def __init__(self) -> None:
+        self.events: dict[int, list[Event]] = {}
+        self._done = threading.Semaphore(0)
+
+    def row(self, place: int, ask: Ask, index: int = 0) -> Row:
+        def hear(event: Event) -> None:
+            self.events.setdefault(place, []).append(event)
+            if not isinstance(event, Piece):
+                self._done.release()
+
+        return Row(ask, hear, index)
+
+    def wait(self, count: int) -> None:
+        for _ in range(count):
+            assert self._done.acquire(timeout=30), "the engine did not answer"
+
+    def result(self, place: int) -> Result:
+        last = self.events[place][-1]
+        assert isinstance(last, Result), last
+        return last
+
+    def failure(self, place: int) -> Failure:
+        last = self.events[place][-1]
+        assert isinstance(last, Failure), last
+        return last
+
+
+@contextmanager
+def engine(model: Any, sizes: Sizes = Sizes(4, 500)) -> Iterator[Engine]:  # noqa: B008
+    found = Engine(model, tokenizer(), sizes)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def answered(model: Any, asks: Sequence[Ask], sizes: Sizes = Sizes(4, 500)) -> Listener:  # noqa: B008
+    """All that an engine tells of rows that are submitted together."""
+    listener = Listener()
+    with engine(model, sizes) as running:
+        running.submit([listener.row(place, ask) for place, ask in enumerate(asks)])
+        listener.wait(len(asks))
+    return listener
+
+
+class Process:
+    """`python -m twin_merging serve` on a free port of this machine. url: where it answers, with /v1."""
+
+    def __init__(self, directory: Path, *options: str, environment: Mapping[str, str] | None = None):
+        command = [sys.executable, "-m", "twin_merging", "serve", str(directory), "--port", "0", *options]
+        own = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **(environment or {})}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own)
+        assert self.process.stderr is not None
+        first = self.process.stderr.readline()
+        assert first.startswith("http://"), first + self.process.stderr.read()
+        self.root = first.split()[0]
+        self.url = f"{self.root}/v1"
+        self.port = self.root.rpartition(":")[2]
+
+    def end(self, seconds: float = 30) -> tuple[int, str]:
+        """Wait for its end: the exit code, and what it said beside its first line."""
+        _, said = self.process.communicate(timeout=seconds)
+        return self.process.returncode, said
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
