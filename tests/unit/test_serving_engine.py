@@ -122,10 +122,11 @@ def test_a_stop_ends_the_text_across_tokens_and_no_piece_holds_a_part_of_it(mode
 
 
 def test_the_name_of_a_special_token_is_a_stop(model: Any) -> None:
-    free = [alone(model, prompt_of(number), 12) for number in range(40)]
-    number, place = next((n, own.index(0)) for n, own in enumerate(free) if 0 in own)
+    free = ((number, alone(model, prompt_of(number), 12)) for number in range(100))
+    number, own = next((number, own) for number, own in free if 0 in own)
+    place = own.index(0)
     result = answered(model, [greedy(prompt_of(number), max_tokens=12, stop=("<s>",))]).result(0)
-    assert (result.text, result.finish, result.count) == (words(free[number][:place]), "stop", place + 1)
+    assert (result.text, result.finish, result.count) == (words(own[:place]), "stop", place + 1)
 
 
 @torch.inference_mode()
