@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -22,6 +21,7 @@ from twin_merging.serving.http.errors import RequestError
 from twin_merging.serving.http.forms import Chats, Completions, Shown
 from twin_merging.serving.http.guard import Guard
 from twin_merging.serving.http.metrics import Metrics
+from twin_merging.serving.http.page import PAGE, PAGE_HEADERS
 from twin_merging.serving.http.prompts import Prompts
 from twin_merging.serving.http.reading import body_of
 
@@ -118,13 +118,3 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 def _kind(route: Any) -> dict[str, Any]:
     return {"routing": {"kind": route.kind, "task": route.task}}
-
-
-# The page loads nothing from anywhere, asks this server alone, and stands in no other page.
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-PAGE = files("twin_merging.serving.http").joinpath("page.html").read_text()
