@@ -49,7 +49,9 @@ def start(tmp_path: Path, parent: subprocess.Popen[bytes]) -> Start:
 
     def begin(body: str, script: str = "job", **more: str) -> subprocess.Popen[str]:
         file = tmp_path / f"{script}.py"
-        file.write_text(CLIENT.format(folder=str(tmp_path), body=body))
+        text = CLIENT.format(folder=str(tmp_path), body=body)
+        if not file.exists() or file.read_text() != text:  # a job that began before may be reading it
+            file.write_text(text)
         environment = {**os.environ, SERVER: name, STARTED_BY: str(parent.pid), **more}
         return subprocess.Popen(
             [sys.executable, str(file), "an argument"],
