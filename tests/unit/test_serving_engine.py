@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -14,10 +15,12 @@ from tests.dense_twin import DenseLanguageModel, router_of
 from tests.serving import Listener, alone, answered, engine, merged, prompt_of, words
 from tests.tiny import config_of
 from twin_merging.errors import UserError
+from twin_merging.serving.batch import Batch
 from twin_merging.serving.engine import ClosedError, FullError, Sizes
 from twin_merging.serving.joining import JoinedReading, check_joinable
+from twin_merging.serving.newcomers import Prefill
 from twin_merging.serving.routes import Route, names, own_weights
-from twin_merging.serving.rows import Ask, Failure, Piece
+from twin_merging.serving.rows import Ask, Failure, Piece, Row
 from twin_merging.tasks.reading import positions_of
 
 
@@ -197,6 +200,31 @@ def test_answers_to_one_prompt_are_read_once_and_drawn_apart(model: Any) -> None
     assert read[0] == 1
     assert read[1] == 5
     assert len({listener.result(place).text for place in range(5)}) > 1
+
+
+def test_prompts_of_about_one_length_are_read_together(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    inner = Batch.admit
+
+    def told(batch: Batch, rows: Any) -> Any:
+        read.append(len(rows))
+        return inner(batch, rows)
+
+    monkeypatch.setattr(Batch, "admit", told)
+    asks = [greedy(prompt_of(length - 1, tokens=20), max_tokens=2) for length in (3, 10, 20, 9, 3, 8)]
+    listener = answered(model, [*asks, asks[2], asks[2]], Sizes(16, 16))
+    assert read == [3, 3, 2]  # three answers to the longest, then those of 10, 9 and 8 tokens, and of 3
+    for place, ask in enumerate([*asks, asks[2], asks[2]]):
+        assert listener.result(place).text == words(alone(model, ask.prompt, 2))
+
+
+def test_no_more_tokens_are_read_before_the_others_go_on_than_keep_the_device_busy() -> None:
+    rows = [Row(Ask((1,) * length, Route()), print) for length in (400, 100, 100, 9)]
+    for device, taken in (("cpu", 2), ("cuda", 4)):
+        own = Prefill.on(device)
+        assert [own.takes(rows[: count + 1]) for count in range(4)] == [count < taken for count in range(4)]
+    assert Prefill.on("cpu").takes([Row(Ask((1,) * 9999, Route()), print)])
+    assert [len(one) for one in Prefill(1000, math.inf).passes(rows)] == [2, 2]
 
 
 def test_top_p_and_temperature_choose_as_they_should(model: Any) -> None:

@@ -15,14 +15,11 @@ import torch
 
 from twin_merging.errors import first_line
 from twin_merging.serving.batch import Batch
+from twin_merging.serving.newcomers import Prefill
 from twin_merging.serving.progress import Progress
 from twin_merging.serving.rows import Failure, Row
 
 log = logging.getLogger(__name__)
-
-# Tokens of new prompts, with their padding, that are read between two tokens of the other rows: as many as keep the
-# device busy. More would let the other rows wait, and gain nothing.
-PREFILL = {"cpu": 512, "cuda": 8192}
 
 
 class FullError(Exception):
@@ -61,7 +58,7 @@ class Engine:
     def __init__(self, model: Any, tokenizer: Any, sizes: Sizes, observe: Callable[[int], None] | None = None):
         self.sizes, self.counts = sizes, Counts()
         self._batch = Batch(model, tokenizer)
-        self._prefill = PREFILL.get(model.device.type, PREFILL["cuda"])
+        self._prefill = Prefill.on(model.device.type)
         self._observe = observe or (lambda rows: None)
         self._waiting: deque[Row] = deque()
         self._changed = threading.Condition()
@@ -112,27 +109,25 @@ class Engine:
             new = self._newcomers()
             if new is None:
                 break
-            if new:
-                self._guarded(new)
+            for rows in self._prefill.passes(new):
+                self._guarded(rows)
             if self._batch.rows:
                 self._guarded([])
         self._fail(self._batch.clear(), list(self._waiting), "the server ends")
         self._waiting.clear()
 
     def _newcomers(self) -> list[Row] | None:
-        """Rows for the free places of the batch, as many as may be read at once; waits while there is nothing to do.
-        None at the end."""
+        """Rows for the free places of the batch, as many as may be read before the others go on; waits while there is
+        nothing to do. None at the end."""
         with self._changed:
             while not self._ends and not self._waiting and not self._batch.rows:
                 self._changed.wait()
             if self._ends:
                 return None
             found: list[Row] = []
-            longest = 0
             while self._waiting and len(self._batch.rows) + len(found) < self.sizes.batch:
                 row = self._waiting[0]
-                longest = max(longest, len(row.ask.prompt))
-                if found and not row.is_cancelled and longest * (len(found) + 1) > self._prefill:
+                if not row.is_cancelled and not self._prefill.takes([*found, row]):
                     break
                 self._waiting.popleft()
                 if not row.is_cancelled:
