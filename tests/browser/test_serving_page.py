@@ -83,12 +83,11 @@ def test_an_answer_streams_with_its_weights_and_its_pace(page: Page) -> None:
 def test_an_answer_can_be_stopped_and_an_error_is_told(page: Page) -> None:
     ask(page, "w1 w2", "the shared model alone", 500)
     expect(page.locator("#answer")).to_contain_text("max_tokens: 500 tokens")
-    page.get_by_label("As a message of a chat").uncheck()
-    page.get_by_label("Temperature").fill("2")
-    ask(page, "w1 w2", "the shared model alone", 390)
+    page.route("**/v1/**completions", lambda route: None)  # the answer does not come
+    ask(page, "w1 w2", "the shared model alone", 3)
     page.get_by_role("button", name="Stop").click(timeout=5000)
     expect(page.locator("#ask")).to_be_enabled()
-    assert len(page.locator("#answer").inner_text().split()) < 390
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
