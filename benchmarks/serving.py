@@ -160,9 +160,10 @@ def generated(model: Any, tokenizer: Any, request: Request) -> str:
         if kind in model.tasks:
             weights[0, model.tasks.index(kind)] = 1
     length = batch["input_ids"].shape[1]
+    end = model.generation_config.eos_token_id
     written = model.generate(
         batch["input_ids"], batch["attention_mask"], weights=weights, max_new_tokens=request.tokens, do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id if end is None else end,
     )  # fmt: skip
     return str(tokenizer.decode(written[0, length:], skip_special_tokens=True))
 
