@@ -68,10 +68,11 @@ class Text:
         return whole[len(sent) :] if whole.startswith(sent) else self.ready()
 
     def _decode(self) -> None:
-        """Decode the new tokens behind those before them: a token's text may depend on the last one."""
+        """Decode the new tokens behind those before them: a token's text may depend on the last one that has a text,
+        which special tokens have not."""
         before = self._words.text(self.tokens[self._from : self._to])
         now = self._words.text(self.tokens[self._from :])
-        if now.endswith(PARTIAL) and len(self.tokens) - self._to < LONGEST:
+        if now == before or (now.endswith(PARTIAL) and len(self.tokens) - self._to < LONGEST):
             return
         self._text += now[len(before) :]
         self._from, self._to = self._to, len(self.tokens)
