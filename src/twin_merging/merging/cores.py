@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twin_merging.algebra.solvers import svd
 from twin_merging.checkpoints.adapters import Factors
-from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
-from twin_merging.merging.inputs import Inputs, Tensors, Vector, check_finite
+from twin_merging.merging.inputs import Inputs, Vector, check_finite
+from twin_merging.merging.replacing import ReplacedBase, ReplacedVector, others_changed, trained_whole
 from twin_merging.merging.workers import in_order
 
 if TYPE_CHECKING:
@@ -131,17 +132,15 @@ def core_space(inputs: Inputs) -> tuple[Inputs, list[CoreMatrix]]:
         if len(up[1]) and len(down[1])
     ]
     by_core = {core: matrix for matrix in matrices for core in matrix.shapes}
-    others = [name for name in inputs.names if name not in changed and _changed(inputs.vectors, name)]
-    vectors = {task: _CoreVector(task, vector, by_core) for task, vector in inputs.vectors.items()}
-    names = tuple(sorted([*others, *by_core]))
+    base = ReplacedBase(inputs.base, {name: matrix.shapes[name] for name, matrix in by_core.items()})
+    vectors = {
+        task: ReplacedVector(vector, by_core, partial(_core, by_core, task)) for task, vector in inputs.vectors.items()
+    }
+    names = tuple(sorted([*others_changed(inputs.names, changed, inputs.vectors), *by_core]))
     if not names:
         where = ", ".join(vector.where for vector in inputs.vectors.values())
         raise UserError(f"{where}: every B A of these adapters is 0, so nothing is there to merge; train them first")
-    return replace(inputs, base=_CoreBase(inputs.base, by_core), vectors=vectors, names=names), matrices
-
-
-def _changed(vectors: Mapping[str, Vector], name: str) -> bool:
-    return any(vector.changes(name) for vector in vectors.values())
+    return replace(inputs, base=base, vectors=vectors, names=names), matrices
 
 
 def _places(vectors: Mapping[str, Vector], name: str) -> dict[str, tuple[int, int]]:
@@ -153,9 +152,7 @@ def _places(vectors: Mapping[str, Vector], name: str) -> dict[str, tuple[int, in
             found[task] = (first, last)
             first = last
         elif vector.changes(name):
-            raise UserError(
-                f"{vector.where}: '{name}' is trained whole here, but by LoRA in other experts; use lora_space: product"
-            )
+            raise trained_whole(vector, name)
     return found
 
 
@@ -180,41 +177,6 @@ def _sides(vectors: Mapping[str, Vector], name: str) -> tuple[Arrays, Arrays]:
     return (up.inner.numpy(), up.values.numpy()), (down.inner.numpy(), down.values.numpy())
 
 
-class _CoreBase:
-    """The base, which also gives zeros for every core."""
-
-    def __init__(self, base: Tensors, matrices: Mapping[str, CoreMatrix]):
-        self._base, self._matrices = base, matrices
-
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        import torch
-
-        if name in self._matrices:
-            return torch.zeros(stop - start, self.shape(name)[1])
-        return self._base.rows(name, start, stop)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._matrices[name].shapes[name] if name in self._matrices else self._base.shape(name)
-
-
-class _CoreVector:
-    """A task vector that gives the core of a LoRA matrix in place of the product of its factors."""
-
-    def __init__(self, task: str, vector: Vector, matrices: Mapping[str, CoreMatrix]):
-        self.where, self._task, self._vector, self._matrices = vector.where, task, vector, matrices
-
-    @property
-    def fused(self) -> Groups:
-        return self._vector.fused
-
-    def factors(self, name: str) -> Factors | None:
-        return None
-
-    def changes(self, name: str) -> bool:
-        return name in self._matrices or self._vector.changes(name)
-
-    def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
-        if name not in self._matrices:
-            return self._vector.rows(name, start, stop, base)
-        core = self._matrices[name].core(self._task)
-        return base.new_zeros(base.shape) if core is None else core[start:stop]
+def _core(matrices: Mapping[str, CoreMatrix], task: str, name: str) -> torch.Tensor | None:
+    """A task's core of this name, of the matrices by their cores' names."""
+    return matrices[name].core(task)

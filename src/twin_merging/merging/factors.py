@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twin_merging.checkpoints.adapters import Factors
 from twin_merging.checkpoints.fused import Groups
 from twin_merging.errors import UserError
-from twin_merging.merging.inputs import Inputs, Tensors, Vector
+from twin_merging.merging.inputs import Inputs, Vector
+from twin_merging.merging.replacing import ReplacedBase, ReplacedVector, others_changed, trained_whole
 from twin_merging.task_vectors.lora_matrices import DOWN, LoraMatrix, whole_factors
 
 if TYPE_CHECKING:
@@ -36,11 +38,14 @@ def factor_space(inputs: Inputs) -> tuple[Inputs, list[LoraMatrix]]:
             f"{first.where}: lora_space: factor is for LoRA experts, but no expert is one; leave the option out"
         )
     matrices = [_matrix(inputs, name, parts) for name, parts in sorted(_groups(inputs.vectors, changed).items())]
-    names = [name for name in inputs.names if name not in changed and _changed(inputs.vectors, name)]
-    names += [part for matrix in matrices for part in matrix.shapes]
-    base = _FactorBase(inputs.base, matrices)
-    vectors = {task: _FactorVector(vector, matrices) for task, vector in inputs.vectors.items()}
-    return replace(inputs, base=base, vectors=vectors, names=tuple(sorted(names))), matrices
+    by_factor = {name: matrix for matrix in matrices for name in matrix.shapes}
+    base = ReplacedBase(inputs.base, {name: matrix.shapes[name] for name, matrix in by_factor.items()})
+    vectors = {
+        task: ReplacedVector(vector, by_factor, partial(_factor, by_factor, vector))
+        for task, vector in inputs.vectors.items()
+    }
+    names = tuple(sorted([*others_changed(inputs.names, changed, inputs.vectors), *by_factor]))
+    return replace(inputs, base=base, vectors=vectors, names=names), matrices
 
 
 def _groups(vectors: Mapping[str, Vector], changed: list[str]) -> dict[str, tuple[str, ...]]:
@@ -65,18 +70,12 @@ def _groups(vectors: Mapping[str, Vector], changed: list[str]) -> dict[str, tupl
     return found
 
 
-def _changed(vectors: Mapping[str, Vector], name: str) -> bool:
-    return any(vector.changes(name) for vector in vectors.values())
-
-
 def _matrix(inputs: Inputs, name: str, parts: tuple[str, ...]) -> LoraMatrix:
     """A matrix with the rank and the scale that all experts' factors of it have."""
     settings: dict[tuple[int, float], str] = {}
     for part, vector, factors in _all_factors(inputs.vectors, parts):
         if factors is None and vector.changes(part):
-            raise UserError(
-                f"{vector.where}: '{part}' is trained whole here, but by LoRA in other experts; use lora_space: product"
-            )
+            raise trained_whole(vector, part)
         if factors is not None:
             settings.setdefault((factors.down.shape[0], factors.scale), vector.where)
     if len(settings) > 1:
@@ -97,41 +96,9 @@ def _all_factors(vectors: Mapping[str, Vector], parts: tuple[str, ...]) -> Itera
             yield part, vector, vector.factors(part)
 
 
-class _FactorBase:
-    """The base, which also gives zeros for every factor."""
-
-    def __init__(self, base: Tensors, matrices: list[LoraMatrix]):
-        self._base = base
-        self._shapes = {name: shape for matrix in matrices for name, shape in matrix.shapes.items()}
-
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        import torch
-
-        if name in self._shapes:
-            return torch.zeros(stop - start, self._shapes[name][1])
-        return self._base.rows(name, start, stop)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name] if name in self._shapes else self._base.shape(name)
-
-
-class _FactorVector:
-    """A task vector that gives the factors of a LoRA matrix in place of their product."""
-
-    def __init__(self, vector: Vector, matrices: list[LoraMatrix]):
-        self.where, self.fused, self._vector = vector.where, vector.fused, vector
-        self._matrices = {name: matrix for matrix in matrices for name in matrix.shapes}
-
-    def factors(self, name: str) -> Factors | None:
+def _factor(matrices: Mapping[str, LoraMatrix], vector: Vector, name: str) -> torch.Tensor | None:
+    """A vector's factor of this name, of the matrices by their factors' names."""
+    factors = whole_factors(vector, matrices[name])
+    if factors is None:
         return None
-
-    def changes(self, name: str) -> bool:
-        return name in self._matrices or self._vector.changes(name)
-
-    def rows(self, name: str, start: int, stop: int, base: torch.Tensor) -> torch.Tensor:
-        if name not in self._matrices:
-            return self._vector.rows(name, start, stop, base)
-        factors = whole_factors(self._vector, self._matrices[name])
-        if factors is None:
-            return base.new_zeros(base.shape)
-        return (factors.down if name.endswith(DOWN) else factors.unscaled)[start:stop]
+    return factors.down if name.endswith(DOWN) else factors.unscaled
