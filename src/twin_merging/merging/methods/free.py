@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from twin_merging.io.fields import PositiveReal
-from twin_merging.merging.methods.twin import Store, twin
+from twin_merging.merging.methods.twin import Head, OwnRouter, Store, twin
 from twin_merging.merging.registry import merging_method
 
 
@@ -20,11 +19,8 @@ def free_merging(
         float, {"exclusiveMinimum": 0, "maximum": 1, "description": "share of each row's entries that is kept"}
     ] = 0.02,
     rescale: Annotated[float, {"description": "factor of the kept entries"}] = 8.0,
-    router: Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}] = None,
-    head: Annotated[
-        Literal["oracle", "routed", None],
-        {"description": "the true task's private parameters, or the routed task's; absent: as the protocol says"},
-    ] = None,
+    router: OwnRouter = None,
+    head: Head = None,
     top_k: Annotated[
         int | None, {"minimum": 1, "description": "keep the k largest weights, renormalised; `null`: all"}
     ] = 1,

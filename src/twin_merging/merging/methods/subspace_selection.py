@@ -6,9 +6,9 @@ The folders compression, routing and model do its work (twin_merging.model.joine
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from twin_merging.merging.methods.twin import twin
+from twin_merging.merging.methods.twin import BaseBody, Head, twin
 from twin_merging.merging.registry import merging_method
 
 
@@ -22,13 +22,7 @@ def mass(
             "merge of all tasks, which answers the first of two passes"
         },
     ],
-    shared: Annotated[
-        str | None,
-        {
-            "description": "the static row that is the base's body: `task_arithmetic` with `scaling: 0`. Absent: such "
-            "a row is added, called `pretrained-` and the protocol's name"
-        },
-    ] = None,
+    shared: BaseBody = None,
     router: Annotated[
         Mapping[str, Any] | None,
         {
@@ -36,10 +30,7 @@ def mass(
             "other kinds the weights above 0.2 are kept, at most three, else the largest"
         },
     ] = None,
-    head: Annotated[
-        Literal["oracle", "routed", None],
-        {"description": "the true task's private parameters, or the routed task's; absent: as the protocol says"},
-    ] = None,
+    head: Head = None,
 ) -> dict[str, Any]:
     """MASS: answer each input by TSV-M of the tasks that a router keeps for it, at most three.
 

@@ -19,6 +19,18 @@ Energy = Annotated[
     float | None,
     {"minimum": 0, "maximum": 1, "description": "least rank that keeps this share of the squared norm"},
 ]
+OwnRouter = Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}]
+Head = Annotated[
+    Literal["oracle", "routed", None],
+    {"description": "the true task's private parameters, or the routed task's; absent: as the protocol says"},
+]
+BaseBody = Annotated[
+    str | None,
+    {
+        "description": "the static row that is the base's body: `task_arithmetic` with `scaling: 0`. Absent: such "
+        "a row is added, called `pretrained-` and the protocol's name"
+    },
+]
 Store = Annotated[
     Literal["float32", "bfloat16", "int8", "int4"],
     {
@@ -47,11 +59,8 @@ def twin(
         },
     ] = None,
     rescale: Annotated[float | None, {"description": "with `density`: factor of the kept entries; absent: 1"}] = None,
-    router: Annotated[Mapping[str, Any] | None, {"description": "options that differ from the suite's router"}] = None,
-    head: Annotated[
-        Literal["oracle", "routed", None],
-        {"description": "the true task's private parameters, or the routed task's; absent: as the protocol says"},
-    ] = None,
+    router: OwnRouter = None,
+    head: Head = None,
     top_k: Annotated[
         int | None, {"minimum": 1, "description": "keep the k largest weights, renormalised; absent: all"}
     ] = None,
@@ -138,13 +147,7 @@ def _check_fixed(
 @merging_method("dynamic", source="Gargiulo et al. 2025, arXiv 2412.00081, section 4", on_base=True)
 def tsv_c(
     *,
-    shared: Annotated[
-        str | None,
-        {
-            "description": "the static row that is the base's body: `task_arithmetic` with `scaling: 0`. Absent: such "
-            "a row is added, called `pretrained-` and the protocol's name"
-        },
-    ] = None,
+    shared: BaseBody = None,
     rank: Rank = None,
     fraction: Fraction = None,
     energy: Energy = None,
