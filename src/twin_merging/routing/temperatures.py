@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint
+from twin_merging.routing.tensors import number_in_header
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +26,4 @@ def temperature_of(asked: float | str, state: Mapping[str, torch.Tensor]) -> flo
     """
     if asked != CALIBRATE:
         return float(asked)
-    found = state.metadata.get(_STORED) if isinstance(state, Checkpoint) else None
-    if found is None:
-        place = state.paths[0] if isinstance(state, Checkpoint) else "the router"
-        raise UserError(f"{place}: no {_STORED}, which temperature: {CALIBRATE} needs; make the router again")
-    return float(found)
+    return number_in_header(state, _STORED, f"temperature: {CALIBRATE}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
+from typing import TYPE_CHECKING
 
 from twin_merging.errors import UserError
 from twin_merging.io.tensors import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
 
 
 def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | None = None) -> tuple[int, ...]:
@@ -28,3 +30,11 @@ def shape_in(state: Mapping[str, torch.Tensor], name: str, dimensions: int | Non
 def place(state: Mapping[str, torch.Tensor]) -> str:
     """What an error names as the place of a router's tensors."""
     return str(state.paths[0]) if isinstance(state, Checkpoint) else "the router"
+
+
+def number_in_header(state: Mapping[str, torch.Tensor], key: str, needed_by: str) -> float:
+    """A number in the header of a router's file. Raises UserError, which names what needs it, where there is none."""
+    found = state.metadata.get(key) if isinstance(state, Checkpoint) else None
+    if found is None:
+        raise UserError(f"{place(state)}: no {key}, which {needed_by} needs; make the router again")
+    return float(found)

@@ -14,8 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twin_merging.errors import UserError
-from twin_merging.io.tensors import Checkpoint
+from twin_merging.routing.tensors import number_in_header
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +69,4 @@ def threshold_in(settings: Mapping[str, Any], state: Mapping[str, torch.Tensor])
     """
     if settings.get(UNKNOWN) is None:
         return None
-    found = state.metadata.get(_STORED) if isinstance(state, Checkpoint) else None
-    if found is None:
-        place = state.paths[0] if isinstance(state, Checkpoint) else "the router"
-        raise UserError(f"{place}: no {_STORED}, which router.{UNKNOWN} needs; make the router again")
-    return float(found)
+    return number_in_header(state, _STORED, f"router.{UNKNOWN}")
