@@ -11,7 +11,7 @@ fp64, and kept. The rows of a batch that keep the same tasks are answered togeth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from twin_merging.algebra.gram import gram, inverse_root
 from twin_merging.algebra.polar import thin_svd
-from twin_merging.model.gates import Mixture
+from twin_merging.model.gates import Mixture, Positions
 
 if TYPE_CHECKING:
     from twin_merging.model.gated import Gated
@@ -62,11 +62,7 @@ def joined_factors(layer: Gated, tasks: Sequence[int]) -> tuple[torch.Tensor, to
 
 def add_joined(layer: Gated, x: torch.Tensor, y: torch.Tensor, mixture: Mixture) -> None:
     """Add each row's merge of the tasks it keeps to its product y (batch, ..., m), in place; x (batch, ..., n)."""
-    for tasks, rows in mixture.sets:
-        found = _picked(layer, tasks)
-        if found is None:
-            continue
-        down, up, core = found
+    for rows, (down, up, core) in _merges(layer, mixture):
         hidden = functional.linear(x[rows], down)
         change = functional.linear(hidden if core is None else functional.linear(hidden, core), up)
         if isinstance(rows, slice):
@@ -80,17 +76,21 @@ def looked_up(layer: Gated, ids: torch.Tensor, y: torch.Tensor, mixture: Mixture
     them."""
     if y.shape[0] != mixture.rows:
         ids, y = ids.expand(mixture.rows, -1), y.expand(mixture.rows, -1, -1).clone()
-    for tasks, rows in mixture.sets:
-        found = _picked(layer, tasks)
-        if found is None:
-            continue
-        down, up, core = found
+    for rows, (down, up, core) in _merges(layer, mixture):
         hidden = functional.embedding(ids[rows], up)
         y[rows] += (hidden if core is None else functional.linear(hidden, core.T)) @ down * factor
     return y
 
 
 Picked = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def _merges(layer: Gated, mixture: Mixture) -> Iterator[tuple[Positions, Picked]]:
+    """The rows that keep the same tasks, with what these tasks have of the layer's weight, where they have some."""
+    for tasks, rows in mixture.sets:
+        found = _picked(layer, tasks)
+        if found is not None:
+            yield rows, found
 
 
 def _picked(layer: Gated, tasks: Sequence[int]) -> Picked | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -41,7 +41,7 @@ class Completions:
         prompt = self._prompt(index // asked.shown, asked)
         scores = [*result.prompt_scores, *_shifted(result.scores, len(prompt))]
         logprobs = self._logprobs(scores) if asked.has_scores else None
-        return _completion(index, prompt + result.text, logprobs, result.finish, result.routing)
+        return _choice(index, {"text": prompt + result.text}, logprobs, result.finish, result.routing)
 
     def begin(self, index: int, asked: Asked) -> str:
         """What stands before the first piece of an answer."""
@@ -52,7 +52,7 @@ class Completions:
 
     def piece(self, index: int, text: str, piece: Piece, finish: str | None, has_scores: bool) -> dict[str, Any]:
         logprobs = self._logprobs(piece.scores) if has_scores else None
-        return _completion(index, text, logprobs, finish, piece.routing)
+        return _choice(index, {"text": text}, logprobs, finish, piece.routing)
 
     def _prompt(self, place: int, asked: Asked) -> str:
         if not asked.echoes:
@@ -85,24 +85,20 @@ class Chats:
         self._shown = shown
 
     def choice(self, index: int, result: Result, asked: Asked) -> dict[str, Any]:
-        return {
-            "index": index,
-            "message": {"role": "assistant", "content": result.text, "refusal": None},
-            "logprobs": self._logprobs(result.scores) if asked.has_scores else None,
-            "finish_reason": result.finish,
-            "routing": routing_of(result.routing),
-        }
+        message = {"role": "assistant", "content": result.text, "refusal": None}
+        logprobs = self._logprobs(result.scores) if asked.has_scores else None
+        return _choice(index, {"message": message}, logprobs, result.finish, result.routing)
 
     def begin(self, index: int, asked: Asked) -> str:
         return ""
 
     def first(self, index: int, routing: Routing) -> dict[str, Any] | None:
-        return _chunk(index, {"role": "assistant", "content": ""}, None, None, routing)
+        return _choice(index, {"delta": {"role": "assistant", "content": ""}}, None, None, routing)
 
     def piece(self, index: int, text: str, piece: Piece, finish: str | None, has_scores: bool) -> dict[str, Any]:
         delta = {"content": text} if text or finish is None else {}
         logprobs = self._logprobs(piece.scores) if has_scores else None
-        return _chunk(index, delta, logprobs, finish, piece.routing)
+        return _choice(index, {"delta": delta}, logprobs, finish, piece.routing)
 
     def _logprobs(self, scores: Sequence[Score]) -> dict[str, Any]:
         return {"content": [{**self._told(s.token, s.logprob), "top_logprobs": self._top(s)} for s in scores]}
@@ -115,20 +111,13 @@ class Chats:
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
-def _completion(index: int, text: str, logprobs: Any, finish: str | None, routing: Routing) -> dict[str, Any]:
+def _choice(
+    index: int, content: Mapping[str, Any], logprobs: Any, finish: str | None, routing: Routing
+) -> dict[str, Any]:
+    """One of an answer's `choices`. content: what was written, by the name that it has in this form."""
     return {
         "index": index,
-        "text": text,
-        "logprobs": logprobs,
-        "finish_reason": finish,
-        "routing": routing_of(routing),
-    }
-
-
-def _chunk(index: int, delta: Any, logprobs: Any, finish: str | None, routing: Routing) -> dict[str, Any]:
-    return {
-        "index": index,
-        "delta": delta,
+        **content,
         "logprobs": logprobs,
         "finish_reason": finish,
         "routing": routing_of(routing),
