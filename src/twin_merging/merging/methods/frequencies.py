@@ -29,7 +29,7 @@ def fr_merging(
 
     Of the two-dimensional Fourier transform of a matrix (m, n) those coefficients are kept whose distance from (m / 2,
     n / 2), the highest frequency, is at most cutoff * max(m, n): theta_0 + scaling * filtered sum_t tau_t. Other
-    parameters are added up as they are. FREE-Merging's sparse expert of each task is not made.
+    parameters are added up as they are. `free_merging` adds FREE-Merging's sparse expert of each task.
     """
     import torch
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from twin_merging.merging.methods.regression import regmean
+from twin_merging.merging.methods.regression import Alpha, regmean
 from twin_merging.merging.registry import Parameter, merging_method
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def regmean_plusplus(
     parameter: Parameter,
     *,
-    alpha: Annotated[
-        float, {"minimum": 0, "maximum": 1, "description": "factor of the Gram matrices' off-diagonal entries"}
-    ] = 0.9,
+    alpha: Alpha = 0.9,
 ) -> torch.Tensor:
     """RegMean layer by layer, each on the hidden states that the merged layers before it give.
 

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     import torch
 
 
+Alpha = Annotated[
+    float, {"minimum": 0, "maximum": 1, "description": "factor of the Gram matrices' off-diagonal entries"}
+]
+
+
 @merging_method("static", source="Jin et al. 2023, arXiv 2212.09849", whole=True, statistics="gram-matrices")
 def regmean(
     parameter: Parameter,
     *,
-    alpha: Annotated[
-        float, {"minimum": 0, "maximum": 1, "description": "factor of the Gram matrices' off-diagonal entries"}
-    ] = 0.9,
+    alpha: Alpha = 0.9,
 ) -> torch.Tensor:
     """Find linear layers whose outputs are nearest to the experts', on the experts' own inputs.
 
