@@ -7,7 +7,8 @@ DIR: a merged language model with a router; texts: files with a prompt a line, o
 process of its own, asked by OpenAI's client over the network of this machine, in fp32, with the likeliest token each
 time; every second request streams, and each names the routed mixture, an expert or the shared model in turn. alone: how
 many of the requests are made one by one as well, and answered by transformers' `generate` in this process for
-comparison. flat: how many requests are made while the server's memory is read.
+comparison. theirs: how many of the requests transformers' server gets, which answers all by the shared model. flat: how
+many requests are made while the server's memory is read. Each figure is printed as soon as it is known.
 """
 
 from __future__ import annotations
@@ -138,15 +139,16 @@ def measured(
         answers = list(pool.map(lambda one: ask(client, one, model), asked))
     seconds = time.perf_counter() - began
     firsts = sorted(one.first for one in answers if one.first is not None)
-    return {
+    found = {
         "requests": len(answers),
         "seconds": round(seconds, 2),
         "requests a second": round(len(answers) / seconds, 2),
         "tokens a second": round(sum(one.tokens for one in answers) / seconds, 1),
         "first token, median": round(statistics.median(firsts), 3) if firsts else None,
         "first token, p99": round(firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))], 3) if firsts else None,
-        "answers": answers,
     }
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return {**found, "answers": answers}
 
 
 @torch.inference_mode()
@@ -177,6 +179,7 @@ def flat(directory: Path, asked: Sequence[Request], concurrency: int) -> dict[st
         for start in range(0, len(asked), part):
             list(pool.map(lambda one: ask(client, one), asked[start : start + part]))
             found.append(round(memory(psutil.Process(process)) / 2**20, 1))
+            print(f"{start + part} requests: {found[-1]} MiB", file=sys.stderr, flush=True)
     return {"requests": len(asked), "MiB after each tenth": found}
 
 
@@ -187,6 +190,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--alone", type=int, default=60)
+    parser.add_argument("--theirs", type=int, default=60)
     parser.add_argument("--flat", type=int, default=5000)
     parser.add_argument("--only", nargs="+", default=["batch", "alone", "shared", "transformers"],
                         choices=["batch", "alone", "shared", "transformers", "flat"])  # fmt: skip
@@ -244,7 +248,7 @@ def _of_transformers(given: Any, model: Any, asked: Sequence[Request], body: Pat
         try:
             with server(command, port) as (client, _):
                 ask(client, asked[0], str(body))
-                found[name] = measured(client, asked, given.concurrency, str(body))
+                found[name] = measured(client, asked[: given.theirs], given.concurrency, str(body))
         except (openai.OpenAIError, SystemExit) as error:
             found[name] = {"failed": str(error).splitlines()[0][:200]}
     return found

@@ -15,7 +15,9 @@ import torch
 
 from tests.dense_twin import DenseLanguageModel, router_of
 from tests.tiny_decoders import tokenizer
+from twin_merging.serving.batch import Batch
 from twin_merging.serving.engine import Engine, Sizes
+from twin_merging.serving.newcomers import Prefill
 from twin_merging.serving.rows import Ask, Event, Failure, Piece, Result, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +90,7 @@ class Listener:
 
 @contextmanager
 def engine(model: Any, sizes: Sizes = Sizes(4, 500)) -> Iterator[Engine]:  # noqa: B008
-    found = Engine(model, tokenizer(), sizes)
+    found = Engine(Batch(model, tokenizer()), Prefill.on("cpu"), sizes)
     found.start()
     try:
         yield found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.dense_twin import DenseTwin, router_of
 from tests.serving import Process, saved
+from tests.tiny import config_of, tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -99,3 +103,26 @@ def test_the_page_is_accessible_and_fits_a_telephone(page: Page, scheme: Any) ->
     assert axe.Axe().run(page).response["violations"] == []
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_page_of_a_classifier_shows_its_labels(browser: Browser, tmp_path: Path) -> None:
+    DenseTwin("bert", "strict", 0.25).twin(router_of(config_of("bert").hidden_size)).save_pretrained(tmp_path / "tiny")
+    tokenizer().save_pretrained(tmp_path / "tiny")
+    with Process(tmp_path / "tiny") as server:
+        page = browser.new_page(viewport={"width": 360, "height": 800})
+        page.goto(f"{server.root}/")
+        expect(page.locator("#model option")).to_have_count(5)
+        expect(page.get_by_label("Tokens at most")).to_be_hidden()
+        page.get_by_label("Text", exact=True).fill("w1 w2")
+        page.get_by_label("Second text of a pair").fill("w3")
+        page.get_by_label("Answered by").select_option(label="the expert for b")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator("#labels li")).to_have_count(3)
+        expect(page.locator("#answer")).to_have_text(page.locator("#labels .chosen span").nth(0).inner_text())
+        assert weights(page) == {"a": "0.000", "b": "1.000", "c": "0.000"}
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.get_by_label("Answered by").select_option(label="the expert for c")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator("#labels")).to_be_hidden()
+        expect(page.locator("#answer")).to_have_text(re.compile(r"-?\d+\.\d{3}"))
+        page.close()

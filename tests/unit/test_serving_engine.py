@@ -80,6 +80,20 @@ def test_one_batch_holds_rows_of_every_mixture(model: Any) -> None:
             assert (list(result.routing.weights.values()), result.routing.task) == (own, told[ask.route.kind])
 
 
+def test_rows_that_are_merged_of_the_tasks_they_keep_are_answered_as_each_alone() -> None:
+    joined = merged()
+    joined.gates.joined = True
+    routes = [Route(), Route("task", "b"), Route("shared"), own_weights(joined, {"a": 0.5, "c": 0.25}, None)]
+    asks = [greedy(prompt_of(number), routes[number % 4], max_tokens=1 + number % 5) for number in range(12)]
+    listener = answered(joined, asks)
+    given = {"task": [0.0, 1.0, 0.0], "shared": [0.0, 0.0, 0.0], "weights": [0.5, 0.0, 0.25]}
+    for place, ask in enumerate(asks):
+        own = given.get(ask.route.kind)
+        weights = None if own is None else torch.tensor([own])
+        wanted = alone(joined, ask.prompt, ask.max_tokens, weights=weights)
+        assert listener.result(place).text == words(wanted)
+
+
 def test_a_prompt_that_comes_from_none_of_the_tasks_is_answered_by_the_shared_model(model: Any) -> None:
     ask = greedy(prompt_of(3))
     model.router.below = 0.0  # no log of a probability is larger
@@ -329,7 +343,7 @@ def test_the_end_fails_what_is_not_done(model: Any) -> None:
 @torch.inference_mode()
 def test_padding_that_all_rows_have_is_cut(model: Any) -> None:
     reading, other = JoinedReading(model.model), JoinedReading(model.model)
-    with model.mixing(None, None):
+    with model.gates.holding(None):
         reading.read(torch.tensor([prompt_of(5)]), torch.ones(1, 6, dtype=torch.long))
         other.read(torch.tensor([prompt_of(1)]), torch.ones(1, 2, dtype=torch.long))
         reading.join(other)

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from tests.serving import alone, merged, prompt_of, saved, words
+from tests.serving import alone, prompt_of, saved, words
 from twin_merging.api.answer import answer_text
 from twin_merging.errors import UserError
 from twin_merging.model.twin import TwinModel
 from twin_merging.serving.engine import FullError
+from twin_merging.serving.http import reading, stream
 from twin_merging.serving.http.app import application
 from twin_merging.serving.http.forms import Shown
 from twin_merging.serving.serve import serve
@@ -337,7 +338,7 @@ def test_a_full_queue_says_when_to_come_back(directory: Path, monkeypatch: pytes
         raise FullError(3)
 
     found = site(directory, Settings())
-    monkeypatch.setattr(found.engine, "submit", full)
+    monkeypatch.setattr(found.desk.engine, "submit", full)
     with TestClient(application(found)) as client:
         response = client.post(COMPLETIONS, json=greedy("w1"))
     assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
@@ -352,8 +353,49 @@ def test_a_request_that_takes_too_long_is_ended(directory: Path, monkeypatch: py
         streamed = client.post(COMPLETIONS, json=greedy("w1", max_tokens=39, stream=True))
         assert '"code":"timeout"' in streamed.text
         assert "[DONE]" not in streamed.text
-        while found.engine.running or found.engine.waiting:
+        while found.desk.engine.running or found.desk.engine.waiting:
             pass
+
+
+def test_a_body_that_comes_too_slowly_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SECONDS", 0.1)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"prompt": '
+        await asyncio.sleep(0.5)
+        yield b'"w1"}'
+
+    async def asked() -> httpx2.Response:
+        transport = httpx2.ASGITransport(client.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as inner:
+            return await inner.post(COMPLETIONS, content=slowly(), headers={"content-type": "application/json"})
+
+    assert client.portal is not None
+    response = client.portal.call(asked)
+    assert (response.status_code, response.json()["error"]["message"]) == (408, "the body did not come within 0.1 s")
+
+
+def test_a_stream_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "SPARE", 0.1)
+    sent, ended = [], []
+
+    async def chunks() -> AsyncIterator[Any]:
+        while True:
+            yield {"text": "w1"}
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) > 3:
+            await never()
+
+    answer = stream.EventStream(chunks(), lambda: ended.append(True), seconds=0.05)
+    asyncio.run(asyncio.wait_for(answer({"type": "http"}, never, send), 10))
+    assert ended == [True]
+    assert [one["type"] for one in sent[:2]] == ["http.response.start", "http.response.body"]
+    assert sent[1]["body"] == b'data: {"text":"w1"}\n\n'
 
 
 def test_a_model_without_a_chat_template_has_no_chat(tmp_path: Path) -> None:
@@ -398,12 +440,3 @@ def test_a_port_that_is_taken_and_a_missing_extra_are_told(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match="serve needs uvicorn, which is not installed; install the extra"):
         serve(tmp_path, Settings())
-
-
-def test_a_classifier_is_no_language_model(tmp_path: Path) -> None:
-    from tests.predicting import make
-
-    make("encoder", tmp_path)
-    with pytest.raises(UserError, match="a classifier writes no text"):
-        site(tmp_path / "model", Settings())
-    assert merged().writes

@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add_extract_lora(commands.add_parser("extract-lora", help="a full fine-tune as a LoRA of a rank, with its error"))
     add_vocabulary(commands.add_parser("vocabulary", help="write models of other added tokens with one vocabulary"))
     add_push(commands.add_parser("push", help="upload a merged model to the Hub"))
-    add_serve(commands.add_parser("serve", help="answer clients of OpenAI's interface with a merged language model"))
+    add_serve(commands.add_parser("serve", help="answer clients of OpenAI's interface with a merged model"))
     _add_audit(commands.add_parser("audit", help="check a suite's results against what is recorded of their making"))
     add_estimate(commands.add_parser("estimate", help="what a suite takes: bytes to fetch, disk, memory, time"))
     add_runs(commands.add_parser("runs", help="list the runs that are kept: when, of what, with which scores"))

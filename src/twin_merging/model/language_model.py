@@ -144,12 +144,12 @@ class TwinForCausalLM(TwinModel, GenerationMixin):
 
         return holding, routed
 
-    def mixing(self, weights: torch.Tensor | None, tasks: torch.Tensor | None) -> AbstractContextManager[None]:
-        """The context of passes of `model` over a batch whose rows have these weights (rows, T; None for a model
+    def mixture(self, weights: torch.Tensor | None, tasks: torch.Tensor | None) -> Mixture | None:
+        """What `gates` hold in passes of `model` over a batch whose rows have these weights (rows, T; None for a model
         without a router), and the private parameters of the tasks with these numbers (rows,) among those known."""
         if weights is not None and tasks is not None:
-            return self.gates.holding(self._mixture(Routed(weights, tasks), None, self.device))
-        return self.gates.holding(None if tasks is None else Mixture.of(None, tasks))
+            return self._mixture(Routed(weights, tasks), None, self.device)
+        return None if tasks is None else Mixture.of(None, tasks)
 
     @torch.no_grad()
     def generate(

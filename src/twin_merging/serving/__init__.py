@@ -1,1 +1,1 @@
-"""Serves a merged language model to clients of OpenAI's interface: one batch answers requests of different tasks."""
+"""Serves a merged model to clients of OpenAI's interface: one batch answers requests of different tasks."""

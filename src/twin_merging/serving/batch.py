@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from twin_merging.routing.verdicts import Routed
 from twin_merging.serving.joining import JoinedReading
 from twin_merging.serving.progress import Progress
 from twin_merging.serving.prompts import left_padded, read_prompts
 from twin_merging.serving.routes import Mixtures, mixtures
-from twin_merging.serving.rows import Ask, Routing, Row
+from twin_merging.serving.rows import Ask, Row
 from twin_merging.serving.sampling import choose, likelihoods
 from twin_merging.tasks.writing import Words
 
@@ -26,7 +27,7 @@ class Batch:
         self._reading: JoinedReading | None = None
         self._mixtures: Mixtures | None = None
 
-    def admit(self, rows: Sequence[Row]) -> list[Progress]:
+    def admit(self, rows: Sequence[Row[Ask]]) -> list[Progress]:
         """Read the prompts of new rows, each once whatever the number of answers to it, and write their first tokens.
         Gives them as they are then."""
         asks = {ask: place for place, ask in enumerate(dict.fromkeys(row.ask for row in rows))}
@@ -36,7 +37,7 @@ class Batch:
             reading.keep(places)
         own = own.kept(places)
         new = [
-            Progress(row, self._words, self._routing(own, number), scores[place])
+            Progress(row, self._words, own.routing(self._model, number), scores[place])
             for number, (row, place) in enumerate(zip(rows, places, strict=True))
         ]
         self._choose(new, last[places])
@@ -78,7 +79,13 @@ class Batch:
 
     def _read(self, asks: Sequence[Ask]) -> tuple[JoinedReading, Mixtures, torch.Tensor, list[Any]]:
         ids, mask = left_padded([ask.prompt for ask in asks], self._model.device)
-        own = mixtures(self._model, ids, mask, [ask.route for ask in asks])
+
+        def routed(rows: list[int]) -> Routed:
+            first = int(mask[rows].sum(-1).amax())
+            found: Routed = self._model.routed_of(ids[rows, -first:], mask[rows, -first:], None)
+            return found
+
+        own = mixtures(self._model, [ask.route for ask in asks], routed)
         reading = JoinedReading(self._model.model)
         with own.holding(self._model):
             last, scores = read_prompts(reading, ids, mask, asks, self._model.config.get_text_config().vocab_size)
@@ -97,7 +104,3 @@ class Batch:
         now = time.monotonic()
         for number, place in enumerate(writing):
             rows[place].add(chosen[number], by_place.get(number), now)
-
-    def _routing(self, own: Mixtures, place: int) -> Routing:
-        weights = [] if own.weights is None else own.weights[place].tolist()
-        return Routing(own.told[place], dict(zip(self._model.tasks, weights, strict=False)))

@@ -9,12 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from twin_merging.errors import first_line
-from twin_merging.serving.batch import Batch
 from twin_merging.serving.newcomers import Prefill
 from twin_merging.serving.progress import Progress
 from twin_merging.serving.rows import Failure, Row
@@ -52,15 +51,32 @@ class Counts:
     seconds: float = 0.0  # that answers took in the batch, together
 
 
-class Engine:
-    """Answers rows. `observe` is called after each pass with the number of rows in it."""
+class Answering(Protocol):
+    """How the model answers rows. One thread alone may use it."""
 
-    def __init__(self, model: Any, tokenizer: Any, sizes: Sizes, observe: Callable[[int], None] | None = None):
+    rows: list[Progress]  # those that are being answered
+
+    def admit(self, rows: Sequence[Row[Any]]) -> Sequence[Progress]:
+        """Read new rows. Gives those that go on, or have something to tell; the others have been answered."""
+
+    def step(self) -> None:
+        """Continue every row by one token."""
+
+    def retire(self) -> Sequence[Progress]:
+        """Take out the rows that are done, or that nobody waits for any more."""
+
+    def clear(self) -> Sequence[Progress]:
+        """Take out all rows, and forget what was read of them."""
+
+
+class Engine:
+    """Answers rows. `observe` is called after each pass over one token a row, with the number of these rows."""
+
+    def __init__(self, batch: Answering, prefill: Prefill, sizes: Sizes, observe: Callable[[int], None] | None = None):
         self.sizes, self.counts = sizes, Counts()
-        self._batch = Batch(model, tokenizer)
-        self._prefill = Prefill.on(model.device.type)
+        self._batch, self._prefill = batch, prefill
         self._observe = observe or (lambda rows: None)
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[Row[Any]] = deque()
         self._changed = threading.Condition()
         self._ends = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -88,7 +104,7 @@ class Engine:
     def running(self) -> int:
         return len(self._batch.rows)
 
-    def submit(self, rows: Sequence[Row]) -> None:
+    def submit(self, rows: Sequence[Row[Any]]) -> None:
         """Let rows wait for their turn, all or none. Raises FullError, and ClosedError after `stop`."""
         with self._changed:
             if not self.is_well:
@@ -116,7 +132,7 @@ class Engine:
         self._fail(self._batch.clear(), list(self._waiting), "the server ends")
         self._waiting.clear()
 
-    def _newcomers(self) -> list[Row] | None:
+    def _newcomers(self) -> list[Row[Any]] | None:
         """Rows for the free places of the batch, as many as may be read before the others go on; waits while there is
         nothing to do. None at the end."""
         with self._changed:
@@ -124,7 +140,7 @@ class Engine:
                 self._changed.wait()
             if self._ends:
                 return None
-            found: list[Row] = []
+            found: list[Row[Any]] = []
             while self._waiting and len(self._batch.rows) + len(found) < self.sizes.batch:
                 row = self._waiting[0]
                 if not row.is_cancelled and not self._prefill.takes([*found, row]):
@@ -134,7 +150,7 @@ class Engine:
                     found.append(row)
             return found
 
-    def _admit(self, rows: Sequence[Row]) -> None:
+    def _admit(self, rows: Sequence[Row[Any]]) -> None:
         self._tell(self._batch.admit(rows))
 
     def _step(self) -> None:
@@ -153,7 +169,7 @@ class Engine:
             self.counts.done += 1
             self.counts.seconds += now - (row.first or now)
 
-    def _guarded(self, rows: Sequence[Row]) -> None:
+    def _guarded(self, rows: Sequence[Row[Any]]) -> None:
         """Admit new rows, or without any continue those of the batch. What goes wrong with new rows fails these; with a
         pass over the batch, all that are in it."""
         try:
@@ -164,7 +180,7 @@ class Engine:
             stuck = [row for row in rows if row not in known]
             self._fail([] if stuck else self._batch.clear(), stuck, first_line(error))
 
-    def _fail(self, running: Sequence[Progress], waiting: Sequence[Row], error: str) -> None:
+    def _fail(self, running: Sequence[Progress], waiting: Sequence[Row[Any]], error: str) -> None:
         for progress in running:
             progress.fail(error)
         for row in waiting:

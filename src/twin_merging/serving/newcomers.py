@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twin_merging.serving.rows import Row
 
@@ -22,14 +23,14 @@ class Prefill:
     def on(cls, device: str) -> Prefill:
         return cls(512, 1.25) if device == "cpu" else cls(8192, math.inf)
 
-    def takes(self, rows: Sequence[Row]) -> bool:
+    def takes(self, rows: Sequence[Row[Any]]) -> bool:
         """Whether the prompts of these rows are read before the other rows go on; one always is."""
         lengths = _lengths(rows)
         return len(lengths) == 1 or sum(lengths) <= self.tokens
 
-    def passes(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def passes(self, rows: Sequence[Row[Any]]) -> list[list[Row[Any]]]:
         """The rows whose prompts are read together: those of about one length. Each pass has the next shorter ones."""
-        found: list[list[Row]] = []
+        found: list[list[Row[Any]]] = []
         for row in sorted(rows, key=lambda row: len(row.ask.prompt), reverse=True):
             if found and self._fit([*found[-1], row]):
                 found[-1].append(row)
@@ -37,12 +38,12 @@ class Prefill:
                 found.append([row])
         return found
 
-    def _fit(self, rows: Sequence[Row]) -> bool:
+    def _fit(self, rows: Sequence[Row[Any]]) -> bool:
         lengths = _lengths(rows)
         size = max(lengths) * len(lengths)
         return len(lengths) == 1 or size <= min(self.tokens, self.padded * sum(lengths))
 
 
-def _lengths(rows: Sequence[Row]) -> list[int]:
+def _lengths(rows: Sequence[Row[Any]]) -> list[int]:
     """Those of the prompts. Of several answers to one, it is read once."""
     return list({id(row.ask): len(row.ask.prompt) for row in rows}.values())

@@ -14,9 +14,9 @@ from twin_merging.tasks.writing import Words
 class Progress:
     """What is written of one row so far. prompt_scores: what the model says of its prompt's tokens but the first."""
 
-    def __init__(self, row: Row, words: Words, routing: Routing, prompt_scores: Sequence[Likely]):
+    def __init__(self, row: Row[Ask], words: Words, routing: Routing, prompt_scores: Sequence[Likely]):
         ask = row.ask
-        self.row, self.routing, self.random = row, routing, row.randomness()
+        self.row, self.routing, self.random = row, routing, ask.randomness(row.index)
         follows = ask.streams or ask.scores is not None
         self.text = Text(words, ask.max_tokens, ask.stop, follows)
         self.first: float | None = None  # when its first token came

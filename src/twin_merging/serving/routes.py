@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from twin_merging.errors import unknown
+from twin_merging.routing.verdicts import Routed
 
 SHARED = "shared"
 
@@ -48,6 +49,14 @@ def own_weights(model: Any, weights: Mapping[str, float], task: str | None) -> R
     return Route("weights", task, tuple(float(weights.get(name, 0.0)) for name in model.tasks))
 
 
+@dataclass(frozen=True)
+class Routing:
+    """Whose knowledge answers: the task of the largest weight (or whose private parameters answer), and all weights."""
+
+    task: str | None
+    weights: Mapping[str, float]
+
+
 @dataclass
 class Mixtures:
     """Whose knowledge answers the rows of a batch. weights (rows, T): None for a model without a router; tasks (rows,):
@@ -57,6 +66,7 @@ class Mixtures:
     weights: torch.Tensor | None
     tasks: torch.Tensor | None
     told: list[str | None]
+    _mixture: Any = field(default=None, init=False)
 
     def kept(self, places: Sequence[int]) -> Mixtures:
         """The rows at these places, which may stand there more than once."""
@@ -69,26 +79,38 @@ class Mixtures:
         weights = _joined(self.weights, other.weights)
         return Mixtures(weights, _joined(self.tasks, other.tasks), self.told + other.told)
 
+    def routing(self, model: Any, row: int) -> Routing:
+        """What a client is told of a row."""
+        weights = [] if self.weights is None else self.weights[row].tolist()
+        return Routing(self.told[row], dict(zip(model.tasks, weights, strict=False)))
+
+    def names(self, model: Any) -> list[str]:
+        """Whose private parameters answer each row, of a model that has some."""
+        return [] if self.tasks is None else [model.known[number] for number in self.tasks.tolist()]
+
     def holding(self, model: Any) -> Any:
         """The context of the model's passes over these rows."""
-        return model.mixing(self.weights, self.tasks)
+        if self._mixture is None:
+            self._mixture = model.mixture(self.weights, self.tasks)
+        return model.gates.holding(self._mixture)
 
 
 def _joined(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
     return None if one is None or other is None else torch.cat([one, other])
 
 
-def mixtures(model: Any, ids: torch.Tensor, mask: torch.Tensor, routes: Sequence[Route]) -> Mixtures:
-    """The mixtures for prompts (rows, length), padded on the left. The router reads those rows alone that need it."""
+def mixtures(model: Any, routes: Sequence[Route], find: Callable[[list[int]], Routed]) -> Mixtures:
+    """The mixtures for a batch of rows. find: what the router says of the rows at these places, which are those that
+    need it."""
     told = [route.task for route in routes]
-    named = torch.tensor([0 if task is None else model.known.index(task) for task in told], device=ids.device)
+    device = model.device
+    named = torch.tensor([0 if task is None else model.known.index(task) for task in told], device=device)
     if model.router is None:
         return Mixtures(None, named if model.has_private else None, told)
-    weights = torch.zeros(len(routes), len(model.tasks), device=ids.device)
+    weights = torch.zeros(len(routes), len(model.tasks), device=device)
     asked = [row for row, route in enumerate(routes) if _needs_router(model, route)]
     if asked:
-        first = int(mask[asked].sum(-1).amax())
-        found = model.routed_of(ids[asked, -first:], mask[asked, -first:], None)
+        found = find(asked)
         weights[asked] = found.weights.float()
         unnamed = [(row, task) for row, task in zip(asked, found.tasks.tolist(), strict=True) if told[row] is None]
         for row, task in unnamed:
@@ -98,7 +120,7 @@ def mixtures(model: Any, ids: torch.Tensor, mask: torch.Tensor, routes: Sequence
         if route.kind == "shared":
             told[row], weights[row] = None, 0
         elif route.kind == "weights":
-            weights[row] = torch.tensor(route.weights, device=ids.device)
+            weights[row] = torch.tensor(route.weights, device=device)
             if route.task is None and any(route.weights):
                 named[row] = int(weights[row].argmax())
                 told[row] = model.tasks[int(named[row])]

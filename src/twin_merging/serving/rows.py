@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from twin_merging.serving.routes import Route
+from twin_merging.serving.routes import Route, Routing
+from twin_merging.tasks.task import Encoded
 
 Finish = Literal["stop", "length"]
 
@@ -36,6 +37,28 @@ class Ask:
     scores_prompt: bool = False
     streams: bool = False
 
+    def randomness(self, index: int) -> random.Random:
+        """The random numbers of one answer: those of a seed are the same whatever else is in the batch. index: which of
+        the answers to this prompt it is."""
+        return random.Random() if self.seed is None else random.Random(f"{self.seed} {index}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A text, or a pair of texts, that a classifier reads once. example: as it is tokenised; texts: as they were given;
+    wants: the label, or the mean of the shared body's last hidden states."""
+
+    example: Encoded
+    texts: tuple[str, ...]
+    route: Route
+    wants: Literal["label", "embedding"] = "label"
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """Its tokens."""
+        found: Sequence[int] = self.example.features["input_ids"]
+        return found
+
 
 @dataclass(frozen=True)
 class Score:
@@ -46,14 +69,6 @@ class Score:
     logprob: float | None
     likeliest: tuple[tuple[int, float], ...]
     offset: int
-
-
-@dataclass(frozen=True)
-class Routing:
-    """Whose knowledge answers: the task of the largest weight (or whose private parameters answer), and all weights."""
-
-    task: str | None
-    weights: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -81,21 +96,36 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What a classifier says of a text. values: the probability of each label; the one value of a regression; or the
+    embedding. is_value: whether it is the second. seconds: since it came. routing: None of an embedding."""
+
+    values: tuple[float, ...]
+    is_value: bool
+    routing: Routing | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Failure:
     """The engine could not answer: what went wrong, for its log."""
 
     error: str
 
 
-Event = Piece | Result | Failure
+Event = Piece | Result | Read | Failure
+Final = TypeVar("Final", Result, Read)  # the last that is told of a row that did not fail
+
+
+AskOf = TypeVar("AskOf", Ask, Question)
 
 
 @dataclass(eq=False)
-class Row:
+class Row(Generic[AskOf]):
     """One answer that is wanted of `ask`: the engine tells `listener` of it, from its own thread. index: which of the
     answers to that prompt it is."""
 
-    ask: Ask
+    ask: AskOf
     listener: Callable[[Event], None]
     index: int = 0
     since: float = field(default_factory=time.monotonic)
@@ -108,7 +138,3 @@ class Row:
     @property
     def is_cancelled(self) -> bool:
         return self._gone.is_set()
-
-    def randomness(self) -> random.Random:
-        """Its own random numbers: those of a seed and an index are the same whatever else is in the batch."""
-        return random.Random() if self.ask.seed is None else random.Random(f"{self.ask.seed} {self.index}")

@@ -1,4 +1,4 @@
-"""Loads a merged language model and serves it until the process is told to end."""
+"""Loads a merged model and serves it until the process is told to end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def serve(directory: str | Path, settings: Settings) -> None:
     """Serve a directory's model. Returns when SIGTERM or SIGINT has come and what was begun has been answered.
 
-    Raises UserError for a directory that holds no merged language model, a model that cannot be served, settings that
+    Raises UserError for a directory that holds no merged model, a model that cannot be served, settings that
     are wrong, an address that others reach without a key, and a port that is taken.
     """
     settings = checked(settings)

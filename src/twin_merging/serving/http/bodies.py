@@ -32,11 +32,17 @@ class StreamOptions(_Part):
     include_obfuscation: bool | None = None
 
 
-class Body(_Part):
-    """What both kinds of request have. Fields that would change an answer, and that this server cannot heed, may be
-    there with the value that changes nothing; those that change no answer may have any."""
+class Named(_Part):
+    """What every request has: whose knowledge is to answer."""
 
     model: str | None = None
+    routing: Routing | None = None
+
+
+class Body(Named):
+    """What both kinds of request for a text have. Fields that would change an answer, and that this server cannot heed,
+    may be there with the value that changes nothing; those that change no answer may have any."""
+
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -45,7 +51,6 @@ class Body(_Part):
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=STOPS), BeforeValidator(_as_list)] = []
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    routing: Routing | None = None
     frequency_penalty: Literal[0] | Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Literal[0] | Annotated[float, Field(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
@@ -92,3 +97,16 @@ class ChatBody(Body):
     functions: Annotated[list[Any], Field(max_length=0)] | None = None
     reasoning_effort: Literal["none"] | None = None
     modalities: list[Literal["text"]] | None = None
+
+
+class ClassifyBody(Named):
+    input: Any = None
+    user: Any = None
+
+
+class EmbeddingsBody(Named):
+    input: Any = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: None = None
+    routing: None = None
+    user: Any = None

@@ -9,23 +9,20 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from twin_merging.serving.engine import Engine
 from twin_merging.serving.http.asking import Asked
-from twin_merging.serving.http.errors import RequestError, timed_out
 from twin_merging.serving.http.forms import Chats, Completions, routing_of
-from twin_merging.serving.http.metrics import Metrics
 from twin_merging.serving.http.stream import EventStream
-from twin_merging.serving.http.waiting import Waiting, unless_gone
+from twin_merging.serving.http.waiting import Desk, Waiting
 from twin_merging.serving.rows import Result
 
 Form = Completions | Chats
 
 
 class Endpoints:
-    """seconds: within which a request has to be answered."""
+    """desk: where the rows of a request are handed in."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, seconds: float):
-        self._engine, self._metrics, self._seconds = engine, metrics, seconds
+    def __init__(self, desk: Desk):
+        self._desk, self._metrics = desk, desk.metrics
 
     async def answer(self, request: Request, asked: Asked, form: Form) -> Response:
         head = {
@@ -34,24 +31,17 @@ class Endpoints:
             "created": int(time.time()),
             "model": asked.model,
         }
-        waiting = Waiting(self._engine, asked)
         if asked.streams:
-            return EventStream(self._chunks(waiting, asked, form, head), self._ended(waiting), self._seconds)
-        try:
-            results = await unless_gone(request, waiting, self._seconds)
-        except TimeoutError:
-            self._metrics.cancelled.inc()
-            raise timed_out(self._seconds) from None
-        if results is None:
-            self._metrics.cancelled.inc()
-            raise RequestError("the client went away", status=499)
-        for result in results:
-            self._metrics.answered(result)
+            waiting = self._desk.waiting(asked.asks, Result, asked.param, asked.each)
+            return EventStream(self._chunks(waiting, asked, form, head), self._ended(waiting), self._desk.seconds)
+        results = await self._desk.results(request, asked.asks, Result, asked.param, asked.each)
         shown = _best(results, asked)
         choices = [form.choice(index, result, asked) for index, result in enumerate(shown)]
         return JSONResponse({**head, "choices": choices, "usage": self._usage(asked, results), **_one(asked, shown)})
 
-    async def _chunks(self, waiting: Waiting, asked: Asked, form: Form, head: dict[str, Any]) -> AsyncIterator[Any]:
+    async def _chunks(
+        self, waiting: Waiting[Result], asked: Asked, form: Form, head: dict[str, Any]
+    ) -> AsyncIterator[Any]:
         """A chunk for each piece of an answer; where usage is wanted, another at the end. The routing of an answer is
         in its first chunk and in its last."""
         usage = {"usage": None} if asked.has_usage else {}
@@ -78,7 +68,7 @@ class Endpoints:
         else:
             self._usage(asked, results)
 
-    def _ended(self, waiting: Waiting) -> Any:
+    def _ended(self, waiting: Waiting[Result]) -> Any:
         def cancel() -> None:
             if waiting.left:
                 self._metrics.cancelled.inc()

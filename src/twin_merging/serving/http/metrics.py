@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from twin_merging.serving.engine import Engine
-from twin_merging.serving.rows import Result
+from twin_merging.serving.rows import Read, Result
 
 PREFIX = "twin_merging_"
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -42,7 +42,12 @@ class Metrics:
         self._waiting.set_function(lambda: engine.waiting)
         self._running.set_function(lambda: engine.running)
 
-    def answered(self, result: Result) -> None:
+    def answered(self, result: Result | Read) -> None:
+        if isinstance(result, Read):
+            self.whole.observe(result.seconds)
+            if result.routing is not None:
+                self.routed.labels(result.routing.task or "").inc()
+            return
         self.written_tokens.inc(result.count)
         self.answers.labels(result.finish).inc()
         self.routed.labels(result.routing.task or "").inc()

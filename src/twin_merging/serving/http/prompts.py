@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from twin_merging.errors import first_line
 from twin_merging.serving.http.bodies import Message
 from twin_merging.serving.http.errors import RequestError
+from twin_merging.tasks.task import Longest
 
 MOST = 2048  # prompts of one request
 
@@ -24,11 +25,11 @@ class Prompt(NamedTuple):
 class Prompts:
     """Reads prompts with a tokenizer of its own, in one thread beside the one that answers clients.
 
-    count: the model's tokens; most: how many a prompt and its answer may have, and why: what says so.
+    count: the model's tokens; limit: how many a prompt and its answer may have.
     """
 
-    def __init__(self, tokenizer: Any, count: int, most: int, why: str):
-        self.count, self.most, self.why = count, most, why
+    def __init__(self, tokenizer: Any, count: int, limit: Longest):
+        self.count, self._limit = count, limit
         self._tokenizer = copy.deepcopy(tokenizer)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
@@ -50,17 +51,17 @@ class Prompts:
     def room(self, prompt: Prompt, wanted: int | None, param: str) -> int:
         """How many tokens may be written behind a prompt: as many as are wanted, or as there is room for. Raises
         RequestError where there is too little."""
-        left = self.most - len(prompt.tokens)
+        left = self._limit.tokens - len(prompt.tokens)
         if left < (1 if wanted is None else 0):
             raise RequestError(
-                f"{param}: has {len(prompt.tokens)} tokens, but {self.why}; shorten it",
+                f"{param}: has {len(prompt.tokens)} tokens, but {self._limit.why}; shorten it",
                 param,
                 code="context_length_exceeded",
             )
         if wanted is not None and wanted > left:
             raise RequestError(
-                f"max_tokens: {wanted} tokens behind a prompt of {len(prompt.tokens)}, but {self.why}; ask for at most "
-                f"{left}, or shorten the prompt",
+                f"max_tokens: {wanted} tokens behind a prompt of {len(prompt.tokens)}, but {self._limit.why}; ask for "
+                f"at most {left}, or shorten the prompt",
                 "max_tokens",
                 code="context_length_exceeded",
             )
@@ -112,10 +113,7 @@ class Prompts:
         return [self._checked(Prompt(tuple(tokens), text), "messages")]
 
     def _encoded(self, text: str, param: str, **options: Any) -> list[int]:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise RequestError(f"{param}: holds half of a character (a lone surrogate)", param) from None
+        check_characters(text, param)
         found: list[int] = self._tokenizer(text, truncation=False, verbose=False, **options)["input_ids"]
         return found
 
@@ -128,3 +126,11 @@ class Prompts:
 
 def _is_token(one: Any) -> bool:
     return isinstance(one, int) and not isinstance(one, bool)
+
+
+def check_characters(text: str, param: str) -> None:
+    """Raises RequestError for a text that is none: tokenizers take no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{param}: holds half of a character (a lone surrogate)", param) from None

@@ -13,6 +13,7 @@ from twin_merging.serving.http.errors import RequestError, timed_out
 from twin_merging.serving.http.waiting import client_gone
 
 DONE = b"data: [DONE]\n\n"
+SPARE = 5.0  # seconds that a client has beyond the time of its answer, to take what has been written
 
 
 def event(content: Any) -> bytes:
@@ -35,7 +36,7 @@ class EventStream(Response):
         gone = asyncio.ensure_future(client_gone(receive))
         try:
             # What has been told to a client that reads is over by then; one that does not read holds the writer back.
-            await asyncio.wait({writing, gone}, timeout=self._seconds + 5, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writing, gone}, timeout=self._seconds + SPARE, return_when=asyncio.FIRST_COMPLETED)
             if writing.done():
                 writing.result()
         finally:
