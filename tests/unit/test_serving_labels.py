@@ -109,6 +109,12 @@ def test_embeddings_are_means_of_the_shared_bodys_states(client: TestClient, dir
         content = base64.b64decode(same["embedding"])
         assert list(struct.unpack(f"<{len(content) // 4}f", content)) == pytest.approx(one["embedding"], abs=1e-6)
     assert [one["index"] for one in found["data"]] == [0, 1, 2]
+
+
+def test_a_pooler_of_a_tasks_own_has_no_part_in_embeddings(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "bert", DenseTwin("bert", "strict", 0.25).twin(router_of(16)))
+    with TestClient(application(site(folder, Settings()))) as own:
+        assert len(own.post(EMBEDDINGS, json={"input": "w1"}).json()["data"][0]["embedding"]) == 16
     response = client.post(EMBEDDINGS, json={"model": "tiny:b", "input": "w1"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
     assert "those of the shared model; ask 'tiny'" in response.json()["error"]["message"]

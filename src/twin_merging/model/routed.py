@@ -14,7 +14,7 @@ from twin_merging.model.joined import evenly
 from twin_merging.model.parts import POOLER
 from twin_merging.routing.features import Pooling, features_of
 from twin_merging.routing.fixed import FixedRouter, OracleRouter
-from twin_merging.routing.layers import of_one_body, single_layer
+from twin_merging.routing.layers import LAST, Features, of_one_body, single_layer
 from twin_merging.routing.ngrams import Texts
 from twin_merging.routing.projection import AT_MOST, THRESHOLD, ProjectionRouter, keep_above
 from twin_merging.routing.router import Router
@@ -98,13 +98,26 @@ class RoutedModel(PreTrainedModel):
         router: Any = self.router
         if self.reader is not None:
             return features_of(self.reader, of_one_body(router.features), mask, router.marks, **batch)
+        mixture = self._of_all(mask) if self.gates.joined else None
+        return self.states(mask, router.features, router.marks, mixture, **batch)
+
+    def states(
+        self,
+        mask: torch.Tensor,
+        features: Features = LAST,
+        marks: torch.Tensor | None = None,
+        mixture: Mixture | None = None,
+        **batch: torch.Tensor,
+    ) -> torch.Tensor:
+        """Hidden states of a batch as `features_of` gives them, (batch, d): of the shared body, or under a mixture. The
+        pooler, which may be a task's own, has no part in them."""
         pooler, awaited = getattr(self.body, POOLER, None), self._awaited
         self._awaited = None
         if pooler is not None:
             self.body.pooler = None
         try:
-            with self.gates.holding(self._of_all(mask) if self.gates.joined else None):
-                return features_of(self.body, router.features, mask, router.marks, **batch)
+            with self.gates.holding(mixture):
+                return features_of(self.body, features, mask, marks, **batch)
         finally:
             self._awaited = awaited
             if pooler is not None:

@@ -10,8 +10,6 @@ import torch
 from torch.nn import functional
 
 from twin_merging.io.device import moved
-from twin_merging.routing.features import features_of
-from twin_merging.routing.layers import LAST
 from twin_merging.routing.verdicts import Routed
 from twin_merging.serving.progress import Progress
 from twin_merging.serving.routes import mixtures
@@ -67,8 +65,7 @@ class Labelling:
     def _embeddings(self, asks: Sequence[Question]) -> list[tuple[tuple[float, ...], bool, None]]:
         """Of the shared body alone: the mean of the last hidden states of all tokens, of length 1."""
         batch = self._batch(asks)
-        with self._model.gates.holding(None):
-            found = features_of(self._model.body, LAST, batch.pop("attention_mask"), **batch)
+        found = self._model.states(batch.pop("attention_mask"), **batch)
         return [(tuple(row), False, None) for row in functional.normalize(found, dim=-1).tolist()]
 
     def _batch(self, asks: Sequence[Question]) -> dict[str, torch.Tensor]:
