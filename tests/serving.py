@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
+from starlette.testclient import TestClient
 
 from tests.dense_twin import DenseLanguageModel, router_of
 from tests.tiny_decoders import tokenizer
@@ -105,6 +111,56 @@ def answered(model: Any, asks: Sequence[Ask], sizes: Sizes = Sizes(4, 500)) -> L
         running.submit([listener.row(place, ask) for place, ask in enumerate(asks)])
         listener.wait(len(asks))
     return listener
+
+
+def bodies_by_chance(
+    count: int, said: Mapping[str, Mapping[str, Any]], fields: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Paths with bodies: what is `said` at a path, fields and values by chance, and in each tenth a byte."""
+    chance = random.Random(0)
+    scraps: list[Any] = [
+        None, True, False, 0, 1, -1, 2, 5, 1.5, -0.5, 1e308, 10**30, "", "w1", "w2 w3", "tiny", "tiny:a", "\u0000", "é",
+        "</s>", [], {}, [1], [1, 2], [[3], [4, 5]], ["w1", "w2"], [None], [[]], {"weights": {"a": 1}}, {"task": "b"},
+        {"include_usage": True}, [{"role": "user", "content": "w1"}], [{"role": "user"}], {"type": "text"}, "after",
+        {"text": "w1", "text_pair": "w2"}, [{"text": "w1"}, "w2"], "base64",
+    ]  # fmt: skip
+    for number in range(count):
+        path = chance.choice(list(said))
+        body: dict[str, Any] = {**said[path]}
+        for _ in range(chance.choice([0, 1, 1, 2, 3])):
+            body[chance.choice(fields)] = chance.choice(scraps)
+        content = json.dumps(body).encode()
+        if number % 10 == 0:
+            place = chance.randrange(len(content))
+            content = content[:place] + bytes([chance.randrange(256)]) + content[place + 1 :]
+        yield path, content
+
+
+def asked_by_chance(
+    client: TestClient, count: int, said: Mapping[str, Mapping[str, Any]], fields: Sequence[str]
+) -> tuple[int, int]:
+    """Ask with bodies that are made by chance: how many were answered, and how many were refused. No other status is
+    right."""
+    bodies = list(bodies_by_chance(count, said, fields))
+
+    async def asked(inner: httpx2.AsyncClient, path: str, content: bytes) -> int:
+        response = await inner.post(path, content=content, headers={"content-type": "application/json"})
+        assert response.status_code in (200, 400, 404), (path, content, response.text)
+        assert response.status_code == 200 or response.json()["error"]["message"]
+        return int(response.status_code)
+
+    async def all_asked() -> list[int]:
+        """16 at a time, within the server's own loop: each alone would wait for several threads to take turns."""
+        found: list[int] = []
+        transport = httpx2.ASGITransport(client.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as inner:
+            for start in range(0, len(bodies), 16):
+                found += await asyncio.gather(*(asked(inner, *one) for one in bodies[start : start + 16]))
+        return found
+
+    assert client.portal is not None
+    seen = Counter(client.portal.call(all_asked))
+    return seen[200], seen[400]
 
 
 class Process:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from tests.serving import alone, prompt_of, saved, words
+from tests.serving import alone, asked_by_chance, prompt_of, saved, words
 from twin_merging.api.answer import answer_text
 from twin_merging.errors import UserError
 from twin_merging.model.twin import TwinModel
@@ -254,50 +252,14 @@ def test_paths_that_there_are_not(client: TestClient) -> None:
     assert client.get("/").status_code == 200
 
 
-def bodies_by_chance(count: int) -> Iterator[tuple[str, bytes]]:
-    """Paths with bodies: fields and values by chance, and in each tenth a byte."""
-    chance = random.Random(0)
-    scraps: list[Any] = [
-        None, True, False, 0, 1, -1, 2, 5, 1.5, -0.5, 1e308, 10**30, "", "w1", "w2 w3", "tiny", "tiny:a", "\u0000", "é",
-        "</s>", [], {}, [1], [1, 2], [[3], [4, 5]], ["w1", "w2"], [None], [[]], {"weights": {"a": 1}}, {"task": "b"},
-        {"include_usage": True}, [{"role": "user", "content": "w1"}], [{"role": "user"}], {"type": "text"}, "after",
-    ]  # fmt: skip
-    fields = """model prompt max_tokens temperature top_p n seed stop stream stream_options routing logprobs echo suffix
-    best_of messages top_logprobs max_completion_tokens response_format user logit_bias tools x""".split()
-    for number in range(count):
-        path = chance.choice([COMPLETIONS, COMPLETIONS, CHAT])
-        said = {"prompt": "w1"} if path == COMPLETIONS else {"messages": [{"role": "user", "content": "w2"}]}
-        body: dict[str, Any] = {**said, "max_tokens": 2}
-        for _ in range(chance.choice([0, 1, 1, 2, 3])):
-            body[chance.choice(fields)] = chance.choice(scraps)
-        content = json.dumps(body).encode()
-        if number % 10 == 0:
-            place = chance.randrange(len(content))
-            content = content[:place] + bytes([chance.randrange(256)]) + content[place + 1 :]
-        yield path, content
-
-
 def test_a_thousand_bodies_made_by_chance_give_no_500(client: TestClient) -> None:
-    bodies = list(bodies_by_chance(1000))
-
-    async def asked(inner: httpx2.AsyncClient, path: str, content: bytes) -> int:
-        response = await inner.post(path, content=content, headers={"content-type": "application/json"})
-        assert response.status_code in (200, 400, 404), (path, content, response.text)
-        assert response.status_code == 200 or response.json()["error"]["message"]
-        return int(response.status_code)
-
-    async def all_asked() -> list[int]:
-        """16 at a time, within the server's own loop: each alone would wait for several threads to take turns."""
-        found: list[int] = []
-        transport = httpx2.ASGITransport(client.app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as inner:
-            for start in range(0, len(bodies), 16):
-                found += await asyncio.gather(*(asked(inner, *one) for one in bodies[start : start + 16]))
-        return found
-
-    assert client.portal is not None
-    seen = Counter(client.portal.call(all_asked))
-    assert min(seen[200], seen[400]) > 100
+    said = {
+        COMPLETIONS: {"prompt": "w1", "max_tokens": 2},
+        CHAT: {"messages": [{"role": "user", "content": "w2"}], "max_tokens": 2},
+    }
+    fields = """model prompt max_tokens temperature top_p n seed stop stream stream_options routing logprobs echo suffix
+    best_of messages top_logprobs max_completion_tokens response_format user logit_bias tools x"""
+    assert min(asked_by_chance(client, 1000, said, fields.split())) > 100
     assert client.post(COMPLETIONS, json=greedy("w1")).status_code == 200
 
 

@@ -14,6 +14,7 @@ import torch
 from starlette.testclient import TestClient
 
 from tests.dense_twin import LABELS, DenseTwin, router_of
+from tests.serving import asked_by_chance
 from tests.tiny import config_of, merged, tokenizer
 from twin_merging.api.answer import answer_text
 from twin_merging.model.twin import TwinModel
@@ -109,15 +110,15 @@ def test_embeddings_are_means_of_the_shared_bodys_states(client: TestClient, dir
         content = base64.b64decode(same["embedding"])
         assert list(struct.unpack(f"<{len(content) // 4}f", content)) == pytest.approx(one["embedding"], abs=1e-6)
     assert [one["index"] for one in found["data"]] == [0, 1, 2]
+    response = client.post(EMBEDDINGS, json={"model": "tiny:b", "input": "w1"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
+    assert "those of the shared model; ask 'tiny'" in response.json()["error"]["message"]
 
 
 def test_a_pooler_of_a_tasks_own_has_no_part_in_embeddings(tmp_path: Path) -> None:
     folder = saved(tmp_path / "bert", DenseTwin("bert", "strict", 0.25).twin(router_of(16)))
     with TestClient(application(site(folder, Settings()))) as own:
         assert len(own.post(EMBEDDINGS, json={"input": "w1"}).json()["data"][0]["embedding"]) == 16
-    response = client.post(EMBEDDINGS, json={"model": "tiny:b", "input": "w1"})
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
-    assert "those of the shared model; ask 'tiny'" in response.json()["error"]["message"]
 
 
 def test_a_text_that_is_cut_is_told(client: TestClient) -> None:
@@ -150,6 +151,13 @@ def test_a_wrong_field_is_named(
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param)
     assert words in error["message"]
+
+
+def test_bodies_made_by_chance_give_no_500(client: TestClient) -> None:
+    said: dict[str, dict[str, Any]] = {CLASSIFY: {"input": "w1"}, EMBEDDINGS: {"input": ["w1", "w2"]}}
+    fields = ["model", "input", "routing", "encoding_format", "dimensions", "user", "x"]
+    assert min(asked_by_chance(client, 400, said, fields)) > 50
+    assert classify(client, "w1")["data"]
 
 
 def test_what_a_classifier_has_and_has_not(client: TestClient) -> None:
