@@ -246,7 +246,8 @@ def test_a_body_that_is_no_request_is_refused(client: TestClient, content: bytes
 
 
 def test_paths_that_there_are_not(client: TestClient) -> None:
-    for path in ("/v1/files", "/v1/models/tiny", "/../etc/passwd", "/docs", "/openapi.json", "/page.html"):
+    models = ("/v1/models/other", "/v1/models//etc/passwd")
+    for path in (*models, "/v1/files", "/../etc/passwd", "/docs", "/openapi.json", "/page.html"):
         assert client.get(path).status_code == 404
     assert client.get(COMPLETIONS).status_code == 405
     assert client.get("/").status_code == 200

@@ -108,6 +108,7 @@ def test_mixed_requests_of_the_real_client_are_answered_as_each_alone(client: op
 
 def test_the_client_chats_lists_models_and_understands_errors(client: openai.OpenAI, server: Process) -> None:
     assert [one.id for one in client.models.list()] == ["tiny", "tiny:shared", "tiny:a", "tiny:b", "tiny:c"]
+    assert client.models.retrieve("tiny:b").id == "tiny:b"
     said: Any = [{"role": "user", "content": "w1 w2"}]
     options: dict[str, Any] = {"model": "tiny", "messages": said, "temperature": 0, "max_tokens": 4}
     whole = client.chat.completions.create(**options, extra_body={"routing": {"weights": {"a": 1, "b": 0.5}}})

@@ -18,6 +18,7 @@ from twin_merging.serving.http.guard import Guard
 from twin_merging.serving.http.naming import Naming
 from twin_merging.serving.http.page import PAGE, PAGE_HEADERS
 from twin_merging.serving.http.waiting import Desk
+from twin_merging.serving.routes import Route
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 PATHS = ("/", "/health", "/metrics", "/v1/models")
@@ -53,12 +54,17 @@ def application(site: Site) -> Any:
     engine = site.desk.engine
     began = int(time.time())
 
+    def told(name: str, route: Route) -> dict[str, Any]:
+        own = {"id": name, "object": "model", "created": began, "owned_by": "twin-merging"}
+        return {**own, "routing": {"kind": route.kind, "task": route.task}, **site.about}
+
     async def models(request: Request) -> Response:
-        each = [
-            {"id": name, "object": "model", "created": began, "owned_by": "twin-merging", **_kind(route), **site.about}
-            for name, route in site.answers.naming.routes.items()
-        ]
-        return JSONResponse({"object": "list", "data": each})
+        all_of_them = [told(name, route) for name, route in site.answers.naming.routes.items()]
+        return JSONResponse({"object": "list", "data": all_of_them})
+
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        return JSONResponse(told(name, site.answers.naming.known(name)))
 
     async def health(request: Request) -> Response:
         if not engine.is_well:
@@ -74,6 +80,7 @@ def application(site: Site) -> Any:
     for path, answer in site.answers.posts.items():
         app.add_api_route(path, answer, methods=["POST"])
     app.add_api_route("/v1/models", models, methods=["GET"])
+    app.add_api_route("/v1/models/{name:path}", model, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"])
     if site.has_page:
@@ -105,7 +112,3 @@ async def _not_found(request: Request, error: Exception) -> Response:
         raise error
     message = f"{request.method} {request.url.path}: {error.detail}; see /v1/models for what is served"
     return RequestError(message, status=error.status_code, headers=error.headers).response()
-
-
-def _kind(route: Any) -> dict[str, Any]:
-    return {"routing": {"kind": route.kind, "task": route.task}}

@@ -29,10 +29,15 @@ class Naming:
             raise RequestError(
                 f"model: nothing in this model finds a prompt's task; name one of {', '.join(self.routes)}", "model"
             )
-        if name not in self.routes:
-            raise RequestError(f"model: {unknown('model', name, self.routes)}", "model", 404, "model_not_found")
+        found = self.known(name)
         if weighs:
             raise RequestError(f"routing: model '{name}' is one mixture already; ask '{self.served}'", "routing")
+        return found
+
+    def known(self, name: str) -> Route:
+        """Raises RequestError for a name that nothing has."""
+        if name not in self.routes:
+            raise RequestError(f"model: {unknown('model', name, self.routes)}", "model", 404, "model_not_found")
         return self.routes[name]
 
     def _own_route(self, body: Named) -> Route:
