@@ -6,6 +6,9 @@
 #   SUITE=quickstart     the suite for `make explain` and `make report`
 #   PYTEST_ARGS=         more arguments for pytest, such as "-k ties"; "-n 0" for one process
 
+# Python keeps what it has compiled, whatever the environment says: without it every start compiles the library anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 CORES ?= all
 TORCH_INDEX ?=

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_merging.io.files import file_hashes, sha256
+from twin_merging.jobs.kept_code import KeptCode, key_of
 
 PACKAGE = Path(__file__).parents[1]
 # What a module reads that lies beside it under its own name, as report.html beside report.py.
@@ -60,10 +61,22 @@ class _Code:
 
 @cache
 def _read(path: Path) -> _Code:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = tuple(file for name in _imported(tree) for file in _files_of(name))
+    source = path.read_bytes()
     beside = [file.read_bytes() for end in TEMPLATES if (file := path.with_suffix(end)).is_file()]
-    return _Code(hashlib.sha256(b"".join([syntax(tree).encode(), *beside])).hexdigest(), imports)
+    key, kept = key_of([source, *beside]), _kept()
+    found = kept.get(key)
+    if found is None:
+        tree = ast.parse(source)
+        digest = hashlib.sha256(b"".join([syntax(tree).encode(), *beside])).hexdigest()
+        found = digest, tuple(dict.fromkeys(_imported(tree)))
+        kept.put(key, found)
+    digest, names = found
+    return _Code(digest, tuple(file for name in names for file in _files_of(name)))
+
+
+@cache
+def _kept() -> KeptCode:
+    return KeptCode(hashlib.sha256(Path(__file__).read_bytes()).hexdigest())
 
 
 def syntax(node: Any) -> str:

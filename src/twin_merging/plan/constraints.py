@@ -31,7 +31,11 @@ def suites_where(suites: Sequence[Suite], folder: str, names: Callable[[Suite], 
     """A constraint of {suite}, for rules of which one makes a file in one suite and another in another: only suites
     and names in `folder` that `names(suite)` gives, before `end`. An empty name is the folder itself. The records of a
     rule lie in a folder of its own, so no other rule could make them."""
-    paths = [re.escape(f"{suite.name}/{folder}/{name}".rstrip("/")) for suite in suites for name in names(suite)]
+    paths = []
+    for suite in suites:
+        own = [f"/{re.escape(name)}" if name else "" for name in names(suite)]
+        if own:
+            paths.append(f"{re.escape(suite.name)}/{folder}(?:{'|'.join(own)})")
     return f"(?=(?:{'|'.join(paths) or '(?!)'}){end}|{SUITE}/records/){SUITE}"
 
 
