@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import twin_merging
 from twin_merging.io.files import sha256
+from twin_merging.jobs.client import ONE_THREAD
 
 REPOSITORY = Path(__file__).parents[2]
+LOADED = REPOSITORY / "tests" / "loaded"
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 # What a run may write anew with other bytes: times, and what was measured.
 MEASURED = ("logs", "benchmarks", "records")
 STORE = "results/.store"
@@ -43,8 +47,26 @@ def command(*arguments: str, cores: int = 2) -> list[str]:
 
 def variables(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment variables of a run in `folder`: no network, and the folder's own library where it has one."""
-    own = {"PYTHONPATH": str(folder / "src")} if (folder / "src").is_dir() else {}
-    return {**os.environ, "HF_HUB_OFFLINE": "1", **own, **(more or {})}
+    first = [str(folder / "src")] if (folder / "src").is_dir() else [os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(part for part in [*first, str(LOADED)] if part)
+    return {**os.environ, **OFFLINE, "PYTHONPATH": path, "LOADED_LIBRARIES": libraries(), **(more or {})}
+
+
+@cache
+def libraries() -> str:
+    """The socket of a process that has the libraries loaded (tests/loaded), which ends with this run of the tests."""
+    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    name = f"twin-merging-tests-{run}"
+    if sys.platform == "linux":
+        subprocess.Popen(
+            [sys.executable, str(LOADED / "forks.py"), name, str(run)],
+            env={**os.environ, **OFFLINE, **ONE_THREAD},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return name
 
 
 def snakemake(
