@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import runpy
 import select
 import socket
@@ -22,8 +23,15 @@ LIBRARIES = """torch pandas pyarrow.parquet peft datasets accelerate safetensors
     transformers.models.bert.modeling_bert transformers.models.qwen2.modeling_qwen2
     transformers.models.llama.modeling_llama transformers.models.roberta.tokenization_roberta""".split()
 # What a run, or Snakemake in it, may set to other values without its libraries being loaded in another way.
+BEFORE = dict(os.environ)  # libraries set some variables when they are loaded
 FREE = tuple("""SNAKEMAKE TWIN_MERGING PYTEST PYTHONPATH PWD OLDPWD SHLVL _ COLUMNS LINES LOADED_LIBRARIES TMP TEMP AWS_
     VECLIB_ GOTO_ NUMEXPR_""".split())  # fmt: skip
+
+
+def allowed() -> list[Any]:
+    """What the system allows this process, which a fork of another would not have."""
+    limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return [os.getuid(), os.getgid(), *([name, *resource.getrlimit(getattr(resource, name))] for name in limits)]
 
 
 def bound(environment: dict[str, str]) -> dict[str, str]:
@@ -48,7 +56,8 @@ def work(request: dict[str, Any], connection: socket.socket, listener: socket.so
 def answer(connection: socket.socket, listener: socket.socket) -> None:
     with connection, connection.makefile("rb") as stream:
         request = json.loads(stream.readline() or b"{}")
-        if request.get("version") != sys.version or bound(request["environment"]) != bound(dict(os.environ)):
+        own = [sys.version, *allowed()]
+        if request.get("process") != own or bound(request["environment"]) != bound(BEFORE):
             connection.sendall(b"n")
             return
         child = os.fork()

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+from importlib import import_module
 
 SOCKET = "LOADED_LIBRARIES"  # environment variable: the name of that process's socket
 
@@ -20,7 +21,7 @@ def _forked(name: str) -> bool:
                 "environment": dict(os.environ),
                 "folder": os.getcwd(),
                 "path": sys.path,
-                "version": sys.version,
+                "process": [sys.version, *import_module("forks").allowed()],
             }
             connection.sendall(json.dumps(said).encode() + b"\n")
             return connection.recv(1) == b"y"
