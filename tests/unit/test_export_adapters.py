@@ -71,11 +71,12 @@ def test_peft_loads_an_adapter_a_task_and_gives_the_expert(tmp_path: Path) -> No
             torch.testing.assert_close(shared, model(ids, weights=torch.zeros(1, 3)).logits, rtol=1e-5, atol=1e-5)
             assert (adapted - shared).abs().max() > 0.1
     assert AutoTokenizer.from_pretrained(tmp_path / "out" / "body").decode(list(prompt_of(5))) == words(prompt_of(5))
-    readme = (tmp_path / "out" / "README.md").read_text()
-    assert "vllm serve body --served-model-name shared --enable-lora --max-loras 3 --max-lora-rank 8" in readme
-    assert "b=adapters/b" in readme
-    assert "--max-loras-per-batch 4" in readme  # of which SGLang keeps one for the body alone
-    assert "the body's name stands before the adapter's: `shared:a`" in readme
+    told = (tmp_path / "out" / "README.md").read_text()
+    assert "vllm serve body --host 127.0.0.1 --served-model-name shared " in told
+    assert "--enable-lora --max-loras 3 --max-lora-rank 8 " in told
+    assert "b=adapters/b" in told
+    assert "--max-loras-per-batch 4" in told  # of which SGLang keeps one for the body alone
+    assert "the body's name stands before the adapter's: `shared:a`" in told
 
 
 def leaves(folder: Path) -> dict[str, set[str]]:
@@ -105,7 +106,8 @@ def test_every_adapter_has_all_layers_and_those_that_servers_keep_with_them(tmp_
 
 def test_the_readme_names_the_body_unlike_every_task_and_sglang_only_where_it_takes_the_layers() -> None:
     told = readme(["shared", "law"], 9, {"q_proj", "v_proj"}, finds=False)
-    assert "--served-model-name shared-body --enable-lora --max-loras 2 --max-lora-rank 16" in told
+    assert "vllm serve body --host 127.0.0.1 --served-model-name shared-body " in told
+    assert "--enable-lora --max-loras 2 --max-lora-rank 16 " in told
     assert "`shared-body:shared`" in told
     assert "sglang.launch_server --model-path body --served-model-name shared-body" in told
     told = readme(["law"], 1, {"q_proj", "fc1"}, finds=True)

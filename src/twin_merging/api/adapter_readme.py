@@ -41,12 +41,16 @@ _README = """# A merged model for servers of many LoRA adapters
 
 `body/` is the shared model, `adapters/` holds what each of {count} tasks adds to it. From this folder:
 
-    vllm serve body --served-model-name {body} --enable-lora --max-loras {count} --max-lora-rank {rank} \\
+    vllm serve body --host 127.0.0.1 --served-model-name {body} \\
+        --enable-lora --max-loras {count} --max-lora-rank {rank} \\
         --lora-modules {adapters}
 
 {sglang}
 
 A request names its adapter as its `model`: {names}; `{body}` is the body alone.{sglang_names}
+
+Both read a body in float32 as half precision unless `--dtype` says otherwise, and on a GPU vLLM takes adapters in half
+precision alone.
 {router}
 Such a server answers each prompt with one expert. `python -m twin_merging serve` answers with a mixture of several.
 """
