@@ -73,9 +73,9 @@ def test_peft_loads_an_adapter_a_task_and_gives_the_expert(tmp_path: Path) -> No
     assert AutoTokenizer.from_pretrained(tmp_path / "out" / "body").decode(list(prompt_of(5))) == words(prompt_of(5))
     told = (tmp_path / "out" / "README.md").read_text()
     assert "vllm serve body --host 127.0.0.1 --served-model-name shared " in told
-    assert "--enable-lora --max-loras 3 --max-lora-rank 8 " in told
+    assert "--enable-lora --max-loras 4 --max-lora-rank 8 " in told  # a slot is left for the body alone
     assert "b=adapters/b" in told
-    assert "--max-loras-per-batch 4" in told  # of which SGLang keeps one for the body alone
+    assert "--max-loras-per-batch 4 " in told
     assert "the body's name stands before the adapter's: `shared:a`" in told
 
 
@@ -107,7 +107,7 @@ def test_every_adapter_has_all_layers_and_those_that_servers_keep_with_them(tmp_
 def test_the_readme_names_the_body_unlike_every_task_and_sglang_only_where_it_takes_the_layers() -> None:
     told = readme(["shared", "law"], 9, {"q_proj", "v_proj"}, finds=False)
     assert "vllm serve body --host 127.0.0.1 --served-model-name shared-body " in told
-    assert "--enable-lora --max-loras 2 --max-lora-rank 16 " in told
+    assert "--enable-lora --max-loras 3 --max-lora-rank 16 " in told
     assert "`shared-body:shared`" in told
     assert "sglang.launch_server --model-path body --served-model-name shared-body" in told
     told = readme(["law"], 1, {"q_proj", "fc1"}, finds=True)

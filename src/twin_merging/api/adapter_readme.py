@@ -17,13 +17,15 @@ def readme(tasks: Sequence[str], rank: int, layers: Collection[str], finds: bool
     while body in tasks:  # a server has one model of a name
         body += "-body"
     others = sorted(set(layers) - SGLANG)
+    slots = len(tasks) + 1  # SGLang counts the body alone, and vLLM on a processor gives it what the last slot holds
     first, second = _SGLANG_LACKS.format(layers=", ".join(f"`{one}`" for one in others)), ""
     if not others:
-        first = _SGLANG.format(body=body, slots=len(tasks) + 1, adapters=_adapters(tasks))
+        first = _SGLANG.format(body=body, slots=slots, adapters=_adapters(tasks))
         second = _SGLANG_NAMES.format(body=body, task=tasks[0])
     return _README.format(
         count=len(tasks),
         body=body,
+        slots=slots,
         rank=next(one for one in RANKS if one >= rank),
         adapters=_adapters(tasks),
         names=", ".join(f"`{task}`" for task in tasks),
@@ -42,7 +44,7 @@ _README = """# A merged model for servers of many LoRA adapters
 `body/` is the shared model, `adapters/` holds what each of {count} tasks adds to it. From this folder:
 
     vllm serve body --host 127.0.0.1 --served-model-name {body} \\
-        --enable-lora --max-loras {count} --max-lora-rank {rank} \\
+        --enable-lora --max-loras {slots} --max-lora-rank {rank} \\
         --lora-modules {adapters}
 
 {sglang}

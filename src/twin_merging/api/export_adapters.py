@@ -95,8 +95,8 @@ def _check_vector(task: str, vector: ExclusiveVector, form: AdapterForm, directo
         path = name.removesuffix(".weight")
         if path.removeprefix(form.prefix) in form.lookups or path in form.beside:
             raise UserError(
-                f"{directory}: the exclusive vector of '{task}' changes '{name}', and these servers take adapters "
-                f"of the layers between embedding and output alone{other}"
+                f"{directory}: the exclusive vector of '{task}' changes '{name}', and of few architectures vLLM takes "
+                f"an adapter of an embedding or the output layer{other}"
             )
 
 
