@@ -171,6 +171,16 @@ def test_what_adapters_cannot_carry_is_refused_with_the_reason(tmp_path: Path) -
         export(tmp_path / "twin-0", {"a": 1.0}, tmp_path / "out", form="vllm")
 
 
+def test_a_task_whose_name_no_adapter_can_have_is_refused(tmp_path: Path) -> None:
+    dense = linear(DenseLanguageModel("llama", 0.5))
+    dense.tasks = ["a", "b", "c:d"]
+    dense.exclusive = dict(zip(dense.tasks, dense.exclusive.values(), strict=True))
+    twin = saved(dense, tmp_path / "twin", UniformRouter(dense.tasks, 16))
+    with pytest.raises(UserError, match="the task 'c:d' has a name that these servers cannot give to an adapter"):
+        export(twin, None, tmp_path / "out", form="vllm")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_rank_that_no_server_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twin_merging.api.export_adapters.RANKS", (2, 4))
     twin = saved(linear(DenseLanguageModel("llama", 0.5)), tmp_path / "twin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ def export_adapters(model: Any, single: Any, directory: Path, output: Path, shar
     form = AdapterForm.of(model.body, model.form.has_prefix)
     vectors = load_vectors(directory, model.record, model.tasks)
     rank = _checked(model, vectors, form, directory)
-    shapes = {name: tuple(value.shape) for name, value in single.named_parameters()}
-    layers = _layers((name for vector in vectors.values() for name in vector.factors), shapes)
+    layers = _layers(vectors, {name: tuple(value.shape) for name, value in single.named_parameters()})
     if not layers:
         raise UserError(
             f"{directory}: no task's exclusive vector changes a matrix, so the shared body is all there is; export it "
@@ -105,15 +104,18 @@ def _leaf(name: str) -> str:
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
-def _layers(changed: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _layers(
+    vectors: Mapping[str, ExclusiveVector], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     """The matrices (m, n) of every adapter: those that any task changes, and what is kept as one matrix with them.
 
     SGLang fails on an adapter of q_proj without v_proj, of k_proj without q_proj, and of up_proj without gate_proj.
     """
-    found = {}
-    for name in changed:
+    changed = [(name, pair) for vector in vectors.values() for name, pair in vector.factors.items()]
+    found: dict[str, tuple[int, ...]] = {name: (up.shape[0], down.shape[1]) for name, (down, up) in changed}
+    for name in list(found):
         leaf = _leaf(name)
-        for one in next((group for group in TOGETHER if leaf in group), (leaf,)):
+        for one in next((group for group in TOGETHER if leaf in group), ()):
             other = f"{name.removesuffix(f'{leaf}.weight')}{one}.weight"
             if other in shapes:
                 found[other] = shapes[other]
