@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 import shutil
 from collections.abc import Mapping
 from importlib.resources import files
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from twin_merging.api.adapter_readme import RANKS, readme
 from twin_merging.errors import UserError
 from twin_merging.io.files import pass_on
 from twin_merging.io.sharding import Shards
@@ -18,8 +19,9 @@ from twin_merging.model.adapters import VECTORS, AdapterForm, ExclusiveVector, s
 from twin_merging.model.loading import load_vectors
 from twin_merging.routing.fixed import FixedRouter
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's --max-lora-rank may be
 README = "README.md"
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # what these servers keep as one matrix
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # a folder's, and a name=path of both servers
 
 
 def export_adapters(model: Any, single: Any, directory: Path, output: Path, shards: Shards) -> None:
@@ -31,18 +33,24 @@ def export_adapters(model: Any, single: Any, directory: Path, output: Path, shar
     form = AdapterForm.of(model.body, model.form.has_prefix)
     vectors = load_vectors(directory, model.record, model.tasks)
     rank = _checked(model, vectors, form, directory)
+    layers = _layers(vectors, {name: tuple(value.shape) for name, value in single.named_parameters()})
+    if not layers:
+        raise UserError(
+            f"{directory}: no task's exclusive vector changes a matrix, so the shared body is all there is; export it "
+            "with --form dense"
+        )
     single.save_pretrained(output / "body", max_shard_size=shards.limit)
     pass_on(directory, output / "body", but=[file.name for file in (output / "body").iterdir()])
     for task, vector in vectors.items():
         folder = output / "adapters" / task
         folder.mkdir(parents=True)
-        save_exclusive(_of_one_rank(vector), folder, form)
+        save_exclusive(_padded(vector, layers), folder, form)
         (folder / VECTORS).unlink()  # it holds nothing, or zeros
     finds = not isinstance(model.router, FixedRouter)
     if finds:
         shutil.copytree(directory / "router", output / "router")
         (output / "router.py").write_text(files("twin_merging.api").joinpath("adapter_router.txt").read_text())
-    (output / README).write_text(_readme(model.tasks, rank, finds))
+    (output / README).write_text(readme(model.tasks, rank, {_leaf(name) for name in layers}, finds))
 
 
 def _checked(model: Any, vectors: Mapping[str, ExclusiveVector], form: AdapterForm, directory: Path) -> int:
@@ -52,20 +60,18 @@ def _checked(model: Any, vectors: Mapping[str, ExclusiveVector], form: AdapterFo
         raise UserError(f"{directory}: a classifier, but these servers take language models; use --form lora")
     if model.has_private:
         raise UserError(f"{directory}: tasks have parameters of their own, which no adapter carries{other}")
+    if form.transposed:
+        raise UserError(
+            f"{directory}: its layers keep their matrices as (inputs, outputs), as GPT-2's do, and neither vLLM nor "
+            f"SGLang takes adapters of such a model{other}"
+        )
     for task, vector in vectors.items():
-        beside = [name for name, part in vector.vectors.items() if part.any()]
-        if beside:
+        if not _NAME.fullmatch(task):
             raise UserError(
-                f"{directory}: the exclusive vector of '{task}' has {len(beside)} parts that are no matrices "
-                f"('{beside[0]}'), which no LoRA carries{other}"
+                f"{directory}: the task '{task}' has a name that these servers cannot give to an adapter (letters, "
+                "digits, '.', '_' and '-'); merge again under another name"
             )
-        for name in vector.factors:
-            path = name.removesuffix(".weight")
-            if path.removeprefix(form.prefix) in form.lookups or path in form.beside:
-                raise UserError(
-                    f"{directory}: the exclusive vector of '{task}' changes '{name}', and these servers take adapters "
-                    f"of the layers between embedding and output alone{other}"
-                )
+        _check_vector(task, vector, form, directory, other)
     rank = max((down.shape[0] for vector in vectors.values() for down, _ in vector.factors.values()), default=1)
     if rank > RANKS[-1]:
         raise UserError(
@@ -75,50 +81,55 @@ def _checked(model: Any, vectors: Mapping[str, ExclusiveVector], form: AdapterFo
     return rank
 
 
-def _of_one_rank(vector: ExclusiveVector) -> ExclusiveVector:
-    """The same with zeros up to the largest rank: these servers know one rank an adapter."""
+def _check_vector(task: str, vector: ExclusiveVector, form: AdapterForm, directory: Path, other: str) -> None:
+    if vector.sparse:
+        raise UserError(f"{directory}: the exclusive vector of '{task}' is sparse, which no LoRA carries{other}")
+    beside = [name for name, part in vector.vectors.items() if part.any()]
+    if beside:
+        raise UserError(
+            f"{directory}: the exclusive vector of '{task}' has {len(beside)} parts that are no matrices "
+            f"('{beside[0]}'), which no LoRA carries{other}"
+        )
+    for name in vector.factors:
+        path = name.removesuffix(".weight")
+        if path.removeprefix(form.prefix) in form.lookups or path in form.beside:
+            raise UserError(
+                f"{directory}: the exclusive vector of '{task}' changes '{name}', and of few architectures vLLM takes "
+                f"an adapter of an embedding or the output layer{other}"
+            )
+
+
+def _leaf(name: str) -> str:
+    """A layer's own name: q_proj of model.layers.0.self_attn.q_proj.weight."""
+    return name.removesuffix(".weight").rpartition(".")[2]
+
+
+def _layers(
+    vectors: Mapping[str, ExclusiveVector], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The matrices (m, n) of every adapter: those that any task changes, and what is kept as one matrix with them.
+
+    SGLang fails on an adapter of q_proj without v_proj, of k_proj without q_proj, and of up_proj without gate_proj.
+    """
+    changed = [(name, pair) for vector in vectors.values() for name, pair in vector.factors.items()]
+    found: dict[str, tuple[int, ...]] = {name: (up.shape[0], down.shape[1]) for name, (down, up) in changed}
+    for name in list(found):
+        leaf = _leaf(name)
+        for one in next((group for group in TOGETHER if leaf in group), ()):
+            other = f"{name.removesuffix(f'{leaf}.weight')}{one}.weight"
+            if other in shapes:
+                found[other] = shapes[other]
+    return found
+
+
+def _padded(vector: ExclusiveVector, layers: Mapping[str, tuple[int, ...]]) -> ExclusiveVector:
+    """The same with zeros for all layers and up to its largest rank: SGLang knows one rank an adapter."""
     rank = max((down.shape[0] for down, _ in vector.factors.values()), default=1)
+    dtype = next((down.dtype for down, _ in vector.factors.values()), torch.float32)
     pad = torch.nn.functional.pad
-    return ExclusiveVector(
-        {
-            name: (pad(down, (0, 0, 0, rank - down.shape[0])), pad(up, (0, rank - up.shape[1])))
-            for name, (down, up) in vector.factors.items()
-        }
-    )
-
-
-def _readme(tasks: list[str], rank: int, finds: bool) -> str:
-    allowed = next(one for one in RANKS if one >= rank)
-    adapters = " \\\n        ".join(shlex.quote(f"{task}=adapters/{task}") for task in tasks)
-    router = (
-        """
-`router.py` says which adapter is for a prompt: the task to which the router gives the largest weight. It needs the
-package `twin-merging`, loads the body once more, and reads the prompt with it:
-
-    python router.py "the prompt"
-
-```python
-from router import Adapters
-
-adapters = Adapters()
-client.completions.create(model=adapters.name(prompt), prompt=prompt)
-```
-"""
-        if finds
-        else """
-Nothing in this model finds a prompt's task: name the adapter yourself.
-"""
-    )
-    return f"""# A merged model for servers of many LoRA adapters
-
-`body/` is the shared model, `adapters/` holds what each of {len(tasks)} tasks adds to it. From this folder:
-
-    vllm serve body --served-model-name shared --enable-lora --max-loras {len(tasks)} --max-lora-rank {allowed} \\
-        --lora-modules {adapters}
-
-    python -m sglang.launch_server --model-path body --max-loras-per-batch {len(tasks)} --lora-paths {adapters}
-
-A request names its adapter as its `model`: {", ".join(f"`{task}`" for task in tasks)}; `shared` is the body alone.
-{router}
-Such a server answers each prompt with one expert. `python -m twin_merging serve` answers with a mixture of several.
-"""
+    padded = {}
+    for name, (outputs, inputs) in layers.items():
+        nothing = torch.zeros(0, inputs, dtype=dtype), torch.zeros(outputs, 0, dtype=dtype)
+        down, up = vector.factors.get(name, nothing)
+        padded[name] = (pad(down, (0, 0, 0, rank - down.shape[0])), pad(up, (0, rank - up.shape[1])))
+    return ExclusiveVector(padded)
