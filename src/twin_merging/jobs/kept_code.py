@@ -9,12 +9,13 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from twin_merging.errors import UserError
+from twin_merging.io.files import whole_file
 
 FILE = Path(__file__).parent / "__pycache__" / "code.json"
 MOST = 4096  # files of which something is kept; beyond it, only those of the last call
@@ -51,11 +52,8 @@ class KeptCode:
         """Write what is kept, with what other processes have written since."""
         known = {**self._read(), **self._used}
         content = {"rule": self._rule, "files": known if len(known) <= MOST else self._used}
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False, encoding="utf-8") as partial:
-                json.dump(content, partial)
-            os.replace(partial.name, self._file)
+        with suppress(OSError, UserError), whole_file(self._file) as partial:
+            partial.write_text(json.dumps(content), encoding="utf-8")
 
     def _read(self) -> dict[str, list[Any]]:
         """What is kept; nothing where there is no file, or one that is damaged or of another rule."""
