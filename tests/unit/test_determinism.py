@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.random_models import write_models
 from twin_merging.api.merge import merge
@@ -19,7 +20,7 @@ from twin_merging.errors import UserError
 from twin_merging.io.files import sha256
 from twin_merging.io.ranges import chunks, pieces, row_count
 from twin_merging.io.tensors import WEIGHTS
-from twin_merging.merging.randomness import uniform_numbers
+from twin_merging.merging.randomness import ranks_of, uniform_numbers
 from twin_merging.merging.workers import in_order
 
 CASES: dict[str, dict[str, Any]] = {
@@ -198,3 +199,14 @@ assert torch.get_num_threads() == 4
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
     assert digests(tmp_path / "0") == digests(tmp_path / "1")
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 300])
+def test_ranks_of_equal_sizes_follow_their_places(width: int) -> None:
+    generator = torch.Generator().manual_seed(width)
+    scales = torch.tensor([1e-30, 1.0, 3.5, 2e30, 0, 1e-42])
+    sizes = torch.randint(0, 5, (6, width), generator=generator) * scales[:, None]
+    order = sizes.argsort(dim=1, stable=True)
+    assert torch.equal(torch.from_numpy(ranks_of(sizes)), order.argsort(dim=1))
+    exact = (torch.rand(4, width, generator=generator) - 0.5).abs()
+    assert torch.equal(torch.from_numpy(ranks_of(exact)), exact.argsort(dim=1, stable=True).argsort(dim=1))
