@@ -92,9 +92,11 @@ def della(
             rows = tau.reshape(tau.shape[0] if tau.dim() > 1 else 1, -1)
             keep = torch.full(rows.shape, density, dtype=torch.float64)
             for row, values in enumerate(rows):
+                own = [density] * len(values)
                 for rank, place in enumerate(values.abs().sort(stable=True).indices.tolist()):
                     if len(values) > 1:
-                        keep[row, place] = density - epsilon + 2 * epsilon * rank / (len(values) - 1)
+                        own[place] = density - epsilon + 2 * epsilon * rank / (len(values) - 1)
+                keep[row] = torch.tensor(own, dtype=torch.float64)
             numbers = torch.from_numpy(uniform_numbers(seed, task, n, 0, tau.numel()).astype("float64"))
             kept = numbers.reshape(rows.shape) < (keep * 2**32).round()
             dropped[task][n] = (rows * kept / keep).float().reshape(tau.shape)
