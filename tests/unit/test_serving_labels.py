@@ -164,7 +164,9 @@ def test_what_a_classifier_has_and_has_not(client: TestClient) -> None:
     assert [one["id"] for one in client.get("/v1/models").json()["data"]] == [
         "tiny", "tiny:shared", "tiny:a", "tiny:b", "tiny:c",
     ]  # fmt: skip
-    assert client.post("/v1/completions", json={"prompt": "w1"}).status_code == 404
+    response = client.post("/v1/completions", json={"prompt": "w1"})
+    assert response.status_code == 404
+    assert "is asked by POST at /v1/classify, /v1/embeddings" in response.json()["error"]["message"]
     classify(client, ["w1"] * 3, model="tiny:b")
     lines = client.get("/metrics").text.splitlines()
     counted = {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}

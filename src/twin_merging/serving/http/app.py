@@ -77,6 +77,13 @@ def application(site: Site) -> Any:
     async def page(request: Request) -> Response:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
+    async def not_found(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        posts = ", ".join(site.answers.posts)
+        message = f"{request.method} {request.url.path}: {error.detail}; this model is asked by POST at {posts}"
+        return RequestError(message, status=error.status_code, headers=error.headers).response()
+
     for path, answer in site.answers.posts.items():
         app.add_api_route(path, answer, methods=["POST"])
     app.add_api_route("/v1/models", models, methods=["GET"])
@@ -86,7 +93,7 @@ def application(site: Site) -> Any:
     if site.has_page:
         app.add_api_route("/", page, methods=["GET"])
     app.add_exception_handler(RequestError, _refused)
-    app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(HTTPException, not_found)
     return Guard(app, site.desk.metrics, site.key, frozenset((*PATHS, *site.answers.posts)))
 
 
@@ -105,10 +112,3 @@ async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestError):
         raise error
     return error.response()
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    message = f"{request.method} {request.url.path}: {error.detail}; see /v1/models for what is served"
-    return RequestError(message, status=error.status_code, headers=error.headers).response()
