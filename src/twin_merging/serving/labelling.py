@@ -63,8 +63,8 @@ class Labelling:
         ]
 
     def _embeddings(self, asks: Sequence[Question]) -> list[tuple[tuple[float, ...], bool, None]]:
-        """Of the shared body alone: the mean of all tokens' last hidden states, or of a causal body the last token's, as
-        a vector of length 1."""
+        """Of the shared body alone: the mean of all tokens' last hidden states, or a causal body's at the last token,
+        as a vector of length 1."""
         batch = self._batch(asks)
         found = self._model.states(batch.pop("attention_mask"), **batch)
         return [(tuple(row), False, None) for row in functional.normalize(found, dim=-1).tolist()]
