@@ -19,7 +19,9 @@ import httpx2
 import torch
 from starlette.testclient import TestClient
 
-from tests.dense_twin import DenseLanguageModel, router_of
+from tests.dense_twin import DenseLanguageModel, DenseTwin, router_of
+from tests.tiny import config_of
+from tests.tiny import tokenizer as encoders_tokenizer
 from tests.tiny_decoders import tokenizer
 from twin_merging.serving.batch import Batch
 from twin_merging.serving.engine import Engine, Sizes
@@ -44,6 +46,20 @@ def saved(folder: Path, has_chat: bool = True, positions: int = 40) -> Path:
         own.chat_template = CHAT
     own.save_pretrained(folder)
     return folder
+
+
+def saved_classifier(folder: Path, model_type: str = "roberta") -> Path:
+    """A merged classifier of three tasks, with its tokenizer, each row's mixture by its router."""
+    DenseTwin(model_type, "strict", 0.25).twin(router_of(config_of(model_type).hidden_size)).save_pretrained(folder)
+    encoders_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def counted(client: TestClient) -> dict[str, float]:
+    """What `/metrics` tells, by name and labels."""
+    lines = client.get("/metrics").text.splitlines()
+    told = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in told}
 
 
 def prompt_of(number: int, tokens: int = 6) -> tuple[int, ...]:

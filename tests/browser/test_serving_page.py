@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.dense_twin import DenseTwin, router_of
-from tests.serving import Process, saved
-from tests.tiny import config_of, tokenizer
+from tests.serving import Process, saved, saved_classifier
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -106,9 +104,7 @@ def test_the_page_is_accessible_and_fits_a_telephone(page: Page, scheme: Any) ->
 
 
 def test_the_page_of_a_classifier_shows_its_labels(browser: Browser, tmp_path: Path) -> None:
-    DenseTwin("bert", "strict", 0.25).twin(router_of(config_of("bert").hidden_size)).save_pretrained(tmp_path / "tiny")
-    tokenizer().save_pretrained(tmp_path / "tiny")
-    with Process(tmp_path / "tiny") as server:
+    with Process(saved_classifier(tmp_path / "tiny", "bert")) as server:
         page = browser.new_page(viewport={"width": 360, "height": 800})
         page.goto(f"{server.root}/")
         expect(page.locator("#model option")).to_have_count(5)

@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from tests.serving import alone, asked_by_chance, prompt_of, saved, words
+from tests.serving import alone, asked_by_chance, counted, prompt_of, saved, saved_classifier, words
 from twin_merging.api.answer import answer_text
 from twin_merging.errors import UserError
 from twin_merging.model.twin import TwinModel
-from twin_merging.serving.engine import FullError
+from twin_merging.serving.engine import Engine, FullError
 from twin_merging.serving.http import reading, stream
 from twin_merging.serving.http.app import application
 from twin_merging.serving.http.forms import Shown
@@ -268,20 +268,30 @@ def test_metrics_count_what_was_done(directory: Path) -> None:
     with TestClient(application(site(directory, Settings()))) as client:
         client.post(COMPLETIONS, json=greedy("w1 w2", n=3, model="tiny:b"))
         client.post(COMPLETIONS, json=greedy("w1 w2", model="z"))
-        lines: dict[str, str] = {}  # rows leave the batch after they are answered
+        found: dict[str, float] = {}  # rows leave the batch after they are answered
         until = time.monotonic() + 30
-        while lines.get("twin_merging_running_rows") != "0.0" and time.monotonic() < until:
-            text = client.get("/metrics").text
-            lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert lines['twin_merging_requests_total{path="/v1/completions",status="200"}'] == "1.0"
-    assert lines['twin_merging_requests_total{path="/v1/completions",status="404"}'] == "1.0"
-    assert lines['twin_merging_routed_total{task="b"}'] == "3.0"
-    assert lines["twin_merging_prompt_tokens_total"] == "2.0"
-    assert lines["twin_merging_generation_tokens_total"] == "15.0"
-    assert lines['twin_merging_answers_total{finish_reason="length"}'] == "3.0"
-    assert lines["twin_merging_time_to_first_token_seconds_count"] == "3.0"
-    assert lines["twin_merging_batch_rows_sum"] == "12.0"
-    assert lines["twin_merging_queue_rows"] == lines["twin_merging_running_rows"] == "0.0"
+        while found.get("twin_merging_running_rows") != 0 and time.monotonic() < until:
+            found = counted(client)
+    assert found['twin_merging_requests_total{path="/v1/completions",status="200"}'] == 1
+    assert found['twin_merging_requests_total{path="/v1/completions",status="404"}'] == 1
+    assert found['twin_merging_routed_total{task="b"}'] == 3
+    assert found["twin_merging_prompt_tokens_total"] == 2
+    assert found["twin_merging_generation_tokens_total"] == 15
+    assert found['twin_merging_answers_total{finish_reason="length"}'] == 3
+    assert found["twin_merging_time_to_first_token_seconds_count"] == 3
+    assert found["twin_merging_batch_rows_sum"] == 12
+    assert found["twin_merging_queue_rows"] == found["twin_merging_running_rows"] == 0
+
+
+@pytest.mark.parametrize("make", [saved, saved_classifier])
+def test_metrics_tell_how_many_rows_wait_and_run(
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "waiting", 3)
+    monkeypatch.setattr(Engine, "running", 2)
+    with TestClient(application(site(make(tmp_path / "tiny"), Settings()))) as client:
+        found = counted(client)
+    assert (found["twin_merging_queue_rows"], found["twin_merging_running_rows"]) == (3, 2)
 
 
 def test_a_key_is_asked_for_where_there_is_one(directory: Path) -> None:

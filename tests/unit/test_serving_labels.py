@@ -13,9 +13,9 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from tests.dense_twin import LABELS, DenseTwin, router_of
-from tests.serving import asked_by_chance
-from tests.tiny import config_of, merged, tokenizer
+from tests.dense_twin import LABELS
+from tests.serving import asked_by_chance, counted, saved_classifier
+from tests.tiny import merged, tokenizer
 from twin_merging.api.answer import answer_text
 from twin_merging.model.twin import TwinModel
 from twin_merging.serving.http.app import application
@@ -26,16 +26,9 @@ CLASSIFY, EMBEDDINGS = "/v1/classify", "/v1/embeddings"
 PAIR = {"text": "w1 w2 w3", "text_pair": "w4 w5"}
 
 
-def saved(folder: Path, model: Any) -> Path:
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dense = DenseTwin("roberta", "strict", 0.25)
-    return saved(tmp_path_factory.mktemp("served") / "tiny", dense.twin(router_of(config_of("roberta").hidden_size)))
+    return saved_classifier(tmp_path_factory.mktemp("served") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +109,7 @@ def test_embeddings_are_means_of_the_shared_bodys_states(client: TestClient, dir
 
 
 def test_a_pooler_of_a_tasks_own_has_no_part_in_embeddings(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "bert", DenseTwin("bert", "strict", 0.25).twin(router_of(16)))
-    with TestClient(application(site(folder, Settings()))) as own:
+    with TestClient(application(site(saved_classifier(tmp_path / "bert", "bert"), Settings()))) as own:
         assert len(own.post(EMBEDDINGS, json={"input": "w1"}).json()["data"][0]["embedding"]) == 16
 
 
@@ -168,10 +160,9 @@ def test_what_a_classifier_has_and_has_not(client: TestClient) -> None:
     assert response.status_code == 404
     assert "is asked by POST at /v1/classify, /v1/embeddings" in response.json()["error"]["message"]
     classify(client, ["w1"] * 3, model="tiny:b")
-    lines = client.get("/metrics").text.splitlines()
-    counted = {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
-    assert counted['twin_merging_routed_total{task="b"}'] >= 3
-    assert counted['twin_merging_requests_total{path="/v1/classify",status="200"}'] >= 1
+    found = counted(client)
+    assert found['twin_merging_routed_total{task="b"}'] >= 3
+    assert found['twin_merging_requests_total{path="/v1/classify",status="200"}'] >= 1
 
 
 def test_a_static_classifier_answers_under_the_names_of_its_tasks(fetched: Path, tmp_path: Path) -> None:

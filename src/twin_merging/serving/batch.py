@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,15 @@ from twin_merging.tasks.writing import Words
 
 
 class Batch:
-    """Rows that one model continues together, each under its own mixture. One thread alone may use it."""
+    """Rows that one model continues together, each under its own mixture. One thread alone may use it. observe: called
+    after each pass over one token a row, with the number of these rows."""
 
-    def __init__(self, model: Any, tokenizer: Any):
+    def __init__(self, model: Any, tokenizer: Any, observe: Callable[[int], None] | None = None):
         self.rows: list[Progress] = []
         self._model, self._words = model, Words(model.model, tokenizer)
         self._reading: JoinedReading | None = None
         self._mixtures: Mixtures | None = None
+        self._observe = observe or (lambda rows: None)
 
     def admit(self, rows: Sequence[Row[Ask]]) -> list[Progress]:
         """Read the prompts of new rows, each once whatever the number of answers to it, and write their first tokens.
@@ -57,6 +59,7 @@ class Batch:
         with self._mixtures.holding(self._model):
             logits = self._reading.read(given, torch.ones_like(given))[:, -1]
         self._choose(self.rows, logits)
+        self._observe(len(self.rows))
 
     def retire(self) -> list[Progress]:
         """Take out the rows that are done, or that nobody waits for any more."""

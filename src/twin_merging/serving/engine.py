@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,10 +43,8 @@ class Sizes:
 
 @dataclass
 class Counts:
-    """What the engine has done since it began. passes: of the model over one token a row; rows: the rows of these."""
+    """What the engine has done since it began."""
 
-    passes: int = 0
-    rows: int = 0
     done: int = 0
     seconds: float = 0.0  # that answers took in the batch, together
 
@@ -70,12 +68,11 @@ class Answering(Protocol):
 
 
 class Engine:
-    """Answers rows. `observe` is called after each pass over one token a row, with the number of these rows."""
+    """Answers rows in one thread."""
 
-    def __init__(self, batch: Answering, prefill: Prefill, sizes: Sizes, observe: Callable[[int], None] | None = None):
+    def __init__(self, batch: Answering, prefill: Prefill, sizes: Sizes):
         self.sizes, self.counts = sizes, Counts()
         self._batch, self._prefill = batch, prefill
-        self._observe = observe or (lambda rows: None)
         self._waiting: deque[Row[Any]] = deque()
         self._changed = threading.Condition()
         self._ends = False
@@ -154,11 +151,7 @@ class Engine:
         self._tell(self._batch.admit(rows))
 
     def _step(self) -> None:
-        count = len(self._batch.rows)
         self._batch.step()
-        self.counts.passes += 1
-        self.counts.rows += count
-        self._observe(count)
         self._tell(self._batch.rows)
 
     def _tell(self, rows: Sequence[Progress]) -> None:

@@ -12,7 +12,7 @@ from twin_merging.errors import UserError
 from twin_merging.model.directory import local_directory
 from twin_merging.model.twin import TwinModel
 from twin_merging.serving.batch import Batch
-from twin_merging.serving.engine import Engine, Sizes
+from twin_merging.serving.engine import Answering, Engine, Sizes
 from twin_merging.serving.http.app import Site
 from twin_merging.serving.http.forms import Shown
 from twin_merging.serving.http.labels import Labels
@@ -58,8 +58,7 @@ def _writing(
         raise UserError(f"{model.name_or_path}: its router reads raw texts, which a server of tokens does not have")
     check_joinable(model.model)
     metrics = Metrics()
-    engine = Engine(Batch(model, tokenizer), Prefill.on(model.device.type), _sizes(settings), metrics.rows.observe)
-    desk = Desk(engine, metrics, settings.timeout)
+    desk = _desk(Batch(model, tokenizer, metrics.rows.observe), model, metrics, settings)
     prompts = Prompts(tokenizer, model.get_input_embeddings().num_embeddings, limit)
     return desk, Writing(naming, prompts, Shown(tokenizer), desk)
 
@@ -68,13 +67,14 @@ def _labels(
     model: Any, tokenizer: Any, limit: Longest, naming: Naming, settings: Settings
 ) -> tuple[Desk, Writing | Labels]:
     metrics = Metrics()
-    batch = Labelling(model, tokenizer, metrics.rows.observe)
-    desk = Desk(Engine(batch, Prefill.on(model.device.type), _sizes(settings)), metrics, settings.timeout)
+    desk = _desk(Labelling(model, tokenizer, metrics.rows.observe), model, metrics, settings)
     return desk, Labels(naming, Texts(tokenizer, limit), desk)
 
 
-def _sizes(settings: Settings) -> Sizes:
-    return Sizes(settings.max_batch, settings.max_queue)
+def _desk(batch: Answering, model: Any, metrics: Metrics, settings: Settings) -> Desk:
+    engine = Engine(batch, Prefill.on(model.device.type), Sizes(settings.max_batch, settings.max_queue))
+    metrics.follow(engine)
+    return Desk(engine, metrics, settings.timeout)
 
 
 def _dtype(name: str) -> Any:
