@@ -77,10 +77,7 @@ class Endpoints:
         return cancel
 
     def _usage(self, asked: Asked, results: Sequence[Result]) -> dict[str, int]:
-        read = sum(len(ask.prompt) for ask in asked.asks)
-        written = sum(result.count for result in results)
-        self._metrics.prompt_tokens.inc(read)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        return self._desk.usage(asked.asks, sum(result.count for result in results))
 
 
 def _best(results: Sequence[Result], asked: Asked) -> list[Result]:

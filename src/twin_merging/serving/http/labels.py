@@ -52,7 +52,7 @@ class Labels:
             "model": self.naming.name(body),
         }
         data = [_label(place, *one) for place, one in enumerate(zip(found, asks, strict=True))]
-        return JSONResponse({**head, "data": data, "usage": self._usage(asks)})
+        return JSONResponse({**head, "data": data, "usage": self._desk.usage(asks)})
 
     async def embeddings(self, request: Request) -> Response:
         body = await body_of(request, EmbeddingsBody)
@@ -68,12 +68,7 @@ class Labels:
             {"object": "embedding", "index": place, "embedding": shown(read.values), "truncated": ask.example.is_cut}
             for place, (read, ask) in enumerate(zip(found, asks, strict=True))
         ]
-        return JSONResponse({"object": "list", "data": data, "model": name, "usage": self._usage(asks)})
-
-    def _usage(self, asks: list[Question]) -> dict[str, int]:
-        count = sum(len(ask.example) for ask in asks)
-        self._desk.metrics.prompt_tokens.inc(count)
-        return {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
+        return JSONResponse({"object": "list", "data": data, "model": name, "usage": self._desk.usage(asks)})
 
 
 def _label(place: int, read: Read, ask: Question) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from twin_merging.errors import first_line
 from twin_merging.serving.http.bodies import Message
 from twin_merging.serving.http.errors import RequestError
+from twin_merging.serving.http.tokenizing import MOST, OwnTokenizer, check_characters
 from twin_merging.tasks.task import Longest
-
-MOST = 2048  # prompts of one request
 
 
 class Prompt(NamedTuple):
@@ -22,16 +19,12 @@ class Prompt(NamedTuple):
     text: str | None
 
 
-class Prompts:
-    """Reads prompts with a tokenizer of its own, in one thread beside the one that answers clients.
-
-    count: the model's tokens; limit: how many a prompt and its answer may have.
-    """
+class Prompts(OwnTokenizer):
+    """Reads prompts. count: the model's tokens; limit: how many a prompt and its answer may have."""
 
     def __init__(self, tokenizer: Any, count: int, limit: Longest):
+        super().__init__(tokenizer)
         self.count, self._limit = count, limit
-        self._tokenizer = copy.deepcopy(tokenizer)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
     @property
     def has_chat(self) -> bool:
@@ -44,9 +37,6 @@ class Prompts:
     def submit_chat(self, messages: Sequence[Message]) -> Any:
         """A future of the one prompt of a chat."""
         return self._thread.submit(self._chat, messages)
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def room(self, prompt: Prompt, wanted: int | None, param: str) -> int:
         """How many tokens may be written behind a prompt: as many as are wanted, or as there is room for. Raises
@@ -126,11 +116,3 @@ class Prompts:
 
 def _is_token(one: Any) -> bool:
     return isinstance(one, int) and not isinstance(one, bool)
-
-
-def check_characters(text: str, param: str) -> None:
-    """Raises RequestError for a text that is none: tokenizers take no half of a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise RequestError(f"{param}: holds half of a character (a lone surrogate)", param) from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from twin_merging.serving.http.errors import RequestError
-from twin_merging.serving.http.prompts import MOST, check_characters
+from twin_merging.serving.http.tokenizing import MOST, OwnTokenizer, check_characters
 from twin_merging.tasks.lengths import encoded_text
 from twin_merging.tasks.task import Encoded, Longest
 
@@ -15,20 +14,16 @@ KINDS = 'a text, {"text": ..., "text_pair": ...} for a pair, or a list of these'
 PAIR = {"text", "text_pair"}
 
 
-class Texts:
-    """Reads texts with a tokenizer of its own, in one thread beside the one that answers clients. limit: tokens that
-    the model takes; what is longer is cut."""
+class Texts(OwnTokenizer):
+    """Reads texts. limit: tokens that the model takes; what is longer is cut."""
 
     def __init__(self, tokenizer: Any, limit: Longest):
-        self._tokenizer, self._limit = copy.deepcopy(tokenizer), limit
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        super().__init__(tokenizer)
+        self._limit = limit
 
     def submit(self, given: Any) -> Future[list[tuple[tuple[str, ...], Encoded]]]:
         """Each input of a request, as it was given and as it is tokenised."""
         return self._thread.submit(self._all, given)
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _all(self, given: Any) -> list[tuple[tuple[str, ...], Encoded]]:
         if not isinstance(given, list):

@@ -86,6 +86,12 @@ class Desk:
             )
         return Waiting(self.engine, asks, kind, each)
 
+    def usage(self, asks: Sequence[Any], written: int = 0) -> dict[str, int]:
+        """What an answered request took: tokens that were read, and that were written. They are counted."""
+        read = sum(len(ask.prompt) for ask in asks)
+        self.metrics.prompt_tokens.inc(read)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
     async def results(
         self, request: Any, asks: Sequence[Any], kind: type[Final], param: str, each: int = 1
     ) -> list[Final]:
