@@ -13,6 +13,7 @@ import resource
 import runpy
 import select
 import socket
+import struct
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -22,8 +23,8 @@ LIBRARIES = """torch pandas pyarrow.parquet peft datasets accelerate safetensors
     transformers.models.auto.modeling_auto transformers.models.roberta.modeling_roberta yaml pydantic psutil
     transformers.models.bert.modeling_bert transformers.models.qwen2.modeling_qwen2
     transformers.models.llama.modeling_llama transformers.models.roberta.tokenization_roberta""".split()
-# What a run, or Snakemake in it, may set to other values without its libraries being loaded in another way.
 BEFORE = dict(os.environ)  # libraries set some variables when they are loaded
+# What a run, or Snakemake in it, may set to other values without its libraries being loaded in another way.
 FREE = tuple("""SNAKEMAKE TWIN_MERGING PYTEST PYTHONPATH PWD OLDPWD SHLVL _ COLUMNS LINES LOADED_LIBRARIES TMP TEMP AWS_
     VECLIB_ GOTO_ NUMEXPR_""".split())  # fmt: skip
 
@@ -57,7 +58,9 @@ def answer(connection: socket.socket, listener: socket.socket) -> None:
     with connection, connection.makefile("rb") as stream:
         request = json.loads(stream.readline() or b"{}")
         own = [sys.version, *allowed()]
-        if request.get("process") != own or bound(request["environment"]) != bound(BEFORE):
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        is_ours = struct.unpack("3i", credentials)[1] == os.getuid()
+        if not is_ours or request.get("process") != own or bound(request["environment"]) != bound(BEFORE):
             connection.sendall(b"n")
             return
         child = os.fork()
